@@ -1,0 +1,129 @@
+"""What was measured: beam, crystal orientation, frames and the reflections on them.
+
+Lengths in Å, reciprocal lengths in Å⁻¹ (no 2π), angles in radians; the cell alone keeps its
+crystallographic degrees. See :mod:`edtbx.geometry` for the frame of reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray: TypeAlias = NDArray[np.float64]
+IntArray: TypeAlias = NDArray[np.int64]
+BoolArray: TypeAlias = NDArray[np.bool_]
+ComplexArray: TypeAlias = NDArray[np.complex128]
+Cell: TypeAlias = tuple[float, float, float, float, float, float]
+
+
+class ScanGeometry(Enum):
+    """How the orientations of one frame are visited."""
+
+    ROTATION = "rotation"
+    PRECESSION = "precession"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """One (virtual) frame: the goniometer at its centre and how far the scan reaches.
+
+    ``semi_angle`` is half the rotation range, or the semi-angle of the precession cone.
+    """
+
+    id: int
+    alpha: float
+    beta: float
+    semi_angle: float
+    omega: float = 0.0
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not np.all(np.isfinite([self.alpha, self.beta, self.semi_angle, self.omega, self.scale])):
+            raise ValueError(f"frame {self.id}: angles and scale must be finite")
+        if not 0.0 < self.semi_angle < 0.35:
+            raise ValueError(
+                f"frame {self.id}: the semi-angle must lie between 0 and 20 degrees, "
+                f"got {np.degrees(self.semi_angle):.3f} degrees"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reflections:
+    """The M measured rows: indices (M, 3), intensity and its s.u. (M,), and the id of their frame (M,)."""
+
+    hkl: IntArray
+    intensity: FloatArray
+    sigma: FloatArray
+    frame_id: IntArray
+
+    def __post_init__(self) -> None:
+        m = len(self.hkl)
+        if self.hkl.shape != (m, 3):
+            raise ValueError(f"hkl must have shape (M, 3), got {self.hkl.shape}")
+        for name in ("intensity", "sigma", "frame_id"):
+            if getattr(self, name).shape != (m,):
+                raise ValueError(f"{name} must have shape ({m},), got {getattr(self, name).shape}")
+        if not (np.all(np.isfinite(self.intensity)) and np.all(np.isfinite(self.sigma))):
+            raise ValueError("intensities and sigmas must be finite")
+
+    def __len__(self) -> int:
+        return len(self.hkl)
+
+    def select(self, rows: BoolArray | IntArray) -> Reflections:
+        """The chosen rows, in the same order."""
+        return Reflections(
+            hkl=self.hkl[rows],
+            intensity=self.intensity[rows],
+            sigma=self.sigma[rows],
+            frame_id=self.frame_id[rows],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experiment:
+    """One crystal, measured: wavelength, orientation, frames and reflections.
+
+    ``orientation`` is the rotation matrix U of ``g_lab = R(frame) U B(cell) h`` at alpha = beta = 0; keeping it apart
+    from the cell lets another cell (that of a model, say) be put in without spoiling the orientation.
+    ``notes`` tell what the reader found, decided and mended.
+    """
+
+    wavelength: float
+    cell: Cell
+    orientation: FloatArray
+    geometry: ScanGeometry
+    frames: tuple[Frame, ...]
+    reflections: Reflections
+    source: str = ""
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0.001 < self.wavelength < 0.2:
+            raise ValueError(f"the wavelength must be that of fast electrons (0.001 to 0.2 Å), got {self.wavelength}")
+        u = self.orientation
+        if u.shape != (3, 3) or not np.allclose(u @ u.T, np.eye(3), atol=1e-6):
+            raise ValueError("the orientation must be a rotation matrix")
+        ids = [frame.id for frame in self.frames]
+        if len(set(ids)) != len(ids):
+            raise ValueError("two frames have the same id")
+        unknown = np.setdiff1d(self.reflections.frame_id, ids)
+        if unknown.size:
+            raise ValueError(f"reflections name frame {unknown[0]}, which is not among the frames")
+
+    def select_frames(self, ids: Iterable[int]) -> Experiment:
+        """The same experiment with only the frames of the given ids and their reflections."""
+        wanted = set(ids)
+        missing = wanted - {frame.id for frame in self.frames}
+        if missing:
+            raise ValueError(f"no frame {min(missing)} in this experiment")
+        keep = np.isin(self.reflections.frame_id, sorted(wanted))
+        return replace(
+            self,
+            frames=tuple(frame for frame in self.frames if frame.id in wanted),
+            reflections=self.reflections.select(keep),
+        )

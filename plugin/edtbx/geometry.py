@@ -1,0 +1,66 @@
+"""Frame of reference and diffraction geometry: the one place where conventions are stated.
+
+Lab frame: electrons travel along −z, the incident wave vector is k = (0, 0, −K) with K = 1/λ; the goniometer axis is +x.
+A reciprocal-lattice vector stands at ``g_lab = Rx(alpha) Ry(beta) U B h``, with right-handed active rotations and
+|g| = 1/d (no 2π). The angle omega and the position of the rotation axis turn the image in its own plane only: no
+excitation error depends on them. Within a frame an orientation is reached from the centre by small rotations about the
+lab axes: ``x`` along the scan of a continuous rotation, ``y`` across it (the axis across beam and rotation axis).
+
+Excitation error ``S_g = (K² − |k + g|²)/(2K) = g_z − |g|²/(2K)``, positive inside the Ewald sphere.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from edtbx.experiment import Cell, Experiment, FloatArray, Frame, IntArray, ScanGeometry
+
+
+def orthogonalisation_matrix(cell: Cell) -> FloatArray:
+    """B in Å⁻¹ (3, 3), upper triangular with a* along x (Busing & Levy): g = B h.
+
+    References
+    ----------
+    W. R. Busing & H. A. Levy, Acta Cryst. 22, 457 (1967), doi:10.1107/S0365110X67000970, equation 3.
+    """
+    a, b, c = cell[:3]
+    cos_al, cos_be, cos_ga = np.cos(np.radians(cell[3:]))
+    metric = np.array(
+        [[a * a, a * b * cos_ga, a * c * cos_be], [a * b * cos_ga, b * b, b * c * cos_al], [a * c * cos_be, b * c * cos_al, c * c]]
+    )
+    if not np.all(np.isfinite(metric)) or np.any(np.linalg.eigvalsh(metric) <= 0.0):
+        raise ValueError(f"these cell parameters do not span a volume: {cell}")
+    return np.asarray(np.linalg.cholesky(np.linalg.inv(metric)).T)
+
+
+def ub_matrix(experiment: Experiment) -> FloatArray:
+    """UB in Å⁻¹ (3, 3) of the experiment's orientation with its cell in use."""
+    return experiment.orientation @ orthogonalisation_matrix(experiment.cell)
+
+
+def frame_vectors(experiment: Experiment, frame: Frame, hkl: IntArray) -> FloatArray:
+    """g in Å⁻¹ (N, 3), in the lab frame with the goniometer at the centre of the frame."""
+    goniometer = Rotation.from_euler("x", frame.alpha) * Rotation.from_euler("y", frame.beta)
+    return np.asarray(hkl @ (goniometer.as_matrix() @ ub_matrix(experiment)).T)
+
+
+def rotate(g: FloatArray, x: FloatArray | float, y: FloatArray | float) -> FloatArray:
+    """g turned by Rx(x) Ry(y): (B, N, 3) for (B,) angles in radians, (N, 3) for scalars."""
+    cx, sx, cy, sy = np.cos(x), np.sin(x), np.cos(y), np.sin(y)
+    cx, sx, cy, sy = (np.expand_dims(v, -1) for v in np.broadcast_arrays(cx, sx, cy, sy))
+    along = cy * g[..., 0] + sy * g[..., 2]
+    depth = cy * g[..., 2] - sy * g[..., 0]
+    return np.stack([along, cx * g[..., 1] - sx * depth, sx * g[..., 1] + cx * depth], axis=-1)
+
+
+def excitation_error(g: FloatArray, wavevector: float) -> FloatArray:
+    """S_g in Å⁻¹ of lab vectors (..., 3) for the wave number K in Å⁻¹: (2 K g_z − |g|²)/(2K)."""
+    return g[..., 2] - np.sum(g * g, axis=-1) / (2.0 * wavevector)
+
+
+def scan_lever(experiment: Experiment, g: FloatArray) -> FloatArray:
+    """How fast S_g changes along the scan in Å⁻¹ per radian (N,): |g_y| in rotation, |g| in precession."""
+    if experiment.geometry is ScanGeometry.ROTATION:
+        return np.abs(g[..., 1])
+    return np.asarray(np.linalg.norm(g, axis=-1))

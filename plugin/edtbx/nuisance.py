@@ -1,0 +1,221 @@
+"""Scale, thickness, its law, orientation spread and centre of every frame: weights on cubes of computed waves.
+
+None of them costs another wave. The global ones (law, greatest thickness, spread σ) are found on a grid and polished;
+for each trial the centre of each frame is the best of a grid of its own, with a normal prior that keeps frames put which
+say little; the scale of a frame is linear, hence closed. The objective is Σ w (I_obs − k I_calc)² with
+w = 1/(σ² + (p I_obs)²), negative intensities included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.optimize import minimize_scalar, nnls
+
+from edtbx.experiment import FloatArray
+from edtbx.quadrature import spread_weights
+from edtbx.thickness import QUANTILES, thickness_weights
+
+INSTABILITY = 0.02
+"""p, the relative error that the best measured intensities are given: 0.01 on F, as the peers weight."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class FrameCube:
+    """Computed intensities (J, M, T) of a frame beside its measured ones and their s.u.s (M,)."""
+
+    frame_id: int
+    intensities: FloatArray
+    observed: FloatArray
+    sigma: FloatArray
+
+    @property
+    def weights(self) -> FloatArray:
+        """1/(σ² + (p I)²), shape (M,)."""
+        return intensity_weights(self.observed, self.sigma)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Grid:
+    """Nodes of the cubes: y (J,) in radians and thickness (T,) in Å."""
+
+    y: FloatArray
+    thickness: FloatArray
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Nuisance:
+    """Thickness law, spread and, for each frame, scale and centre.
+
+    ``thickness`` is the greatest of the law in Å, ``histogram`` (T,) the weights themselves for the law ``free``;
+    ``sigma`` and ``centres`` (F,) in radians; ``scales`` (F,) multiply computed intensities.
+    """
+
+    shape: str
+    thickness: float
+    sigma: float
+    centres: FloatArray
+    scales: FloatArray
+    histogram: FloatArray | None = None
+
+    def over_thickness(self, grid: Grid) -> FloatArray:
+        """Weights (T,) on the thicknesses of the grid."""
+        if self.histogram is not None:
+            return self.histogram
+        return thickness_weights(grid.thickness, self.shape, self.thickness)
+
+    def over_spread(self, grid: Grid, frame: int) -> FloatArray:
+        """Weights (J,) on the y nodes for the frame in that place."""
+        return spread_weights(grid.y, float(self.centres[frame]), self.sigma)
+
+    def intensities(self, grid: Grid, cubes: Sequence[FrameCube]) -> list[FloatArray]:
+        """Scaled I_calc (M,) of each frame."""
+        over_t = self.over_thickness(grid)
+        return [
+            self.scales[n] * (self.over_spread(grid, n) @ (cube.intensities @ over_t)) for n, cube in enumerate(cubes)
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choices:
+    """What may be fitted and within which bounds; angles in radians, thickness in Å."""
+
+    shapes: tuple[str, ...] = ("slab", "wedge", "cylinder", "lens", "thin")
+    thickness: float | None = None
+    sigma: float | None = None
+    sigma_max: float = np.radians(0.2)
+    refine_centres: bool = True
+    centre_max: float = np.radians(0.2)
+    centre_prior: float = np.radians(0.1)
+    min_reflections: int = 10
+
+
+def intensity_weights(observed: FloatArray, sigma: FloatArray) -> FloatArray:
+    """1/(σ² + (p I)²), shape (M,), with p = :data:`INSTABILITY`."""
+    return np.asarray(1.0 / (sigma**2 + (INSTABILITY * observed) ** 2))
+
+
+def fit_nuisance(cubes: Sequence[FrameCube], grid: Grid, choices: Choices) -> Nuisance:
+    """The nuisance parameters that fit the cubes best, over the allowed laws.
+
+    Costs O(T·S·C·J·M) multiplications for each frame, S spreads and C centres, and no wave.
+    """
+    fits = [_fit_law(cubes, grid, choices, shape) for shape in choices.shapes if shape != "free"]
+    best = min(fits, key=lambda fit: fit[0])[1]
+    if "free" in choices.shapes:
+        best = _fit_histogram(cubes, grid, best)
+    return best
+
+
+def _fit_law(
+    cubes: Sequence[FrameCube], grid: Grid, choices: Choices, shape: str
+) -> tuple[float, Nuisance]:
+    thicknesses = grid.thickness if choices.thickness is None else np.array([choices.thickness])
+    sigmas = np.linspace(0.0, choices.sigma_max, 11) if choices.sigma is None else np.array([choices.sigma])
+    table = np.empty((len(thicknesses), len(sigmas)))
+    tables = _centre_tables(grid, sigmas, choices)
+    for i, t in enumerate(thicknesses):
+        over_t = thickness_weights(grid.thickness, shape, t)
+        table[i] = np.sum([_frame_costs(cube, over_t, tables, choices).min(axis=1) for cube in cubes], axis=0)
+    i, j = np.unravel_index(np.argmin(table), table.shape)
+    t, sigma = float(thicknesses[i]), float(sigmas[j])
+
+    def cost(t: float, sigma: float) -> float:
+        over_t = thickness_weights(grid.thickness, shape, t)
+        tables = _centre_tables(grid, np.array([sigma]), choices)
+        return float(sum(_frame_costs(cube, over_t, tables, choices).min() for cube in cubes))
+
+    for _ in range(2):
+        if choices.thickness is None:
+            step = grid.thickness[1] - grid.thickness[0]
+            t = _polish(lambda value: cost(value, sigma), t, step, (0.5 * step, float(grid.thickness[-1])))
+        if choices.sigma is None:
+            step = sigmas[1] - sigmas[0]
+            sigma = _polish(lambda value: cost(t, value), sigma, step, (0.0, choices.sigma_max))
+    return cost(t, sigma), _settle(cubes, grid, choices, shape, t, sigma)
+
+
+def _polish(cost, start: float, step: float, bounds: tuple[float, float]) -> float:  # type: ignore[no-untyped-def]
+    low, high = max(start - step, bounds[0]), min(start + step, bounds[1])
+    return float(minimize_scalar(cost, bounds=(low, high), method="bounded", options={"xatol": 0.02 * step}).x)
+
+
+def _centre_grid(choices: Choices) -> FloatArray:
+    return np.linspace(-choices.centre_max, choices.centre_max, 21) if choices.refine_centres else np.zeros(1)
+
+
+def _centre_tables(grid: Grid, sigmas: FloatArray, choices: Choices) -> FloatArray:
+    """Weights (S, C, J) on the y nodes for every spread and centre."""
+    return np.array([[spread_weights(grid.y, c, s) for c in _centre_grid(choices)] for s in sigmas])
+
+
+def _frame_costs(cube: FrameCube, over_t: FloatArray, tables: FloatArray, choices: Choices) -> FloatArray:
+    """Objective (S, C) of one frame at its best scale, the prior of its centre added."""
+    calc = tables @ (cube.intensities @ over_t)
+    w, obs = cube.weights, cube.observed
+    cross, square = calc @ (w * obs), (calc * calc) @ w
+    cost = (w * obs) @ obs - np.where(cross > 0.0, cross * cross / np.maximum(square, 1e-300), 0.0)
+    centres = _centre_grid(choices)
+    if len(centres) == 1:
+        return np.asarray(cost)
+    if len(obs) < choices.min_reflections:
+        return np.asarray(np.where(centres == centres[np.argmin(np.abs(centres))], cost, np.inf))
+    chi_squared = cost.min(axis=1, keepdims=True) / len(obs)
+    return np.asarray(cost + chi_squared * (centres / choices.centre_prior) ** 2)
+
+
+def _settle(
+    cubes: Sequence[FrameCube], grid: Grid, choices: Choices, shape: str, t: float, sigma: float
+) -> Nuisance:
+    """Centres and scales for a given law, thickness and spread."""
+    over_t = thickness_weights(grid.thickness, shape, t)
+    tables = _centre_tables(grid, np.array([sigma]), choices)
+    places = [int(np.argmin(_frame_costs(cube, over_t, tables, choices)[0])) for cube in cubes]
+    centres = _centre_grid(choices)[places]
+    nuisance = Nuisance(shape=shape, thickness=t, sigma=sigma, centres=centres, scales=np.ones(len(cubes)))
+    return rescale(nuisance, grid, cubes)
+
+
+def rescale(nuisance: Nuisance, grid: Grid, cubes: Sequence[FrameCube]) -> Nuisance:
+    """The same with the best scale of each frame."""
+    unit = replace(nuisance, scales=np.ones(len(cubes)))
+    scales = [best_scale(calc, cube) for calc, cube in zip(unit.intensities(grid, cubes), cubes, strict=True)]
+    return replace(nuisance, scales=np.array(scales))
+
+
+def best_scale(calc: FloatArray, cube: FrameCube) -> float:
+    """k ≥ 0 that minimises Σ w (I_obs − k I_calc)²."""
+    w = cube.weights
+    return float(max((w * cube.observed) @ calc, 0.0) / max((w * calc) @ calc, 1e-300))
+
+
+def _fit_histogram(cubes: Sequence[FrameCube], grid: Grid, start: Nuisance) -> Nuisance:
+    """The law replaced by a free non-negative histogram, scales and histogram fitted in turn (spread as it stands)."""
+    histogram = start.over_thickness(grid)
+    nuisance = replace(start, shape="free", histogram=histogram)
+    for _ in range(10):
+        rows, aims = [], []
+        for n, cube in enumerate(cubes):
+            root = np.sqrt(cube.weights)[:, None]
+            design = np.tensordot(nuisance.over_spread(grid, n), cube.intensities, 1)
+            rows.append(root * nuisance.scales[n] * design)
+            aims.append(root[:, 0] * cube.observed)
+        histogram, _ = nnls(np.concatenate(rows), np.concatenate(aims))
+        histogram = histogram / histogram.sum()
+        nuisance = rescale(replace(nuisance, histogram=histogram), grid, cubes)
+    return replace(nuisance, thickness=float(histogram @ grid.thickness))
+
+
+__all__ = [
+    "QUANTILES",
+    "Choices",
+    "FrameCube",
+    "Grid",
+    "Nuisance",
+    "best_scale",
+    "fit_nuisance",
+    "intensity_weights",
+    "rescale",
+]

@@ -1,0 +1,84 @@
+"""Fourier coefficients of the crystal potential on a set of reciprocal-lattice vectors."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from edtbx.constants import lorentz_factor
+from edtbx.experiment import Cell, ComplexArray, FloatArray, IntArray
+from edtbx.geometry import orthogonalisation_matrix
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GVectors:
+    """A set of G lattice vectors that holds, with any two beams, their difference.
+
+    ``hkl`` (G, 3) are the indices that the lattice allows out to twice ``g_max``, Friedel mates and 000 among them;
+    ``position`` is the dense table that finds them again: ``position[h, k, l]`` counted from ``-extent``, −1 where absent.
+    """
+
+    hkl: IntArray
+    extent: IntArray
+    position: IntArray
+    g_max: float
+
+    @classmethod
+    def from_indices(cls, hkl: IntArray, g_max: float) -> GVectors:
+        """The set with the given indices (G, 3); ``g_max`` in Å⁻¹ is the largest |g| of a beam."""
+        hkl = np.ascontiguousarray(hkl, dtype=np.int64)
+        extent = np.abs(hkl).max(axis=0)
+        position = np.full(2 * extent + 1, -1, dtype=np.int64)
+        position[tuple((hkl + extent).T)] = np.arange(len(hkl))
+        if position[tuple(extent)] < 0:
+            raise ValueError("the set of g vectors must hold 000")
+        return cls(hkl, extent, position, g_max)
+
+    def find(self, hkl: IntArray) -> IntArray:
+        """Where the given indices (..., 3) stand in ``hkl``; −1 for those that are not in the set."""
+        inside = np.all(np.abs(hkl) <= self.extent, axis=-1)
+        table = np.moveaxis(np.clip(hkl + self.extent, 0, 2 * self.extent), -1, 0)
+        return np.where(inside, self.position[tuple(table)], -1)
+
+    def differences(self, beams: IntArray) -> IntArray:
+        """Positions (N, N) of h − g for row g and column h of the given beams' indices (N, 3)."""
+        return self.find(beams[None, :, :] - beams[:, None, :])
+
+
+def indices_within(cell: Cell, g_max: float) -> IntArray:
+    """All indices (G, 3) with |g| ≤ g_max in Å⁻¹, 000 included."""
+    b = orthogonalisation_matrix(cell)
+    extent = np.floor(g_max * np.asarray(cell[:3])).astype(int)
+    grid = np.stack(np.meshgrid(*(np.arange(-n, n + 1) for n in extent), indexing="ij"), axis=-1).reshape(-1, 3)
+    return grid[np.linalg.norm(grid @ b.T, axis=1) <= g_max]
+
+
+def cell_volume(cell: Cell) -> float:
+    """Volume of the unit cell in Å³."""
+    return 1.0 / float(np.linalg.det(orthogonalisation_matrix(cell)))
+
+
+def u_per_f(cell: Cell, wavelength: float) -> float:
+    """U_g in Å⁻² for one Å of structure factor: γ/(π V)."""
+    return lorentz_factor(wavelength) / (math.pi * cell_volume(cell))
+
+
+def scatter(differences: IntArray, adjoint: ComplexArray, size: int) -> ComplexArray:
+    """Sum of the adjoint (N, N) of a coupling matrix over equal differences: derivatives (size,) by each U_g."""
+    where = differences.ravel()
+    flat = adjoint.ravel()
+    real = np.bincount(where, weights=flat.real, minlength=size)
+    return np.asarray(real + 1j * np.bincount(where, weights=flat.imag, minlength=size))
+
+
+def wave_number(wavelength: float, u_000: float = 0.0) -> float:
+    """K in Å⁻¹ inside the crystal: K² = 1/λ² + U_0."""
+    return math.sqrt(wavelength**-2 + u_000)
+
+
+def surface_term(s_g: FloatArray, g_squared: FloatArray, wavenumber: float) -> FloatArray:
+    """M_g = (1 + g_n/K)^(−1/2), with g_n = −g_z along the direction of travel and the surface normal to the beam."""
+    g_z = s_g + g_squared / (2.0 * wavenumber)
+    return np.asarray((1.0 - g_z / wavenumber) ** -0.5)

@@ -1,0 +1,81 @@
+"""The orientations of a frame: tilts along the scan × orientation spread across the axis.
+
+The spread over which blocks, bends and wobble smear a frame acts about lab y (across beam and rotation axis); along the
+scan the same spread is integrated away. The scan is sampled anew, with a shift, at each y, so that rows that are summed
+with a smooth weight help each other out.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import ndtr
+
+from edtbx.experiment import FloatArray, ScanGeometry
+
+_GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quadrature:
+    """How finely a frame is sampled.
+
+    ``tilts`` is the number of equally spaced tilts at each y; ``y`` (J,) are the nodes of the spread in radians,
+    equally spaced about 0.
+    """
+
+    tilts: int
+    y: FloatArray
+
+    @classmethod
+    def spanning(cls, tilts: int, reach: float, spacing: float) -> Quadrature:
+        """Nodes from −reach to +reach (radians) that are ``spacing`` apart."""
+        half = math.ceil(reach / spacing - 1e-9)
+        return cls(tilts=tilts, y=spacing * np.arange(-half, half + 1.0))
+
+    def orientations(self, geometry: ScanGeometry, semi_angle: float) -> list[tuple[FloatArray, FloatArray]]:
+        """For each y node the rotations (x, y) in radians, each (B,), of its equally weighted tilts."""
+        rows = []
+        for j, y in enumerate(self.y):
+            step = (np.arange(self.tilts) + (0.5 + j * _GOLDEN) % 1.0) / self.tilts
+            if geometry is ScanGeometry.ROTATION:
+                rows.append((semi_angle * (2.0 * step - 1.0), np.full(self.tilts, y)))
+            else:
+                phi = 2.0 * math.pi * step
+                rows.append((semi_angle * np.cos(phi), y + semi_angle * np.sin(phi)))
+        return rows
+
+
+def tilts_needed(thickness: float, semi_angle: float, lever: float, geometry: ScanGeometry) -> int:
+    """Equally spaced tilts that integrate a rocking curve exactly: their spacing in S_g must stay below 1/t.
+
+    n ≥ t · 2·semi_angle·lever for a rotation through ±semi_angle, t · 2π·semi_angle·lever around a precession cone;
+    ``thickness`` in Å, ``lever`` = max |g_y| (rotation) or |g| (precession) in Å⁻¹.
+    """
+    path = 2.0 * semi_angle if geometry is ScanGeometry.ROTATION else 2.0 * math.pi * semi_angle
+    return math.ceil(thickness * path * lever) + 1
+
+
+def spread_weights(y: FloatArray, centre: float, sigma: float) -> FloatArray:
+    """Weights (J,) of equally spaced nodes y for a Gaussian of standard deviation sigma about centre (radians).
+
+    The Gaussian is integrated against the piecewise linear interpolant on the nodes, so that any sigma, zero too, is
+    represented; the part beyond the last node counts there. The weights sum to one.
+    """
+    step = y[1] - y[0] if len(y) > 1 else 1.0
+    edges = (y - centre) / step
+    ramp = _gaussian_ramp(np.concatenate([edges[:1] - 1.0, edges, edges[-1:] + 1.0]), sigma / step)
+    weights = np.diff(ramp, 2)
+    weights[0] += ramp[1] - ramp[0]
+    weights[-1] += 1.0 - (ramp[-1] - ramp[-2])
+    return np.asarray(weights)
+
+
+def _gaussian_ramp(x: FloatArray, sigma: float) -> FloatArray:
+    """E[max(x − z, 0)] for z normal with standard deviation sigma: its second difference is the hat-function weight."""
+    if sigma < 1e-9:
+        return np.maximum(x, 0.0)
+    scaled = x / sigma
+    return np.asarray(x * ndtr(scaled) + sigma * np.exp(-0.5 * scaled * scaled) / math.sqrt(2.0 * math.pi))

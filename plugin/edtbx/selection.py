@@ -1,0 +1,76 @@
+"""Which measured rows count: the rules of dynamical refinement, and why a row was left out.
+
+RSg = |S_g|/(lever·semi_angle) and DSg = lever·semi_angle − |S_g|, the lever being |g_y| in rotation and |g| in precession.
+
+References
+----------
+P. B. Klar et al., Nat. Chem. 15, 848 (2023), doi:10.1038/s41557-023-01186-1, supplementary information.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edtbx.experiment import BoolArray, Experiment, FloatArray
+from edtbx.geometry import excitation_error, frame_vectors, scan_lever
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelectionRules:
+    """Limits on the rows used; lengths in Å and Å⁻¹. ``min_reflections``: fewer leave the whole frame out."""
+
+    rsg_max: float = 0.7
+    dsg_min: float = 0.0015
+    sg_max: float = 0.1
+    d_min: float = 0.0
+    g_max: float = np.inf
+    min_reflections: int = 5
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Selection:
+    """Per row (M,): S_g in Å⁻¹ at the centre of its frame, RSg, and whether it is used; ``left_out`` counts by rule."""
+
+    s_g: FloatArray
+    rsg: FloatArray
+    used: BoolArray
+    left_out: dict[str, int]
+
+
+def select_reflections(experiment: Experiment, rules: SelectionRules, absent: BoolArray | None = None) -> Selection:
+    """The rows that the rules leave; ``absent`` (M,) marks those that the space group extinguishes."""
+    rows = experiment.reflections
+    s_g, swept, length = _geometry_of_rows(experiment)
+    rsg = np.abs(s_g) / np.maximum(swept, 1e-12)
+    tests = {
+        "systematically absent": np.zeros(len(rows), dtype=bool) if absent is None else absent,
+        "d_min": length > (1.0 / rules.d_min if rules.d_min > 0.0 else np.inf),
+        "g_max": length > rules.g_max,
+        "rsg_max": rsg > rules.rsg_max,
+        "dsg_min": swept - np.abs(s_g) < rules.dsg_min,
+        "sg_max": np.abs(s_g) > rules.sg_max,
+    }
+    used = np.ones(len(rows), dtype=bool)
+    left_out = {}
+    for name, fails in tests.items():
+        left_out[name] = int(np.sum(used & fails))
+        used &= ~fails
+    ids, counts = np.unique(rows.frame_id[used], return_counts=True)
+    poor = np.isin(rows.frame_id, ids[counts < rules.min_reflections])
+    left_out["frames with few reflections"] = int(np.sum(used & poor))
+    return Selection(s_g=s_g, rsg=rsg, used=used & ~poor, left_out=left_out)
+
+
+def _geometry_of_rows(experiment: Experiment) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """S_g, lever·semi_angle and |g| of every row, each (M,) in Å⁻¹."""
+    rows = experiment.reflections
+    s_g, swept, length = np.empty(len(rows)), np.empty(len(rows)), np.empty(len(rows))
+    for frame in experiment.frames:
+        mine = rows.frame_id == frame.id
+        g = frame_vectors(experiment, frame, rows.hkl[mine])
+        s_g[mine] = excitation_error(g, 1.0 / experiment.wavelength)
+        swept[mine] = scan_lever(experiment, g) * frame.semi_angle
+        length[mine] = np.linalg.norm(g, axis=1)
+    return s_g, swept, length

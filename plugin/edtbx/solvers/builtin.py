@@ -1,0 +1,19 @@
+"""The solvers that come with edtbx, registered through the same hook as anybody's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from edtbx.hookspecs import hookimpl
+from edtbx.solvers.block import SolverFactory
+from edtbx.solvers.eigen import EigenSolver
+from edtbx.solvers.kinematical import KinematicalSolver
+from edtbx.solvers.two_beam import TwoBeamSolver
+
+
+@hookimpl
+def edtbx_register_solvers(register: Callable[[str, SolverFactory], None]) -> None:
+    """Register ``eigen``, ``two_beam`` and ``kinematical``."""
+    register("eigen", EigenSolver)
+    register("two_beam", TwoBeamSolver)
+    register("kinematical", KinematicalSolver)

@@ -1,0 +1,42 @@
+"""Thickness laws: how the diffracting area of a crystal is spread over thicknesses, as weights on a grid.
+
+With t the greatest thickness (the one thickness of a slab) and u = thickness/t, the density over u in (0, 1] is
+``slab`` δ(u − 1), ``wedge`` 1, ``cylinder`` u/√(1−u²) (chords of a circle), ``lens`` 2u (chords of a ball),
+``thin`` 2(1−u) (thin parts prevail); ``free`` is any non-negative histogram on the grid itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.polynomial.legendre import leggauss
+
+from edtbx.experiment import FloatArray
+
+QUANTILES: Mapping[str, Callable[[FloatArray], FloatArray]] = {
+    "slab": np.ones_like,
+    "wedge": lambda p: p,
+    "cylinder": lambda p: np.sqrt(1.0 - (1.0 - p) ** 2),
+    "lens": lambda p: np.sqrt(p),
+    "thin": lambda p: 1.0 - np.sqrt(1.0 - p),
+}
+"""u below which a share p of the diffracting area lies, for every law with one parameter."""
+
+_NODES, _NODE_WEIGHTS = leggauss(256)
+_SHARES = 0.5 * (_NODES + 1.0)
+
+
+def thickness_weights(grid: FloatArray, shape: str, thickness: float) -> FloatArray:
+    """Weights (T,) on the thickness grid (Å, rising from its step) of a law with greatest thickness in Å.
+
+    Linear interpolation between the points of the grid, and down to no intensity at thickness 0. The weights sum to
+    one where all of the law lies within the grid and above its first step.
+    """
+    u = np.clip(QUANTILES[shape](_SHARES) * thickness, 0.0, grid[-1])
+    padded = np.concatenate([[0.0], grid])
+    left = np.clip(np.searchsorted(padded, u) - 1, 0, len(grid) - 1)
+    part = (u - padded[left]) / (padded[left + 1] - padded[left])
+    weights = np.bincount(left + 1, weights=0.5 * _NODE_WEIGHTS * part, minlength=len(padded))
+    weights += np.bincount(left, weights=0.5 * _NODE_WEIGHTS * (1.0 - part), minlength=len(padded))
+    return np.asarray(weights[1:])
