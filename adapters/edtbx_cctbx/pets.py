@@ -16,7 +16,6 @@ from edtbx.experiment import Experiment, FloatArray, Frame, Reflections, ScanGeo
 from edtbx.geometry import frame_vectors, ub_matrix
 from edtbx.scan import geometry_evidence
 from edtbx_cctbx import pets_block
-from edtbx_cctbx.structure_factors import miller_set
 from edtbx_cctbx.text_file import parse_cif, read_text
 
 _EXPECTED = ".cif_pets file of PETS2"
@@ -83,8 +82,9 @@ def experiment_as_miller_array(
     if crystal_symmetry is None:
         crystal_symmetry = crystal.symmetry(experiment.cell, space_group_symbol="P 1")
     rows = experiment.reflections
+    indices = flex.miller_index(*(flex.int(np.ascontiguousarray(column, dtype=np.int32)) for column in rows.hkl.T))
     array = miller.array(
-        miller_set(crystal_symmetry, rows.hkl),
+        miller.set(crystal_symmetry, indices, anomalous_flag=True),
         data=flex.double(np.ascontiguousarray(rows.intensity)),
         sigmas=flex.double(np.ascontiguousarray(rows.sigma)),
     )

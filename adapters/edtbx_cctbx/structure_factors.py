@@ -1,52 +1,95 @@
-"""F(g) of an xray.structure on the g vectors of the solver, and the way back: gradients by its parameters.
+"""F(g) of an xray.structure on the g vectors of the solver, and the way back: derivatives by F of the asymmetric unit.
 
 Electron form factors must be in place (:func:`edtbx_cctbx.model.set_electron_form_factors`).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from cctbx import crystal, miller, xray
 from cctbx.array_family import flex
 
-from edtbx.experiment import ComplexArray, IntArray
+from edtbx.experiment import BoolArray, ComplexArray, IntArray
 from edtbx.potential import GVectors, indices_within
 
 
-def g_vectors(structure: xray.structure, g_max: float) -> GVectors:
+def g_vectors(symmetry: crystal.symmetry, g_max: float) -> GVectors:
     """All g that the lattice allows out to 2 g_max in Å⁻¹, Friedel mates and 000 included.
 
     Only the centring is taken out: reflections that a screw axis or a glide plane extinguishes are beams all the same.
     """
-    hkl = indices_within(structure.unit_cell().parameters(), 2.0 * g_max)
-    group = structure.space_group()
-    centring = [np.array(group(i).t().as_double()) for i in range(1, group.n_ltr())]
+    hkl = indices_within(symmetry.unit_cell().parameters(), 2.0 * g_max)
     allowed = np.ones(len(hkl), dtype=bool)
-    for shift in centring:
-        phase = hkl @ shift
+    for operation in symmetry.space_group().all_ops():
+        if not operation.r().is_unit_mx():
+            continue
+        phase = hkl @ np.array(operation.t().as_double())
         allowed &= np.abs(phase - np.rint(phase)) < 1e-6
     return GVectors.from_indices(hkl[allowed], g_max)
 
 
-def miller_set(structure: crystal.symmetry, hkl: IntArray, anomalous_flag: bool = True) -> miller.set:
+def miller_set(symmetry: crystal.symmetry, hkl: IntArray, anomalous_flag: bool = True) -> miller.set:
     """The indices (G, 3) as a miller set in their own order."""
     indices = flex.miller_index(*(flex.int(np.ascontiguousarray(column, dtype=np.int32)) for column in hkl.T))
-    return miller.set(structure.crystal_symmetry(), indices, anomalous_flag=anomalous_flag)
-
-
-def structure_factors(structure: xray.structure, vectors: GVectors) -> ComplexArray:
-    """F(g) in Å (G,), by direct summation over the asymmetric unit of g; zero where the space group extinguishes."""
-    everywhere = miller_set(structure, vectors.hkl, anomalous_flag=False)
-    unique = everywhere.select(~everywhere.sys_absent_flags().data()).map_to_asu().unique_under_symmetry()
-    f_unique = unique.structure_factors_from_scatterers(
-        xray_structure=structure, algorithm="direct", cos_sin_table=False
-    ).f_calc()
-    full = f_unique.expand_to_p1().generate_bijvoet_mates()
-    f = np.zeros(len(vectors.hkl), dtype=complex)
-    f[vectors.find(indices_of(full))] = full.data().as_numpy_array()
-    return f
+    return miller.set(symmetry.crystal_symmetry(), indices, anomalous_flag=anomalous_flag)
 
 
 def indices_of(array: miller.set) -> IntArray:
     """The indices (G, 3) of a miller set."""
     return np.asarray(np.rint(array.indices().as_vec3_double().as_numpy_array()), dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Expansion:
+    """From F of the asymmetric unit to F of every g: F(hR) = F(h) e^{−2πi h·t}, conjugated for Friedel mates.
+
+    ``parent`` (G,) is the place in ``unique``, −1 where the space group extinguishes; ``phase`` (G,) and ``mate`` (G,).
+    """
+
+    unique: miller.set
+    parent: IntArray
+    phase: ComplexArray
+    mate: BoolArray
+
+    @classmethod
+    def of(cls, symmetry: crystal.symmetry, vectors: GVectors) -> Expansion:
+        """For the given g vectors; the space group's own expansion says where each comes from."""
+        everywhere = miller_set(symmetry, vectors.hkl, anomalous_flag=False)
+        unique = everywhere.select(~everywhere.sys_absent_flags().data()).map_to_asu().unique_under_symmetry()
+        ones = _expanded(unique, np.ones(unique.size(), dtype=complex))
+        turned = _expanded(unique, np.full(unique.size(), 1j)).data().as_numpy_array()
+        places = _expanded(unique, np.arange(unique.size(), dtype=float)).data().as_numpy_array()
+        phase = ones.data().as_numpy_array()
+        at = vectors.find(indices_of(ones))
+        parent = np.full(len(vectors.hkl), -1, dtype=np.int64)
+        phases, mate = np.zeros(len(parent), dtype=complex), np.zeros(len(parent), dtype=bool)
+        parent[at], phases[at], mate[at] = np.rint(places), phase, (turned / phase).imag < 0.0
+        return cls(unique=unique, parent=parent, phase=phases, mate=mate)
+
+    def expand(self, f_unique: ComplexArray) -> ComplexArray:
+        """F (G,) of every g."""
+        f = f_unique[self.parent]
+        return np.asarray(self.phase * np.where(self.mate, f.conj(), f))
+
+    def collect(self, derivatives: ComplexArray) -> ComplexArray:
+        """∂T/∂Re F + i ∂T/∂Im F of the asymmetric unit from those of every g."""
+        turned = self.phase.conj() * derivatives
+        turned = np.where(self.mate, turned.conj(), turned)
+        there = self.parent >= 0
+        size = self.unique.size()
+        real = np.bincount(self.parent[there], turned.real[there], minlength=size)
+        return np.asarray(real + 1j * np.bincount(self.parent[there], turned.imag[there], minlength=size))
+
+    def structure_factors(self, structure: xray.structure) -> ComplexArray:
+        """F (G,) in Å by direct summation over the atoms."""
+        f_calc = self.unique.structure_factors_from_scatterers(
+            xray_structure=structure, algorithm="direct", cos_sin_table=False
+        ).f_calc()
+        return self.expand(f_calc.data().as_numpy_array())
+
+
+def _expanded(unique: miller.set, data: ComplexArray) -> miller.array:
+    values = flex.complex_double(data) if np.iscomplexobj(data) else flex.double(data)
+    return unique.array(data=values).expand_to_p1().generate_bijvoet_mates()

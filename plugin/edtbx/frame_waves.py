@@ -13,7 +13,7 @@ import numpy as np
 
 from edtbx.experiment import ComplexArray, Experiment, FloatArray, Frame, IntArray
 from edtbx.geometry import excitation_error, frame_vectors, rotate
-from edtbx.potential import GVectors, scatter, surface_term, u_per_f, wave_number
+from edtbx.potential import GVectors, scatter, surface_term, u_per_f
 from edtbx.quadrature import Quadrature
 from edtbx.solvers.block import Block, Solver
 
@@ -23,7 +23,7 @@ class FrameWaves:
     """All that one frame needs and that does not depend on the structure.
 
     ``differences`` (N, N) point from its beams into the g vectors; ``g`` (N, 3) are the beams in the lab frame;
-    ``wanted`` (M,) those of its reflections.
+    ``wanted`` (M,) those of its reflections; ``wavenumber`` is K in Å⁻¹ inside the crystal, ``scale`` is U per F.
     """
 
     differences: IntArray
@@ -31,7 +31,7 @@ class FrameWaves:
     wanted: IntArray
     rows: tuple[tuple[FloatArray, FloatArray], ...]
     scale: float
-    wavelength: float
+    wavenumber: float
     s_max: float
 
     @classmethod
@@ -44,10 +44,11 @@ class FrameWaves:
         vectors: GVectors,
         quadrature: Quadrature,
         s_max: float,
+        wavenumber: float,
     ) -> FrameWaves:
         """For the reflections hkl (M, 3) of a frame; beams with |g| ≤ g_max that come within |S_g| ≤ s_max."""
         rows = tuple(quadrature.orientations(experiment.geometry, frame.semi_angle))
-        beams = choose_beams(experiment, frame, rows, vectors=vectors, s_max=s_max, always=hkl)
+        beams = choose_beams(experiment, frame, rows, vectors=vectors, s_max=s_max, wavenumber=wavenumber, always=hkl)
         order = {tuple(h): n for n, h in enumerate(beams.tolist())}
         return cls(
             differences=vectors.differences(beams),
@@ -55,25 +56,28 @@ class FrameWaves:
             wanted=np.array([order[tuple(h)] for h in hkl.tolist()], dtype=np.int64),
             rows=rows,
             scale=u_per_f(experiment.cell, experiment.wavelength),
-            wavelength=experiment.wavelength,
+            wavenumber=wavenumber,
             s_max=s_max,
         )
 
+    def at(self, nodes: IntArray) -> FrameWaves:
+        """The same with some of the y nodes only."""
+        return replace(self, rows=tuple(self.rows[j] for j in nodes))
+
     def blocks(self, f: ComplexArray, thickness: FloatArray) -> Iterator[Block]:
         """One block for each y node, for structure factors f (G,) in Å."""
-        wavenumber = wave_number(self.wavelength, self.scale * float(f[self.differences[0, 0]].real))
         u = self.scale * f[self.differences]
         squares = np.sum(self.g * self.g, axis=1)
         for x, y in self.rows:
-            s_g = excitation_error(rotate(self.g, x, y), wavenumber)
+            s_g = excitation_error(rotate(self.g, x, y), self.wavenumber)
             yield Block(
                 u=u,
                 s_g=s_g,
-                surface=surface_term(s_g, squares, wavenumber),
+                surface=surface_term(s_g, squares, self.wavenumber),
                 weights=np.full(len(x), 1.0 / len(x)),
                 wanted=self.wanted,
                 thickness=thickness,
-                wavenumber=wavenumber,
+                wavenumber=self.wavenumber,
                 s_max=self.s_max,
             )
 
@@ -103,6 +107,7 @@ def choose_beams(
     *,
     vectors: GVectors,
     s_max: float,
+    wavenumber: float,
     always: IntArray,
 ) -> IntArray:
     """Indices (N, 3) of the beams of a frame, 000 first.
@@ -111,7 +116,6 @@ def choose_beams(
     ones. The orientations visited span a narrow rectangle in (x, y), over which S_g is linear to 1e-5 Å⁻¹: its
     corners and the scan's ends decide.
     """
-    wavenumber = wave_number(experiment.wavelength)
     candidates = vectors.hkl
     g = frame_vectors(experiment, frame, candidates)
     inside = np.sum(g * g, axis=1) <= vectors.g_max**2

@@ -8,7 +8,7 @@ w = 1/(σ² + (p I_obs)²), negative intensities included.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,7 +16,7 @@ from scipy.optimize import minimize_scalar, nnls
 
 from edtbx.experiment import FloatArray
 from edtbx.quadrature import spread_weights
-from edtbx.thickness import QUANTILES, thickness_weights
+from edtbx.thickness import thickness_weights
 
 INSTABILITY = 0.02
 """p, the relative error that the best measured intensities are given: 0.01 on F, as the peers weight."""
@@ -137,7 +137,7 @@ def _fit_law(
     return cost(t, sigma), _settle(cubes, grid, choices, shape, t, sigma)
 
 
-def _polish(cost, start: float, step: float, bounds: tuple[float, float]) -> float:  # type: ignore[no-untyped-def]
+def _polish(cost: Callable[[float], float], start: float, step: float, bounds: tuple[float, float]) -> float:
     low, high = max(start - step, bounds[0]), min(start + step, bounds[1])
     return float(minimize_scalar(cost, bounds=(low, high), method="bounded", options={"xatol": 0.02 * step}).x)
 
@@ -181,14 +181,14 @@ def _settle(
 def rescale(nuisance: Nuisance, grid: Grid, cubes: Sequence[FrameCube]) -> Nuisance:
     """The same with the best scale of each frame."""
     unit = replace(nuisance, scales=np.ones(len(cubes)))
-    scales = [best_scale(calc, cube) for calc, cube in zip(unit.intensities(grid, cubes), cubes, strict=True)]
+    scales = [best_scale(calc, cube.observed, cube.sigma) for calc, cube in zip(unit.intensities(grid, cubes), cubes, strict=True)]
     return replace(nuisance, scales=np.array(scales))
 
 
-def best_scale(calc: FloatArray, cube: FrameCube) -> float:
+def best_scale(calc: FloatArray, observed: FloatArray, sigma: FloatArray) -> float:
     """k ≥ 0 that minimises Σ w (I_obs − k I_calc)²."""
-    w = cube.weights
-    return float(max((w * cube.observed) @ calc, 0.0) / max((w * calc) @ calc, 1e-300))
+    w = intensity_weights(observed, sigma)
+    return float(max((w * observed) @ calc, 0.0) / max((w * calc) @ calc, 1e-300))
 
 
 def _fit_histogram(cubes: Sequence[FrameCube], grid: Grid, start: Nuisance) -> Nuisance:
@@ -207,15 +207,3 @@ def _fit_histogram(cubes: Sequence[FrameCube], grid: Grid, start: Nuisance) -> N
         nuisance = rescale(replace(nuisance, histogram=histogram), grid, cubes)
     return replace(nuisance, thickness=float(histogram @ grid.thickness))
 
-
-__all__ = [
-    "QUANTILES",
-    "Choices",
-    "FrameCube",
-    "Grid",
-    "Nuisance",
-    "best_scale",
-    "fit_nuisance",
-    "intensity_weights",
-    "rescale",
-]

@@ -1,0 +1,51 @@
+"""What a comparison of the two theories found: the one thing that programs compute and reports print."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from cctbx import xray
+
+from edtbx.experiment import Experiment, FloatArray, IntArray
+from edtbx.nuisance import Nuisance
+from edtbx.selection import Selection
+from edtbx.statistics import Statistics
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class TheoryFit:
+    """One theory, fitted.
+
+    ``i_calc`` (M,) are scaled intensities of the used rows, ``frame_ids`` the frames in the order of
+    ``nuisance.scales`` and ``nuisance.centres`` (radians); ``r_of_thickness`` and ``r_of_spread`` are curves
+    (2, n) of thickness in Å, or σ in degrees, and R(obs).
+    """
+
+    solver: str
+    structure: xray.structure
+    nuisance: Nuisance
+    frame_ids: tuple[int, ...]
+    i_calc: FloatArray
+    statistics: Statistics
+    r_of_thickness: FloatArray
+    r_of_spread: FloatArray
+    forward_seconds: float
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Comparison:
+    """Both theories on the same rows.
+
+    ``rows`` (M,) are the used rows of ``experiment.reflections`` in the order of ``i_calc``; ``refined`` tells whether
+    structures were refined, too; ``parameters`` are those that the user set or that defaults gave.
+    """
+
+    experiment: Experiment
+    selection: Selection
+    rows: IntArray
+    kinematical: TheoryFit
+    dynamical: TheoryFit
+    refined: bool
+    total_seconds: float
+    parameters: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,193 @@
+"""Drop-in refinement targets for cctbx: kinematical and dynamical, with one signature.
+
+A target obeys the functor protocol of ``cctbx.xray.minimization.lbfgs``: ``f_obs()`` names the structure factors it wants,
+``target(f_calc, compute_derivatives)`` returns value and derivatives. What the measurement adds to a structure (scales,
+thickness and its law, orientation spread and centres) lives in ``target.nuisance`` and stays put during a minimisation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+from cctbx import miller, xray
+from cctbx.array_family import flex
+from libtbx.utils import Sorry
+
+from edtbx.experiment import BoolArray, ComplexArray, Experiment, FloatArray, IntArray
+from edtbx.forward import ForwardModel, Progress, Sampling, no_progress
+from edtbx.geometry import orthogonalisation_matrix
+from edtbx.nuisance import Choices, FrameCube, Nuisance, fit_nuisance
+from edtbx.registry import installed_solvers
+from edtbx.selection import Selection, SelectionRules, select_reflections
+from edtbx.statistics import Statistics, statistics
+from edtbx_cctbx.model import set_electron_form_factors, with_model_cell
+from edtbx_cctbx.structure_factors import Expansion, g_vectors, indices_of, miller_set
+
+G_MAX_MARGIN = 0.2
+"""How far in Å⁻¹ the beams reach beyond the reflections measured, where nothing else is said."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TargetResult:
+    """What the minimiser asks of one evaluation."""
+
+    value: float
+    gradients: flex.complex_double | None
+    scale: float
+
+    def target(self) -> float:
+        """The target."""
+        return self.value
+
+    def derivatives(self) -> flex.complex_double:
+        """∂T/∂A + i ∂T/∂B for every structure factor of ``f_obs()``."""
+        return self.gradients
+
+    def scale_factor(self) -> float:
+        """Mean scale of the frames."""
+        return self.scale
+
+
+class DynamicalTarget:
+    """T = Σ w (I_obs − k I_calc)²/Σ w I_obs² over the rows of an experiment, negative intensities included.
+
+    Parameters
+    ----------
+    experiment
+        What :func:`edtbx_cctbx.read_experiment` returned; it takes the cell of the model.
+    xray_structure
+        The model at the start: its symmetry counts, and the nuisance parameters are fitted to it. Electron form
+        factors are put in where others stand.
+    solver
+        Name of a registered solver.
+    thickness, spread
+        Greatest thickness in Å and σ of the orientation spread in radians; None fits them.
+    choices
+        What else of the nuisance parameters may be fitted, and in which bounds.
+    rules, sampling, g_max
+        Rows used, fineness of the sampling, and reach of the beams in Å⁻¹ (None: a little beyond the data).
+    nproc
+        Threads, one frame each at a time.
+    """
+
+    default_solver = "eigen"
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        xray_structure: xray.structure,
+        *,
+        solver: str | None = None,
+        thickness: float | None = None,
+        spread: float | None = None,
+        choices: Choices | None = None,
+        rules: SelectionRules | None = None,
+        sampling: Sampling | None = None,
+        g_max: float | None = None,
+        nproc: int | None = None,
+        progress: Progress[FrameCube] = no_progress,
+        nuisance: Nuisance | None = None,
+    ) -> None:
+        if thickness is not None and not thickness > 0.0:
+            raise Sorry(f"thickness must be > 0 Å, got {thickness:g} (is it in nm?)")
+        set_electron_form_factors(xray_structure)
+        self.solver_name = solver or self.default_solver
+        self.experiment = with_model_cell(experiment, xray_structure)
+        self.choices = replace(choices or Choices(), thickness=thickness, sigma=spread)
+        self.rules = rules or SelectionRules()
+        try:
+            backend = installed_solvers().create(self.solver_name)
+            self.selection = select_rows(self.experiment, xray_structure, self.rules)
+            length = _largest_g(self.experiment, self.selection.used)
+            self.g_max = max(g_max or length + G_MAX_MARGIN, length)
+            vectors = g_vectors(xray_structure, self.g_max)
+            self.expansion = Expansion.of(xray_structure, vectors)
+            self.forward = ForwardModel(
+                self.experiment,
+                self.selection,
+                vectors,
+                sampling or Sampling(),
+                backend,
+                ThreadPoolExecutor(nproc),
+                f_000=float(self.structure_factors(xray_structure)[vectors.find(np.zeros(3, dtype=np.int64))].real),
+            )
+        except ValueError as error:
+            raise Sorry(str(error)) from error
+        self.offsets: Sequence[FloatArray] | None = None
+        self.nuisance: Nuisance = nuisance or self.fit_nuisance(xray_structure, progress)
+
+    def f_obs(self) -> miller.set:
+        """The structure factors that the target wants: the asymmetric unit of all g that couple two beams."""
+        return self.expansion.unique
+
+    def __call__(self, f_calc: miller.array, compute_derivatives: bool) -> TargetResult:
+        """The target for structure factors in the order of ``f_obs()``, at the nuisance parameters as they stand."""
+        f = self.expansion.expand(f_calc.data().as_numpy_array())
+        scale = float(np.mean(self.nuisance.scales))
+        if not compute_derivatives:
+            return TargetResult(self.forward.target(f, self.nuisance, self.offsets), None, scale)
+        value, gradient = self.forward.target_and_gradient(f, self.nuisance, self.offsets)
+        return TargetResult(value, flex.complex_double(self.expansion.collect(gradient)), scale)
+
+    def structure_factors(self, xray_structure: xray.structure) -> ComplexArray:
+        """F (G,) in Å of a structure on all g vectors of the forward model."""
+        return self.expansion.structure_factors(xray_structure)
+
+    def cubes(self, xray_structure: xray.structure, progress: Progress[FrameCube] = no_progress) -> list[FrameCube]:
+        """Computed beside measured intensities of every frame, over spread and thickness."""
+        return self.forward.cubes(self.structure_factors(xray_structure), progress)
+
+    def fit_nuisance(self, xray_structure: xray.structure, progress: Progress[FrameCube] = no_progress) -> Nuisance:
+        """Fit scales, thickness, law, spread and centres to a structure; the target uses them from now on."""
+        self.nuisance = fit_nuisance(self.cubes(xray_structure, progress), self.forward.grid, self.choices)
+        return self.nuisance
+
+    def i_calc(self, xray_structure: xray.structure) -> FloatArray:
+        """Scaled I_calc of the used rows, in the order of ``rows``."""
+        unscaled = self.forward.intensities(self.structure_factors(xray_structure), self.nuisance)
+        return np.concatenate([k * i for k, i in zip(self.nuisance.scales, unscaled, strict=True)])
+
+    @property
+    def rows(self) -> IntArray:
+        """Which rows of the experiment are used, in the order of the frames."""
+        return self.forward.rows
+
+    def statistics(self, i_calc: FloatArray) -> Statistics:
+        """R factors of scaled intensities in the order of ``rows``."""
+        measured = self.experiment.reflections.select(self.rows)
+        unique = unique_numbers(self.expansion.unique, measured.hkl)
+        return statistics(measured.intensity, measured.sigma, i_calc, measured.frame_id, unique)
+
+
+class KinematicalTarget(DynamicalTarget):
+    """The same target with single scattering, for a fair comparison: same rows, same nuisance parameters."""
+
+    default_solver = "kinematical"
+
+
+def select_rows(experiment: Experiment, xray_structure: xray.structure, rules: SelectionRules) -> Selection:
+    """The rows that the rules and the space group leave; `Sorry` with the reason where none is left."""
+    equivalents = miller_set(xray_structure, experiment.reflections.hkl)
+    absent = equivalents.sys_absent_flags().data().as_numpy_array()
+    selection = select_reflections(experiment, rules, absent)
+    if not selection.used.any():
+        worst = max(selection.left_out, key=lambda name: selection.left_out[name])
+        raise Sorry(
+            f"no reflection is left after selection: {selection.left_out[worst]} of {len(absent)} fell to "
+            f"{worst}; relax selection.{worst}"
+        )
+    return selection
+
+
+def unique_numbers(symmetry: miller.set, hkl: IntArray) -> IntArray:
+    """A number (M,) shared by symmetry equivalents, Friedel mates apart unless the group has a centre."""
+    in_asu = indices_of(miller_set(symmetry, hkl).map_to_asu())
+    return np.asarray(np.unique(in_asu, axis=0, return_inverse=True)[1]).ravel()
+
+
+def _largest_g(experiment: Experiment, used: BoolArray) -> float:
+    hkl = experiment.reflections.hkl[used]
+    return float(np.linalg.norm(hkl @ orthogonalisation_matrix(experiment.cell).T, axis=1).max())

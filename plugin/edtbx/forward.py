@@ -1,0 +1,229 @@
+"""The forward model of a whole experiment: structure factors in, intensities of every frame out, and the way back.
+
+One :class:`ForwardModel` holds what does not change while a structure is refined: beams, orientations and observations
+of every frame. Its cost is that of the solver times frames × y nodes × tilts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from edtbx.experiment import ComplexArray, Experiment, FloatArray, IntArray
+from edtbx.frame_waves import FrameWaves
+from edtbx.geometry import frame_vectors, scan_lever
+from edtbx.nuisance import FrameCube, Grid, Nuisance, best_scale, intensity_weights
+from edtbx.potential import GVectors, u_per_f, wave_number
+from edtbx.quadrature import Quadrature, tilts_needed
+from edtbx.selection import Selection
+from edtbx.solvers.block import Solver
+
+_Result = TypeVar("_Result")
+Progress = Callable[[Iterable[_Result], int], Iterable[_Result]]
+"""Wraps an iterable of the given length to show how far it has come."""
+
+
+def no_progress(items: Iterable[_Result], total: int) -> Iterable[_Result]:
+    """Show nothing."""
+    return items
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How finely waves are computed: the numbers that trade time for accuracy.
+
+    Attributes
+    ----------
+    s_max : float, Å⁻¹
+        Beams beyond this |S_g| are left out of an orientation.
+    tilts : int or None
+        Tilts at each y node; None takes what integrates rocking curves of ``tilt_thickness`` exactly.
+    tilt_thickness : float, Å
+        Thickness for which the tilts must be enough.
+    spread_reach, spread_spacing : float, radians
+        The y nodes go from −reach to +reach.
+    thickness_max, thickness_step : float, Å
+        The grid of thicknesses.
+    """
+
+    s_max: float = 0.02
+    tilts: int | None = None
+    tilt_thickness: float = 1500.0
+    spread_reach: float = np.radians(0.4)
+    spread_spacing: float = np.radians(0.06)
+    thickness_max: float = 3000.0
+    thickness_step: float = 50.0
+
+    @property
+    def thickness_grid(self) -> FloatArray:
+        """Thicknesses (T,) in Å."""
+        return self.thickness_step * np.arange(1, round(self.thickness_max / self.thickness_step) + 1.0)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class FrameData:
+    """One frame, ready: its geometry, which rows of the experiment it holds, and what was measured there."""
+
+    frame_id: int
+    waves: FrameWaves
+    rows: IntArray
+    observed: FloatArray
+    sigma: FloatArray
+
+
+class ForwardModel:
+    """Intensities of the selected rows of an experiment as a function of F(g).
+
+    ``f_000`` in Å sets the mean inner potential once and for all; ``executor`` takes one frame at a time.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        selection: Selection,
+        vectors: GVectors,
+        sampling: Sampling,
+        solver: Solver,
+        executor: Executor | None = None,
+        *,
+        f_000: float = 0.0,
+    ) -> None:
+        self.experiment = experiment
+        self.vectors = vectors
+        self.sampling = sampling
+        self.solver = solver
+        self._executor = executor
+        self.wavenumber = wave_number(experiment.wavelength, f_000 * u_per_f(experiment.cell, experiment.wavelength))
+        reach = Quadrature.spanning(1, sampling.spread_reach, sampling.spread_spacing)
+        self.grid = Grid(y=reach.y, thickness=sampling.thickness_grid)
+        self.frames = [
+            self._prepare(position, rows)
+            for position, rows in enumerate(_rows_by_frame(experiment, selection))
+            if len(rows)
+        ]
+        self._norm = sum(
+            float(intensity_weights(frame.observed, frame.sigma) @ frame.observed**2) for frame in self.frames
+        )
+
+    def _prepare(self, position: int, rows: IntArray) -> FrameData:
+        experiment, sampling = self.experiment, self.sampling
+        frame, reflections = experiment.frames[position], experiment.reflections
+        hkl = reflections.hkl[rows]
+        lever = float(scan_lever(experiment, frame_vectors(experiment, frame, hkl)).max())
+        tilts = sampling.tilts or tilts_needed(sampling.tilt_thickness, frame.semi_angle, lever, experiment.geometry)
+        waves = FrameWaves.prepare(
+            experiment,
+            frame,
+            hkl,
+            vectors=self.vectors,
+            quadrature=Quadrature(tilts=tilts, y=self.grid.y),
+            s_max=sampling.s_max,
+            wavenumber=self.wavenumber,
+        )
+        return FrameData(
+            frame_id=frame.id,
+            waves=waves,
+            rows=rows,
+            observed=reflections.intensity[rows],
+            sigma=reflections.sigma[rows],
+        )
+
+    @property
+    def rows(self) -> IntArray:
+        """Rows of the experiment in the order of the frames' intensities."""
+        return np.concatenate([frame.rows for frame in self.frames])
+
+    @property
+    def waves_per_frame(self) -> float:
+        """Mean number of orientations a frame."""
+        return float(np.mean([sum(len(x) for x, _ in frame.waves.rows) for frame in self.frames]))
+
+    @property
+    def beams_per_frame(self) -> float:
+        """Mean number of beams that come near the Ewald sphere somewhere in a frame."""
+        return float(np.mean([len(frame.waves.g) for frame in self.frames]))
+
+    def cubes(self, f: ComplexArray, progress: Progress[FrameCube] = no_progress) -> list[FrameCube]:
+        """Intensities of every frame on the grid of y × thickness, for f (G,) in Å."""
+
+        def one(place: int) -> FrameCube:
+            frame = self.frames[place]
+            cube = frame.waves.cube(self.solver, f, self.grid.thickness)
+            return FrameCube(frame_id=frame.frame_id, intensities=cube, observed=frame.observed, sigma=frame.sigma)
+
+        return list(progress(self._map(one), len(self.frames)))
+
+    def intensities(self, f: ComplexArray, nuisance: Nuisance) -> list[FloatArray]:
+        """Unscaled I_calc (M,) of every frame for a fixed thickness law, spread and centres."""
+
+        def one(place: int) -> FloatArray:
+            nodes, over_y, times, over_t = self._weights(nuisance, place)
+            return np.asarray(over_y @ (self.frames[place].waves.at(nodes).cube(self.solver, f, times) @ over_t))
+
+        return list(self._map(one))
+
+    def target(self, f: ComplexArray, nuisance: Nuisance, offsets: Sequence[FloatArray] | None = None) -> float:
+        """T = Σ w (I_obs − k I_calc)²/Σ w I_obs² with the best scale of each frame.
+
+        ``offsets``, one (M,) array a frame, are added to the unscaled I_calc: what a finer sampling adds to this one.
+        """
+        return sum(self._map(lambda place: self._frame_target(place, f, nuisance, offsets)[0]))
+
+    def target_and_gradient(
+        self, f: ComplexArray, nuisance: Nuisance, offsets: Sequence[FloatArray] | None = None
+    ) -> tuple[float, ComplexArray]:
+        """The target, and ∂T/∂Re F + i ∂T/∂Im F (G,). Costs about three forward passes."""
+
+        def one(place: int) -> tuple[float, ComplexArray]:
+            value, seeds, waves, times = self._frame_target(place, f, nuisance, offsets)
+            return value, waves.adjoint(self.solver, f, times, seeds)
+
+        total, gradient = 0.0, np.zeros(len(f), dtype=complex)
+        for value, part in self._map(one):
+            total += value
+            gradient += part
+        return total, gradient
+
+    def _frame_target(
+        self, place: int, f: ComplexArray, nuisance: Nuisance, offsets: Sequence[FloatArray] | None
+    ) -> tuple[float, FloatArray, FrameWaves, FloatArray]:
+        """Share of one frame in the target, ∂T/∂cube (J, M, T), and the waves and thicknesses it stands on.
+
+        At its best the scale contributes nothing to the derivative.
+        """
+        frame = self.frames[place]
+        nodes, over_y, times, over_t = self._weights(nuisance, place)
+        waves = frame.waves.at(nodes)
+        calc = over_y @ (waves.cube(self.solver, f, times) @ over_t)
+        if offsets is not None:
+            calc = calc + offsets[place]
+        w = intensity_weights(frame.observed, frame.sigma) / self._norm
+        scale = best_scale(calc, frame.observed, frame.sigma)
+        residual = frame.observed - scale * calc
+        seed = over_y[:, None, None] * (-2.0 * scale * w * residual)[None, :, None] * over_t[None, None, :]
+        return float(w @ residual**2), seed, waves, times
+
+    def _weights(self, nuisance: Nuisance, place: int) -> tuple[IntArray, FloatArray, FloatArray, FloatArray]:
+        """The y nodes and thicknesses that carry weight in a frame, and their weights."""
+        over_y = nuisance.over_spread(self.grid, place)
+        over_t = nuisance.over_thickness(self.grid)
+        nodes = np.flatnonzero(over_y > 1e-6)
+        times = np.flatnonzero(over_t)
+        return nodes, over_y[nodes], self.grid.thickness[times], over_t[times]
+
+    def _map(self, function: Callable[[int], _Result]) -> Iterator[_Result]:
+        """The function at every place among the frames, in order, through the executor if there is one."""
+        places = range(len(self.frames))
+        with threadpool_limits(1, user_api="blas"):
+            yield from map(function, places) if self._executor is None else self._executor.map(function, places)
+
+
+def _rows_by_frame(experiment: Experiment, selection: Selection) -> list[IntArray]:
+    used = selection.used
+    return [np.flatnonzero(used & (experiment.reflections.frame_id == frame.id)) for frame in experiment.frames]
+
