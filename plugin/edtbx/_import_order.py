@@ -58,6 +58,10 @@ def require_cctbx() -> None:
 
 
 def _load() -> None:
+    # cctbx loads with global symbols: numpy must have bound its own LAPACK before, or scipy's svd binds to numpy's
+    # 64-bit one and fails
+    import numpy  # noqa: F401, I001
+
     import boost_adaptbx.boost.python  # noqa: F401
 
 

@@ -106,7 +106,7 @@ class Experiment:
         if not 0.001 < self.wavelength < 0.2:
             raise ValueError(f"the wavelength must be that of fast electrons (0.001 to 0.2 Å), got {self.wavelength}")
         u = self.orientation
-        if u.shape != (3, 3) or not np.allclose(u @ u.T, np.eye(3), atol=1e-6):
+        if u.shape != (3, 3) or not np.allclose(u @ u.T, np.eye(3), atol=1e-6) or np.linalg.det(u) < 0.0:
             raise ValueError("the orientation must be a rotation matrix")
         ids = [frame.id for frame in self.frames]
         if len(set(ids)) != len(ids):

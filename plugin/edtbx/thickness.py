@@ -33,10 +33,22 @@ def thickness_weights(grid: FloatArray, shape: str, thickness: float) -> FloatAr
     Linear interpolation between the points of the grid, and down to no intensity at thickness 0. The weights sum to
     one where all of the law lies within the grid and above its first step.
     """
-    u = np.clip(QUANTILES[shape](_SHARES) * thickness, 0.0, grid[-1])
+    return histogram_weights(grid, QUANTILES[shape](_SHARES) * thickness, 0.5 * _NODE_WEIGHTS)
+
+
+def histogram_weights(grid: FloatArray, thickness: FloatArray, weight: FloatArray) -> FloatArray:
+    """Weights (T,) on the grid of a histogram given by thicknesses (H,) in Å and their weights (H,)."""
+    t = np.clip(thickness, 0.0, grid[-1])
     padded = np.concatenate([[0.0], grid])
-    left = np.clip(np.searchsorted(padded, u) - 1, 0, len(grid) - 1)
-    part = (u - padded[left]) / (padded[left + 1] - padded[left])
-    weights = np.bincount(left + 1, weights=0.5 * _NODE_WEIGHTS * part, minlength=len(padded))
-    weights += np.bincount(left, weights=0.5 * _NODE_WEIGHTS * (1.0 - part), minlength=len(padded))
+    left = np.clip(np.searchsorted(padded, t) - 1, 0, len(grid) - 1)
+    part = (t - padded[left]) / (padded[left + 1] - padded[left])
+    weights = np.bincount(left + 1, weights=weight * part, minlength=len(padded))
+    weights += np.bincount(left, weights=weight * (1.0 - part), minlength=len(padded))
     return np.asarray(weights[1:])
+
+
+def mean_thickness(shape: str, thickness: float) -> float:
+    """Mean thickness in Å of a law with the given greatest one; a free histogram is named by its mean."""
+    if shape == "free":
+        return thickness
+    return thickness * float(0.5 * _NODE_WEIGHTS @ QUANTILES[shape](_SHARES))

@@ -1,0 +1,52 @@
+"""edtbx.compare: kinematical and dynamical R-factors of a structure, side by side on the same reflections."""
+
+from __future__ import annotations
+
+from libtbx.program_template import ProgramTemplate
+
+from edtbx_cctbx.comparison import compare
+from edtbx_cctbx.programs import command_line
+from edtbx_cctbx.programs.parameters import INPUT, OUTPUT, SHARED, settings_from
+from edtbx_cctbx.report import show_comparison, write_outputs
+
+
+class Program(ProgramTemplate):
+    """Scales, thickness, orientation spread and centres are fitted for each theory; the structure stays as it is."""
+
+    program_name = "edtbx.compare"
+    description = """
+edtbx.compare MODEL DATA: kinematical and dynamical R-factors of a structure against 3D electron diffraction data,
+side by side on the same reflections. Scales, thickness, its law, orientation spread and the orientation of each frame
+are fitted for each theory; the structure stays as it is.
+
+Example: edtbx.compare urea.cif urea.cif_pets output.prefix=urea
+"""
+    datatypes = ["phil"]  # noqa: RUF012
+    master_phil_str = INPUT + SHARED + OUTPUT
+
+    def validate(self) -> None:
+        """Fail early on contradictory parameters."""
+        settings_from(self.params)
+
+    def run(self) -> None:
+        """Fit, print, write."""
+        structure, experiment = command_line.read_inputs(self.params, self.logger)
+        self.comparison = compare(
+            experiment,
+            structure,
+            settings_from(self.params),
+            command_line.progress_bar,
+            command_line.flat(self.params),
+        )
+        show_comparison(self.comparison, self.logger)
+        for path in write_outputs(self.params.output.prefix, self.comparison):
+            print(f"  wrote {path}", file=self.logger)
+
+    def get_results(self):
+        """The comparison, for callers from Python."""
+        return self.comparison
+
+
+def run(arguments: list[str] | None = None) -> None:
+    """Entry point."""
+    command_line.run(Program, arguments)

@@ -1,0 +1,183 @@
+"""PHIL parameters shared by the programs, and what they mean inside: degrees become radians here and nowhere else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from libtbx.utils import Sorry
+
+from edtbx.experiment import Experiment, ScanGeometry
+from edtbx.nuisance import Choices
+from edtbx.selection import SelectionRules
+from edtbx.thickness import QUANTILES
+from edtbx_cctbx.comparison import Settings
+
+INPUT = r"""
+input {
+  model = None
+    .type = path
+    .help = "Structure: CIF, mmCIF, PDB or SHELX .ins/.res. Naming it on the command line is enough."
+  data = None
+    .type = path
+    .help = "Measured frames: a .cif_pets file. Naming it on the command line is enough."
+  data_block = None
+    .type = str
+    .help = "Data block of a CIF with several structures; the first one with atoms by default."
+}
+"""
+
+SHARED = r"""
+solver {
+  name = eigen
+    .type = str
+    .help = "Dynamical solver. eigen: all beams, exact (the reference). two_beam: each reflection with the incident \
+      beam only, fast and wrong by a few per cent in R. kinematical: single scattering."
+}
+beams {
+  g_max = None
+    .type = float(value_min=0.1)
+    .help = "Beams reach out to this |g| in 1/Angstrom. None: 0.2 beyond the outermost measured reflection. Too small \
+      a value leaves measured reflections without their neighbours."
+  s_max = 0.02
+    .type = float(value_min=0.001)
+    .help = "Beams with a larger excitation error (1/Angstrom) are left out. 0.01 is three times faster and 1 % worse \
+      in calculated amplitudes (measured on urea), 0.03 twice as slow and 0.7 % better."
+}
+selection {
+  rsg_max = 0.7
+    .type = float(value_min=0)
+    .help = "Largest |S_g|/(|g_y| semi-angle): nearer 1 takes reflections that a frame has barely swept through."
+  dsg_min = 0.0015
+    .type = float
+    .help = "Smallest |g_y| semi-angle - |S_g| in 1/Angstrom: leaves out reflections beside the rotation axis, which \
+      the slightest wobble takes in or out."
+  sg_max = 0.1
+    .type = float(value_min=0)
+    .help = "Largest |S_g| in 1/Angstrom at the centre of the frame."
+  d_min = 0
+    .type = float(value_min=0)
+    .help = "High-resolution limit in Angstrom; 0 takes all."
+}
+thickness {
+  value = None
+    .type = float
+    .help = "Greatest thickness in Angstrom; None searches for it."
+  shape = *auto slab wedge cylinder lens thin free
+    .type = choice
+    .help = "How area is spread over thickness: one thickness, uniform, chords of a cylinder or ball, 1-x, or a free \
+      histogram. auto takes the best of the one-parameter laws."
+  refine = True
+    .type = bool
+    .help = "Fit the thickness, starting anywhere; with False thickness.value must be given and stays."
+}
+spread {
+  sigma = None
+    .type = float(value_min=0)
+    .help = "Orientation spread in degrees about the axis across beam and rotation axis; None fits it."
+  refine = True
+    .type = bool
+    .help = "Fit the spread. False without spread.sigma means none at all, which on bent crystals costs 2 % in R."
+  sigma_max = 0.2
+    .type = float(value_min=0)
+    .help = "Largest spread tried, in degrees."
+}
+frames {
+  first = None
+    .type = int
+    .help = "Leave out frames before this one."
+  last = None
+    .type = int
+    .help = "Leave out frames after this one."
+  exclude = None
+    .type = ints
+    .help = "Frames to leave out, by number."
+  refine_orientation = True
+    .type = bool
+    .help = "Fit the centre of each frame's spread, that is its orientation across the axis."
+  orientation_max = 0.2
+    .type = float(value_min=0)
+    .help = "How far in degrees a frame may be turned; a prior keeps those that say little near zero."
+  min_reflections = 5
+    .type = int(value_min=1)
+    .help = "Frames with fewer reflections after selection are left out, with a message."
+  geometry = *auto rotation precession
+    .type = choice
+    .help = "auto reads it off the intensities, because headers are not always right."
+}
+model {
+  invert = False
+    .type = bool
+    .help = "Take the other hand of the structure (and the enantiomorphic space group)."
+}
+nproc = None
+  .type = int(value_min=1)
+  .help = "Threads; None takes all cores. Every one works on a frame of its own."
+"""
+
+OUTPUT = r"""
+output {
+  prefix = edtbx
+    .type = str
+    .help = "Results go to PREFIX.cif, PREFIX.json, PREFIX.png and PREFIX_reflections.csv."
+}
+"""
+
+
+def settings_from(params: Any) -> Settings:
+    """What the parameters ask for."""
+    thickness, spread = params.thickness, params.spread
+    if thickness.value is not None and not thickness.value > 0.0:
+        raise Sorry(f"thickness.value must be > 0 Å, got {thickness.value:g} (is it in nm?)")
+    if not thickness.refine and thickness.value is None:
+        raise Sorry("thickness.refine=False needs thickness.value (in Å)")
+    sigma = spread.sigma if spread.sigma is not None else (None if spread.refine else 0.0)
+    shapes = tuple(QUANTILES) if thickness.shape == "auto" else (thickness.shape,)
+    frames = params.frames
+    return Settings(
+        solver=params.solver.name,
+        g_max=params.beams.g_max,
+        s_max=params.beams.s_max,
+        thickness=thickness.value,
+        spread=None if sigma is None else float(np.radians(sigma)),
+        choices=Choices(
+            shapes=shapes if shapes != ("free",) else ("slab", "wedge", "free"),
+            sigma_max=float(np.radians(max(spread.sigma_max, sigma or 0.0))),
+            refine_centres=frames.refine_orientation,
+            centre_max=float(np.radians(frames.orientation_max)),
+        ),
+        rules=SelectionRules(
+            rsg_max=params.selection.rsg_max,
+            dsg_min=params.selection.dsg_min,
+            sg_max=params.selection.sg_max,
+            d_min=params.selection.d_min,
+            min_reflections=frames.min_reflections,
+        ),
+        nproc=params.nproc,
+    )
+
+
+def geometry_from(params: Any) -> ScanGeometry | None:
+    """The geometry that the user insists on; None leaves it to the data."""
+    return None if params.frames.geometry == "auto" else ScanGeometry(params.frames.geometry)
+
+
+def frames_from(params: Any, experiment: Experiment) -> Experiment:
+    """The experiment with the frames asked for.
+
+    Raises
+    ------
+    Sorry
+        No frame is left, or a frame to exclude does not exist.
+    """
+    ids = [frame.id for frame in experiment.frames]
+    chosen = params.frames
+    excluded = set(chosen.exclude or [])
+    if excluded - set(ids):
+        raise Sorry(f"frames.exclude names frame {min(excluded - set(ids))}; the file has {min(ids)} to {max(ids)}")
+    first = min(ids) if chosen.first is None else chosen.first
+    last = max(ids) if chosen.last is None else chosen.last
+    left = [i for i in ids if first <= i <= last and i not in excluded]
+    if not left:
+        raise Sorry(f"no frame is left: the file has {min(ids)} to {max(ids)}; look at frames.first, .last and .exclude")
+    return experiment.select_frames(left)

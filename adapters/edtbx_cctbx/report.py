@@ -1,0 +1,134 @@
+"""What a user sees of a comparison: a table on the screen and four files."""
+
+from __future__ import annotations
+
+import math
+import os
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+from libtbx.utils import Sorry
+
+from edtbx.statistics import DEFINITION
+from edtbx_cctbx.report_files import reflections_csv, structure_cif, summary_json
+from edtbx_cctbx.report_numbers import FrameNumbers, frame_numbers, mean_thickness
+from edtbx_cctbx.report_picture import comparison_picture
+from edtbx_cctbx.results import Comparison
+
+_R_FACTORS = {
+    "R(obs)": "r_obs",
+    "wR(obs)": "wr_obs",
+    "R(all)": "r_all",
+    "wR(all)": "wr_all",
+    "MR(obs)": "mr_obs",
+    "mean R(obs) of frames": "r_frames",
+}
+_WIDTH = 100
+
+
+def show_comparison(comparison: Comparison, out: TextIO) -> None:
+    """Print both theories side by side, their frames, the definitions and what was left out."""
+    kinematical, dynamical = comparison.kinematical, comparison.dynamical
+    pair = (kinematical, dynamical)
+    table: list[tuple[str, list[str]]] = [
+        (label, [_fixed(getattr(fit.statistics, name), 4) for fit in pair]) for label, name in _R_FACTORS.items()
+    ]
+    table += [
+        ("reflections observed", [str(fit.statistics.n_obs) for fit in pair]),
+        ("reflections used", [str(fit.statistics.n_all) for fit in pair]),
+        ("thickness law", [fit.nuisance.shape for fit in pair]),
+        ("thickness, Å", [f"{fit.nuisance.thickness:.0f}" for fit in pair]),
+        ("mean thickness, Å", [f"{mean_thickness(fit.nuisance):.0f}" for fit in pair]),
+        ("orientation spread sigma, degrees", [f"{np.degrees(fit.nuisance.sigma):.4f}" for fit in pair]),
+        ("solver", [fit.solver for fit in pair]),
+    ]
+    print(f"{'':<34}{'kinematical':>14}{'dynamical':>14}", file=out)
+    for label, values in table:
+        print(f"{label:<34}" + "".join(f"{value:>14}" for value in values), file=out)
+    print(file=out)
+    _show_frames(frame_numbers(comparison, kinematical), frame_numbers(comparison, dynamical), out)
+    print(file=out)
+    print(textwrap.fill(f"Definitions: {DEFINITION}.", _WIDTH), file=out)
+    print(textwrap.fill(_left_out(comparison), _WIDTH), file=out)
+
+
+def write_outputs(prefix: str | Path, comparison: Comparison) -> list[Path]:
+    """Write ``PREFIX_reflections.csv``, ``PREFIX.json``, ``PREFIX.cif`` and ``PREFIX.png``; return their paths.
+
+    Nothing is written before all contents are made, and each file takes its name only when it is complete.
+
+    Raises
+    ------
+    Sorry
+        The prefix names no file, or its folder is missing or cannot be written; files that were there stay as they
+        were.
+    """
+    base = Path(prefix)
+    if base.name in ("", ".."):
+        raise Sorry(f"the output prefix {str(prefix)!r} names no file: give the start of a file name")
+    texts = {
+        "_reflections.csv": reflections_csv(comparison),
+        ".json": summary_json(comparison),
+        ".cif": structure_cif(comparison, base.name).encode("ascii", "replace").decode("ascii"),
+    }
+    contents = {base.with_name(base.name + end): text.encode("utf-8") for end, text in texts.items()}
+    contents[base.with_name(f"{base.name}.png")] = comparison_picture(comparison)
+    _write_whole(contents)
+    return list(contents)
+
+
+def _write_whole(contents: Mapping[Path, bytes]) -> None:
+    """Write all files under names of their own, then rename them."""
+    parts = {path: path.with_name(f".{path.name}.{os.getpid()}.part") for path in contents}
+    try:
+        for path, content in contents.items():
+            parts[path].write_bytes(content)
+        for path, part in parts.items():
+            os.replace(part, path)
+    except OSError as error:
+        raise Sorry(
+            f"cannot write {path} ({error.strerror or error}): choose another output prefix, in a folder that exists"
+        ) from error
+    finally:
+        for part in parts.values():
+            _remove(part)
+
+
+def _remove(part: Path) -> None:
+    try:
+        part.unlink(missing_ok=True)
+    except OSError:  # a folder that is none: nothing was written there
+        return
+
+
+def _show_frames(kinematical: list[FrameNumbers], dynamical: list[FrameNumbers], out: TextIO) -> None:
+    heads = ("frame", "used", "observed", "R(obs) kin.", "R(obs) dyn.", "scale dyn.", "centre dyn., degrees")
+    widths = (6, 6, 10, 13, 13, 13, 22)
+    print("".join(f"{head:>{width}}" for head, width in zip(heads, widths, strict=True)), file=out)
+    by_id = {frame.id: frame for frame in kinematical}
+    for frame in dynamical:
+        other = by_id.get(frame.id)
+        cells = (
+            str(frame.id),
+            str(frame.n_all),
+            str(frame.n_obs),
+            _fixed(other.r_obs if other else math.nan, 4),
+            _fixed(frame.r_obs, 4),
+            f"{frame.scale:.5g}",
+            f"{frame.centre_degrees:+.3f}",
+        )
+        print("".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)), file=out)
+
+
+def _left_out(comparison: Comparison) -> str:
+    total = len(comparison.experiment.reflections)
+    fallen = [f"{name} {count}" for name, count in comparison.selection.left_out.items() if count]
+    said = f"{', '.join(fallen)} (each row counts under the first rule that it breaks)" if fallen else "none"
+    return f"Rows used: {len(comparison.rows)} of {total}. Left out: {said}."
+
+
+def _fixed(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}" if math.isfinite(value) else "-"

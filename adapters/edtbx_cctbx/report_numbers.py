@@ -1,0 +1,70 @@
+"""Numbers that every report of a comparison shows: those of single frames, and the mean thickness of a law."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edtbx.experiment import BoolArray, FloatArray
+from edtbx.nuisance import Nuisance
+from edtbx.statistics import r_factor
+from edtbx.thickness import thickness_weights
+from edtbx_cctbx.results import Comparison, TheoryFit
+
+LAWS = {
+    "slab": r"F(\t) = 0 for \t < 1, F(1) = 1",
+    "wedge": r"F(\t) = \t",
+    "cylinder": r"F(\t) = 1 - ( 1 - \t^2^)^1/2^",
+    "lens": r"F(\t) = \t^2^",
+    "thin": r"F(\t) = 1 - ( 1 - \t )^2^",
+}
+r"""Cumulative distribution of \t = t/t~m~ for every law with one parameter, in the letters of CIF."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameNumbers:
+    """One frame under one theory: its rows, R(obs) (NaN without observed rows), scale, and centre in degrees."""
+
+    id: int
+    n_all: int
+    n_obs: int
+    r_obs: float
+    scale: float
+    centre_degrees: float
+
+
+def frame_numbers(comparison: Comparison, fit: TheoryFit) -> list[FrameNumbers]:
+    """The frames of a theory, in the order of its ``frame_ids``."""
+    measured = comparison.experiment.reflections.select(comparison.rows)
+    f_obs, f_calc, strong = amplitudes(comparison, fit)
+    frames = []
+    for place, frame_id in enumerate(fit.frame_ids):
+        mine = measured.frame_id == frame_id
+        rows = mine & strong
+        frames.append(
+            FrameNumbers(
+                id=frame_id,
+                n_all=int(mine.sum()),
+                n_obs=int(rows.sum()),
+                r_obs=r_factor(f_obs[rows], f_calc[rows]),
+                scale=float(fit.nuisance.scales[place]),
+                centre_degrees=float(np.degrees(fit.nuisance.centres[place])),
+            )
+        )
+    return frames
+
+
+def amplitudes(comparison: Comparison, fit: TheoryFit) -> tuple[FloatArray, FloatArray, BoolArray]:
+    """√I_obs and √I_calc (M,) of the used rows, negative intensities as zero, and which rows are observed."""
+    measured = comparison.experiment.reflections.select(comparison.rows)
+    f_obs, f_calc = (np.sqrt(np.maximum(i, 0.0)) for i in (measured.intensity, fit.i_calc))
+    return f_obs, f_calc, measured.intensity > 3.0 * measured.sigma
+
+
+def mean_thickness(nuisance: Nuisance) -> float:
+    """Mean thickness in Å over the diffracting area; for the law ``free`` it is the thickness itself."""
+    if nuisance.shape not in LAWS:
+        return float(nuisance.thickness)
+    share = thickness_weights(np.array([nuisance.thickness]), nuisance.shape, nuisance.thickness)
+    return float(share[0]) * nuisance.thickness

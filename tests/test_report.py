@@ -1,0 +1,309 @@
+"""The table and the files of a comparison, on a small synthetic one."""
+
+import csv
+import io
+import json
+import math
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import iotbx.cif
+import numpy as np
+import pytest
+from cctbx import crystal, xray
+from cctbx.array_family import flex
+from libtbx.utils import Sorry
+from matplotlib.image import imread
+
+from edtbx.experiment import Experiment, Frame, Reflections, ScanGeometry
+from edtbx.nuisance import Nuisance
+from edtbx.selection import Selection
+from edtbx.statistics import statistics
+from edtbx_cctbx.model import read_model
+from edtbx_cctbx.report import show_comparison, write_outputs
+from edtbx_cctbx.report_files import CSV_HEADER
+from edtbx_cctbx.report_numbers import LAWS, frame_numbers, mean_thickness
+from edtbx_cctbx.results import Comparison, TheoryFit
+
+CELL = (5.12345, 6.0, 7.0, 90.0, 101.54321, 90.0)
+STATISTICS = {"r_obs", "wr_obs", "r_all", "wr_all", "mr_obs", "r_frames", "n_obs", "n_all"}
+KEYS = {
+    *("solver", "kinematical", "dynamical", "thickness", "spread", "frames", "seconds", "versions", "parameters"),
+    *("geometry", "left_out"),
+}
+ENDS = ["_reflections.csv", ".json", ".cif", ".png"]
+
+
+def structure() -> xray.structure:
+    scatterers = flex.xray_scatterer(
+        [
+            xray.scatterer("C1", site=(0.1, 0.2, 0.3), u=0.01),
+            xray.scatterer("O1", site=(0.6, 0.25, 0.123456), u=(1e-3, 1e-3, 1e-3, 0, 0, 0), occupancy=0.5),
+        ]
+    )
+    symmetry = crystal.symmetry(CELL, space_group_symbol="P 1 21 1")
+    return xray.structure(crystal_symmetry=symmetry, scatterers=scatterers)
+
+
+def fit(
+    experiment: Experiment, rows: np.ndarray, i_calc: np.ndarray, solver: str, r_of_thickness: np.ndarray
+) -> TheoryFit:
+    measured = experiment.reflections.select(rows)
+    unique = np.unique(np.abs(measured.hkl), axis=0, return_inverse=True)[1].ravel()
+    ids = tuple(int(n) for n in np.unique(measured.frame_id))
+    return TheoryFit(
+        solver=solver,
+        structure=structure(),
+        nuisance=Nuisance(
+            shape="cylinder",
+            thickness=1234.0,
+            sigma=np.radians(0.0875),
+            centres=np.radians(np.linspace(-0.05, 0.05, len(ids))),
+            scales=np.linspace(2.0, 3.0, len(ids)),
+        ),
+        frame_ids=ids,
+        i_calc=i_calc,
+        statistics=statistics(measured.intensity, measured.sigma, i_calc, measured.frame_id, unique),
+        r_of_thickness=r_of_thickness,
+        r_of_spread=np.array([np.linspace(0.0, 0.2, 5), [0.3, 0.2, 0.15, 0.2, 0.3]]),
+        forward_seconds=1.5,
+    )
+
+
+@pytest.fixture
+def comparison() -> Comparison:
+    rng = np.random.default_rng(5)
+    per_frame, ids = 30, (7, 8, 11)
+    frame_id = np.repeat(ids, per_frame)
+    intensity = rng.gamma(0.7, 100.0, len(frame_id))
+    intensity[:5] *= -0.1
+    intensity[frame_id == 8] = 0.5  # a frame without observed rows: its R has no value
+    experiment = Experiment(
+        wavelength=0.0251,
+        cell=CELL,
+        orientation=np.eye(3),
+        geometry=ScanGeometry.PRECESSION,
+        frames=tuple(Frame(id=n, alpha=0.01 * n, beta=0.0, semi_angle=0.02) for n in ids),
+        reflections=Reflections(
+            hkl=rng.integers(-9, 10, (len(frame_id), 3)),
+            intensity=intensity,
+            sigma=np.full(len(frame_id), 4.0),
+            frame_id=frame_id,
+        ),
+        source="/data/Łódź.cif_pets",
+    )
+    used = rng.random(len(frame_id)) < 0.7
+    rows = rng.permutation(np.flatnonzero(used))  # the order of i_calc is that of rows, whatever it is
+    true = np.maximum(intensity[rows], 1.0)
+    selection = Selection(
+        s_g=rng.normal(0.0, 0.01, len(used)),
+        rsg=rng.random(len(used)),
+        used=used,
+        left_out={"rsg_max": int(np.sum(~used)), "d_min": 0},
+    )
+    curve = np.array([[500.0, 1000.0, 1500.0], [0.3, np.nan, 0.2]])
+    return Comparison(
+        experiment=experiment,
+        selection=selection,
+        rows=rows,
+        kinematical=fit(experiment, rows, true * rng.uniform(0.4, 1.8, len(rows)), "kinematical", np.empty((2, 0))),
+        dynamical=fit(experiment, rows, true * rng.uniform(0.8, 1.2, len(rows)), "eigen", curve),
+        refined=False,
+        total_seconds=12.0,
+        parameters={"nproc": np.int64(2), "g_max": math.inf, "model": Path("a.cif"), "grid": np.array([1.0, np.nan])},
+    )
+
+
+def test_csv_has_every_row_and_i_calc_where_used(comparison: Comparison, tmp_path: Path) -> None:
+    write_outputs(tmp_path / "run", comparison)
+    with open(tmp_path / "run_reflections.csv", newline="") as file:
+        text = file.read()
+    assert text.splitlines()[0] == "frame,h,k,l,i_obs,sigma,i_calc,i_kin,s_g,rsg,used"
+    table = list(csv.DictReader(io.StringIO(text)))
+    reflections = comparison.experiment.reflections
+    assert tuple(table[0]) == CSV_HEADER
+    assert len(table) == len(reflections)
+    assert [int(row["used"]) for row in table] == comparison.selection.used.astype(int).tolist()
+    assert [[int(row[x]) for x in ("frame", "h", "k", "l")] for row in table] == np.column_stack(
+        [reflections.frame_id, reflections.hkl]
+    ).tolist()
+    np.testing.assert_allclose([float(row["i_obs"]) for row in table], reflections.intensity, rtol=1e-8)
+    np.testing.assert_allclose([float(row["s_g"]) for row in table], comparison.selection.s_g, rtol=1e-6)
+    for name, theory in (("i_calc", comparison.dynamical), ("i_kin", comparison.kinematical)):
+        assert all((row[name] == "") == (row["used"] == "0") for row in table)
+        np.testing.assert_allclose([float(table[n][name]) for n in comparison.rows], theory.i_calc, rtol=1e-6)
+
+
+def test_json_has_the_numbers_and_no_nan(comparison: Comparison, tmp_path: Path) -> None:
+    def refuse(constant: str) -> Any:
+        raise AssertionError(constant)
+
+    write_outputs(tmp_path / "run", comparison)
+    read = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"), parse_constant=refuse)
+    assert set(read) >= KEYS
+    for name in ("kinematical", "dynamical"):
+        assert set(read[name]) == STATISTICS
+        for key, value in read[name].items():
+            assert value == pytest.approx(getattr(getattr(comparison, name).statistics, key)), key
+    assert read["solver"] == "eigen"
+    assert read["geometry"] == "precession"
+    assert read["thickness"] == {"value": 1234.0, "shape": "cylinder", "mean": pytest.approx(1234.0 * math.pi / 4)}
+    assert read["spread"]["sigma_degrees"] == pytest.approx(0.0875)
+    assert read["seconds"] == {"total": 12.0, "forward": 3.0}
+    assert set(read["versions"]) == {"edtbx", "cctbx", "numpy", "scipy", "python"}
+    assert read["parameters"] == {"nproc": 2, "g_max": None, "model": "a.cif", "grid": [1.0, None]}
+    assert read["left_out"] == comparison.selection.left_out
+    assert [frame["id"] for frame in read["frames"]] == [7, 8, 11]
+    assert read["frames"][1]["r_obs"] is None
+    assert read["frames"][1]["n_obs"] == 0
+    assert [frame["scale"] for frame in read["frames"]] == [2.0, 2.5, 3.0]
+    assert read["frames"][0]["orientation_centre_degrees"] == pytest.approx(-0.05)
+
+
+def test_frames_sum_up_to_the_whole(comparison: Comparison) -> None:
+    frames = frame_numbers(comparison, comparison.dynamical)
+    whole = comparison.dynamical.statistics
+    assert sum(frame.n_all for frame in frames) == whole.n_all
+    assert sum(frame.n_obs for frame in frames) == whole.n_obs
+    assert np.nanmean([frame.r_obs for frame in frames]) == pytest.approx(whole.r_frames)
+
+
+def test_cif_reads_back(comparison: Comparison, tmp_path: Path) -> None:
+    write_outputs(tmp_path / "run 1", comparison)
+    path = tmp_path / "run 1.cif"
+    assert path.read_text(encoding="utf-8").isascii()
+    block = iotbx.cif.reader(file_path=str(path)).model()["run_1"]
+    r = comparison.dynamical.statistics
+    for name, value in {
+        "_refine_ls_R_factor_gt": r.r_obs,
+        "_refine_ls_R_factor_all": r.r_all,
+        "_refine_ls_wR_factor_gt": r.wr_obs,
+        "_refine_ls_wR_factor_ref": r.wr_all,
+        "_refine_ls_number_reflns": r.n_all,
+        "_reflns_number_gt": r.n_obs,
+        "_diffrn_radiation_wavelength": 0.0251,
+        "_refine_ls.sample_thickness": 123.4,  # nm
+    }.items():
+        assert float(block[name]) == pytest.approx(value, abs=5e-5), name
+    assert block["_reflns_threshold_expression"] == r"I>3\s(I)"
+    assert block["_diffrn_radiation_probe"] == "electron"
+    assert block["_refine.diffraction_theory"] == "dynamical"
+    assert block["_refine_ls.sample_shape_expression"] == r"F(\t) = 1 - ( 1 - \t^2^)^1/2^"
+    assert f"R(obs) {comparison.kinematical.statistics.r_obs:.4f}" in " ".join(block["_refine_special_details"].split())
+
+
+def test_cif_holds_the_structure(comparison: Comparison, tmp_path: Path) -> None:
+    write_outputs(tmp_path / "run", comparison)
+    said = io.StringIO()
+    read = read_model(tmp_path / "run.cif", log=said)
+    assert said.getvalue() == ""
+    assert read.unit_cell().parameters() == pytest.approx(CELL, abs=1e-6)
+    assert read.space_group() == structure().space_group()
+    for mine, back in zip(structure().scatterers(), read.scatterers(), strict=True):
+        assert (mine.label, mine.scattering_type) == (back.label, back.scattering_type)
+        assert back.site == pytest.approx(mine.site, abs=1e-6)
+        assert back.occupancy == pytest.approx(mine.occupancy)
+        assert back.flags.use_u_aniso() == mine.flags.use_u_aniso()
+
+
+def test_histogram_in_cif(comparison: Comparison, tmp_path: Path) -> None:
+    nuisance = replace(comparison.dynamical.nuisance, shape="free", histogram=np.array([0.5, 0.5]))
+    free = replace(comparison, dynamical=replace(comparison.dynamical, nuisance=nuisance))
+    write_outputs(tmp_path / "run", free)
+    block = iotbx.cif.reader(file_path=str(tmp_path / "run.cif")).model()["run"]
+    assert "_refine_ls.sample_shape_expression" not in block
+    assert "histogram" in block["_refine_ls.sample_shape_details"]
+
+
+def test_picture_is_large_and_drawn(comparison: Comparison, tmp_path: Path) -> None:
+    write_outputs(tmp_path / "run", comparison)
+    picture = imread(tmp_path / "run.png")
+    assert min(picture.shape[:2]) > 400
+    for quarter in (picture[half, side] for half in _halves(0, picture) for side in _halves(1, picture)):
+        assert len(np.unique(quarter.reshape(-1, quarter.shape[-1]), axis=0)) > 20
+
+
+def _halves(axis: int, picture: np.ndarray) -> list[slice]:
+    middle = picture.shape[axis] // 2
+    return [slice(0, middle), slice(middle, None)]
+
+
+def test_paths_come_back_in_order(comparison: Comparison, tmp_path: Path) -> None:
+    paths = write_outputs(str(tmp_path / "run.v2"), comparison)
+    assert paths == [tmp_path / f"run.v2{end}" for end in ENDS]
+    assert sorted(tmp_path.iterdir()) == sorted(paths)
+
+
+@pytest.mark.parametrize("broken", ["replace", "write_bytes", "picture"])
+def test_earlier_outputs_survive_a_failure(
+    comparison: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    def fail(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    for end in ENDS:
+        (tmp_path / f"run{end}").write_text("earlier")
+    write = Path.write_bytes
+
+    def run_full(path: Path, data: bytes) -> int:
+        write(path, data[: len(data) // 2])
+        return len(data) if "csv" in path.name else fail()  # type: ignore[func-returns-value]
+
+    if broken == "replace":
+        monkeypatch.setattr(os, "replace", fail)
+    elif broken == "write_bytes":
+        monkeypatch.setattr(Path, "write_bytes", run_full)
+    else:
+        monkeypatch.setattr("edtbx_cctbx.report.comparison_picture", fail)
+    with pytest.raises((Sorry, OSError), match="No space left"):
+        write_outputs(tmp_path / "run", comparison)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"run{end}" for end in ENDS)
+    assert {path.read_text() for path in tmp_path.iterdir()} == {"earlier"}
+
+
+@pytest.mark.parametrize("prefix", ["missing/run", "", "file/run"])
+def test_impossible_prefix(
+    comparison: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefix: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    with pytest.raises(Sorry, match="output prefix"):
+        write_outputs(prefix, comparison)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_table_shows_the_statistics(comparison: Comparison) -> None:
+    out = io.StringIO()
+    show_comparison(comparison, out)
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= 100
+    table = {line[:34].strip(): line[34:].split() for line in lines}
+    pair = [comparison.kinematical.statistics, comparison.dynamical.statistics]
+    labels = ("R(obs)", "wR(obs)", "R(all)", "wR(all)", "MR(obs)", "mean R(obs) of frames")
+    for label, name in zip(labels, ("r_obs", "wr_obs", "r_all", "wr_all", "mr_obs", "r_frames"), strict=True):
+        assert table[label] == [f"{getattr(r, name):.4f}" for r in pair]
+    assert table["reflections observed"] == [str(r.n_obs) for r in pair]
+    assert table["reflections used"] == [str(r.n_all) for r in pair]
+    assert table["thickness, Å"] == ["1234", "1234"]
+    assert table["orientation spread sigma, degrees"] == ["0.0875", "0.0875"]
+    frames = [line.split() for line in lines if line.split()[:1] in (["7"], ["8"], ["11"])]
+    mine = frame_numbers(comparison, comparison.dynamical)
+    other = frame_numbers(comparison, comparison.kinematical)
+    assert [row[:3] for row in frames] == [[str(f.id), str(f.n_all), str(f.n_obs)] for f in mine]
+    assert frames[0][3:] == [f"{other[0].r_obs:.4f}", f"{mine[0].r_obs:.4f}", "2", "-0.050"]
+    assert frames[1][3:5] == ["-", "-"]
+    left_out = comparison.selection.left_out["rsg_max"]
+    assert f"Rows used: {len(comparison.rows)} of 90. Left out: rsg_max {left_out} (" in " ".join(lines)
+    assert "observed: I > 3 sigma(I)" in " ".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("shape", "mean"),
+    [("slab", 1.0), ("wedge", 0.5), ("cylinder", math.pi / 4), ("lens", 2 / 3), ("thin", 1 / 3), ("free", 1.0)],
+)
+def test_mean_thickness(shape: str, mean: float) -> None:
+    nuisance = Nuisance(shape=shape, thickness=800.0, sigma=0.0, centres=np.zeros(1), scales=np.ones(1))
+    assert mean_thickness(nuisance) == pytest.approx(800.0 * mean, rel=1e-5)  # 256 nodes of a quadrature
+    assert (shape in LAWS) == (shape != "free")

@@ -1,0 +1,98 @@
+"""Thickness laws as weights on a grid."""
+
+import naive
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edtbx.thickness import QUANTILES, histogram_weights, mean_thickness, thickness_weights
+
+GRID = 50.0 * np.arange(1, 41)
+MEANS = {"slab": 1.0, "wedge": 1 / 2, "cylinder": np.pi / 4, "lens": 2 / 3, "thin": 1 / 3}
+LAWS = sorted(MEANS)
+
+
+def test_every_law_is_tested():
+    assert set(QUANTILES) == set(LAWS)
+
+
+@pytest.mark.parametrize("shape", LAWS)
+def test_mean_thickness(shape):
+    weights = thickness_weights(GRID, shape, 1430.0)
+    # linear interpolation keeps the mean; what is left is the Gauss quadrature over the law
+    assert weights @ GRID == pytest.approx(MEANS[shape] * 1430.0, rel=1e-5)
+
+
+@pytest.mark.parametrize("shape", LAWS)
+def test_mean_thickness_in_words(shape):
+    assert mean_thickness(shape, 800.0) == pytest.approx(MEANS[shape] * 800.0, rel=1e-5)  # the same quadrature
+    assert mean_thickness("free", 800.0) == 800.0
+
+
+def test_a_histogram_on_the_points_of_the_grid_is_itself():
+    histogram = np.random.default_rng(0).dirichlet(np.ones(len(GRID)))
+    np.testing.assert_allclose(histogram_weights(GRID, GRID, histogram), histogram, atol=1e-14)
+
+
+def test_a_histogram_on_another_grid_keeps_sum_and_mean():
+    rng = np.random.default_rng(1)
+    thickness, histogram = rng.uniform(60.0, 1900.0, 30), rng.dirichlet(np.ones(30))
+    weights = histogram_weights(GRID, thickness, histogram)
+    assert weights.sum() == pytest.approx(1.0, rel=1e-12)
+    assert weights @ GRID == pytest.approx(histogram @ thickness, rel=1e-12)
+
+
+@pytest.mark.parametrize("shape", LAWS)
+def test_weights_against_sampled_thicknesses(shape):
+    for thickness in (60.0, 733.0, 1990.0):
+        samples = naive.sampled_thicknesses(shape, thickness)
+        for values in (np.cos(GRID / 300.0), GRID**2 / 1e6, np.exp(-GRID / 500.0)):
+            expected = np.interp(samples, np.concatenate([[0.0], GRID]), np.concatenate([[0.0], values])).mean()
+            # 256 Gauss nodes on a function with kinks at every point of the grid: 1/256² of the step in value
+            assert thickness_weights(GRID, shape, thickness) @ values == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("shape", LAWS)
+def test_weights_are_not_negative_and_sum_to_one_but_for_what_is_thinner_than_the_first_step(shape):
+    weights = thickness_weights(GRID, shape, 1430.0)
+    assert weights.min() >= 0.0
+    samples = naive.sampled_thicknesses(shape, 1430.0)
+    lost = np.clip(1.0 - samples / GRID[0], 0.0, None).mean()
+    assert weights.sum() == pytest.approx(1.0 - lost, abs=1e-4)
+    assert weights[GRID > 1450.0].sum() == 0.0
+
+
+@given(st.floats(50.0, 2000.0))
+def test_a_slab_interpolates_linearly(thickness):
+    values = np.sin(GRID / 170.0)
+    weights = thickness_weights(GRID, "slab", thickness)
+    assert weights.sum() == pytest.approx(1.0, abs=1e-12)
+    assert np.sum(weights > 1e-9) <= 2
+    assert weights @ values == pytest.approx(np.interp(thickness, GRID, values), abs=1e-12)
+
+
+def test_a_slab_thinner_than_the_first_step_fades_to_nothing():
+    assert thickness_weights(GRID, "slab", 20.0)[0] == pytest.approx(0.4)
+
+
+def test_beyond_the_grid_the_last_thickness_stands_in():
+    weights = thickness_weights(GRID, "slab", 5000.0)
+    assert weights.tolist() == [0.0] * 39 + [pytest.approx(1.0)]
+
+
+@pytest.mark.parametrize("shape", LAWS)
+def test_the_share_below_a_thickness_inverts_the_density(shape):
+    """Densities as the head of the module gives them, integrated numerically up to the quantile of a share."""
+    if shape == "slab":
+        return
+    density = {
+        "wedge": np.ones_like,
+        "cylinder": lambda u: u / np.sqrt(1 - u * u),
+        "lens": lambda u: 2 * u,
+        "thin": lambda u: 2 * (1 - u),
+    }[shape]
+    for share in (0.1, 0.5, 0.9):
+        edge = float(QUANTILES[shape](np.array([share]))[0])
+        middle = edge * (np.arange(100_000) + 0.5) / 100_000
+        assert density(middle).mean() * edge == pytest.approx(share, rel=1e-6)
