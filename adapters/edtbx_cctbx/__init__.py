@@ -3,5 +3,20 @@
 from edtbx_cctbx import _import_order  # noqa: F401  # isort: skip  (first: it loads cctbx's C++ runtime)
 
 from edtbx import __version__
+from edtbx_cctbx.comparison import Settings, compare
+from edtbx_cctbx.model import read_model, set_electron_form_factors
+from edtbx_cctbx.pets import experiment_as_miller_array, read_experiment, write_experiment
+from edtbx_cctbx.target import DynamicalTarget, KinematicalTarget
 
-__all__ = ["__version__"]
+__all__ = [
+    "DynamicalTarget",
+    "KinematicalTarget",
+    "Settings",
+    "__version__",
+    "compare",
+    "experiment_as_miller_array",
+    "read_experiment",
+    "read_model",
+    "set_electron_form_factors",
+    "write_experiment",
+]

@@ -33,7 +33,7 @@ def g_vectors(symmetry: crystal.symmetry, g_max: float) -> GVectors:
 def miller_set(symmetry: crystal.symmetry, hkl: IntArray, anomalous_flag: bool = True) -> miller.set:
     """The indices (G, 3) as a miller set in their own order."""
     indices = flex.miller_index(*(flex.int(np.ascontiguousarray(column, dtype=np.int32)) for column in hkl.T))
-    return miller.set(symmetry.crystal_symmetry(), indices, anomalous_flag=anomalous_flag)
+    return miller.set(symmetry, indices, anomalous_flag=anomalous_flag)
 
 
 def indices_of(array: miller.set) -> IntArray:

@@ -6,6 +6,8 @@ are 1/(t |g|) wide in both angles.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from edtbx.forward import Sampling
@@ -40,4 +42,12 @@ def fine_sampling(nuisance: Nuisance, choices: Choices, s_max: float) -> Samplin
         spread_spacing=spacing,
         thickness_max=1.3 * thickest,
         thickness_step=1.3 * thickest / 80.0,
+    )
+
+
+def draft_sampling(nuisance: Nuisance, choices: Choices) -> Sampling:
+    """The level at which atoms move: a sixth of the waves of the fine one, to be corrected by it."""
+    fine = fine_sampling(nuisance, choices, s_max=0.01)
+    return replace(
+        fine, tilts=32, spread_spacing=max(2.5 * fine.spread_spacing, float(np.radians(0.1))), thickness_step=2.0 * fine.thickness_step
     )

@@ -115,6 +115,26 @@ nproc = None
   .help = "Threads; None takes all cores. Every one works on a frame of its own."
 """
 
+REFINEMENT = r"""
+refinement {
+  sites = True
+    .type = bool
+    .help = "Refine the positions of the atoms."
+  displacements = True
+    .type = bool
+    .help = "Refine displacement parameters, isotropic first."
+  occupancies = False
+    .type = bool
+    .help = "Refine occupancies."
+  anisotropic = *auto all none
+    .type = choice
+    .help = "auto: atoms other than hydrogen become anisotropic where there are rows enough; all: hydrogen, too."
+  cycles = 3
+    .type = int(value_min=1)
+    .help = "At most so many cycles at the fine level; fewer when the atoms have come to rest."
+}
+"""
+
 OUTPUT = r"""
 output {
   prefix = edtbx

@@ -1,0 +1,141 @@
+"""Independent parameters of a structure: sites, displacements and occupancies under the symmetry of their sites.
+
+The constraints are smtbx's; this module only puts the gradients of a target and the shifts of a minimiser in its order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import smtbx.utils
+from cctbx import adptbx, xray
+from cctbx.array_family import flex
+from smtbx.refinement import constraints
+
+from edtbx.experiment import FloatArray
+from edtbx_cctbx.target import DynamicalTarget
+
+SITE_STEP = 0.05
+"""A usual shift of a site in Å, by which a minimiser measures."""
+
+U_STEP = 0.005
+"""A usual shift of a mean-square displacement in Å²."""
+
+OCCUPANCY_STEP = 0.1
+"""A usual shift of an occupancy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refined:
+    """Which kinds of parameters move."""
+
+    sites: bool = True
+    displacements: bool = True
+    occupancies: bool = False
+
+
+class StructureParameters:
+    """The P independent parameters of a structure, in units of their usual shifts; the structure follows ``move``."""
+
+    def __init__(self, structure: xray.structure, refined: Refined) -> None:
+        self.structure = structure
+        for scatterer in structure.scatterers():
+            scatterer.flags.set_grads(False)
+            scatterer.flags.set_grad_site(refined.sites)
+            scatterer.flags.set_grad_u_iso(refined.displacements and scatterer.flags.use_u_iso())
+            scatterer.flags.set_grad_u_aniso(refined.displacements and scatterer.flags.use_u_aniso())
+            scatterer.flags.set_grad_occupancy(refined.occupancies)
+        self._rp = constraints.reparametrisation(
+            structure=structure,
+            constraints=[],
+            connectivity_table=smtbx.utils.connectivity_table(structure),
+            temperature=20,
+        )
+        self._rp.linearise()
+        jacobian = self._rp.jacobian_transpose_matching_grad_fc().as_dense_matrix().as_numpy_array()
+        self.scale = 1.0 / np.sqrt(np.sum((jacobian / self._steps()) ** 2, axis=1))
+        self._position = np.zeros(len(self.scale))
+
+    def __len__(self) -> int:
+        return len(self.scale)
+
+    def move(self, position: FloatArray) -> None:
+        """Take the structure to a position (P,), counted from where it was at the start."""
+        shift = (position - self._position) * self.scale
+        self._rp.apply_shifts(flex.double(np.ascontiguousarray(shift)))
+        self._rp.linearise()
+        self._rp.store()
+        self._position = np.array(position, dtype=float)
+
+    def value_and_gradient(self, target: DynamicalTarget) -> tuple[float, FloatArray]:
+        """The target and its derivatives (P,) where the structure stands."""
+        f_calc = target.f_obs().structure_factors_from_scatterers(
+            xray_structure=self.structure, algorithm="direct", cos_sin_table=False
+        )
+        result = target(f_calc.f_calc(), True)
+        by_atom = self._by_atom(target, result.derivatives())
+        jacobian = self._rp.jacobian_transpose_matching_grad_fc().as_dense_matrix().as_numpy_array()
+        return result.target(), self.scale * (jacobian @ by_atom)
+
+    def _by_atom(self, target: DynamicalTarget, derivatives: flex.complex_double) -> FloatArray:
+        """Derivatives by site, displacement and occupancy of every atom, in the order of smtbx."""
+        gradients = xray.structure_factors.gradients(miller_set=target.f_obs(), cos_sin_table=False)(
+            xray_structure=self.structure,
+            u_iso_refinable_params=None,
+            miller_set=target.f_obs(),
+            d_target_d_f_calc=derivatives,
+            n_parameters=0,
+            algorithm="direct",
+        )
+        # cctbx leaves the arrays of kinds that nothing asks for empty
+        kinds = (
+            (lambda s: s.flags.grad_site(), gradients.d_target_d_site_frac),
+            (lambda s: s.flags.grad_u_iso(), gradients.d_target_d_u_iso),
+            (lambda s: s.flags.grad_u_aniso(), gradients.d_target_d_u_star),
+            (lambda s: s.flags.grad_occupancy(), gradients.d_target_d_occupancy),
+        )
+        scatterers = self.structure.scatterers()
+        wanted = [(asked, values()) for asked, values in kinds if any(asked(s) for s in scatterers)]
+        return np.concatenate(
+            [np.atleast_1d(values[i]) for i, s in enumerate(scatterers) for asked, values in wanted if asked(s)]
+        )
+
+    def _steps(self) -> FloatArray:
+        """Usual shifts of the atoms' parameters in fractional units."""
+        cell = self.structure.unit_cell()
+        site = [SITE_STEP / length for length in cell.parameters()[:3]]
+        recip = cell.reciprocal_parameters()[:3]
+        u_star = [
+            U_STEP * recip[i] * recip[j] for i, j in ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
+        ]
+        steps: list[float] = []
+        for scatterer in self.structure.scatterers():
+            steps.extend(site if scatterer.flags.grad_site() else ())
+            steps.extend([U_STEP] if scatterer.flags.grad_u_iso() else ())
+            steps.extend(u_star if scatterer.flags.grad_u_aniso() else ())
+            steps.extend([OCCUPANCY_STEP] if scatterer.flags.grad_occupancy() else ())
+        return np.array(steps)
+
+
+def make_anisotropic(structure: xray.structure, hydrogen: bool = False) -> int:
+    """Give anisotropic displacements to the atoms (hydrogen atoms only on request); how many were turned."""
+    chosen = flex.bool(
+        [
+            scatterer.flags.use_u_iso() and (hydrogen or scatterer.element_symbol() not in ("H", "D"))
+            for scatterer in structure.scatterers()
+        ]
+    )
+    structure.convert_to_anisotropic(selection=chosen)
+    return chosen.count(True)
+
+
+def displacement_parameters(structure: xray.structure) -> FloatArray:
+    """Equivalent isotropic U of each atom in Å²."""
+    cell = structure.unit_cell()
+    return np.array(
+        [
+            s.u_iso if s.flags.use_u_iso() else adptbx.u_star_as_u_iso(cell, s.u_star)
+            for s in structure.scatterers()
+        ]
+    )

@@ -1,0 +1,62 @@
+"""edtbx.refine: a structure refined kinematically and dynamically from the same start, R-factors side by side."""
+
+from __future__ import annotations
+
+from libtbx.program_template import ProgramTemplate
+
+from edtbx_cctbx.parameters import Refined
+from edtbx_cctbx.programs import command_line
+from edtbx_cctbx.programs.parameters import INPUT, OUTPUT, REFINEMENT, SHARED, settings_from
+from edtbx_cctbx.refinement import Schedule, refine
+from edtbx_cctbx.report import show_comparison, write_outputs
+
+
+class Program(ProgramTemplate):
+    """Sites, displacements and nuisance parameters in turn, for each theory on its own."""
+
+    program_name = "edtbx.refine"
+    description = """
+edtbx.refine MODEL DATA: refine sites, displacements (isotropic first, then anisotropic where the data allow) and, when
+asked, occupancies, together with scales, thickness, its law, orientation spread and the orientation of each frame.
+Both theories are refined from the same start, so that their R-factors can be compared. Ctrl-C ends a refinement early
+and writes what is there.
+
+Example: edtbx.refine quartz.cif quartz.cif_pets output.prefix=quartz
+"""
+    datatypes = ["phil"]  # noqa: RUF012
+    master_phil_str = INPUT + SHARED + REFINEMENT + OUTPUT
+
+    def validate(self) -> None:
+        """Fail early on contradictory parameters."""
+        settings_from(self.params)
+
+    def run(self) -> None:
+        """Refine, print, write."""
+        structure, experiment = command_line.read_inputs(self.params, self.logger)
+        asked = self.params.refinement
+        self.comparison = refine(
+            experiment,
+            structure,
+            settings_from(self.params),
+            Schedule(
+                refined=Refined(sites=asked.sites, displacements=asked.displacements, occupancies=asked.occupancies),
+                anisotropic=asked.anisotropic,
+                cycles=asked.cycles,
+            ),
+            command_line.progress_bar,
+            lambda line: print("  " + line, file=self.logger, flush=True),
+            command_line.flat(self.params),
+        )
+        show_comparison(self.comparison, self.logger)
+        self.comparison.dynamical.structure.show_scatterers(f=self.logger)
+        for path in write_outputs(self.params.output.prefix, self.comparison):
+            print(f"  wrote {path}", file=self.logger)
+
+    def get_results(self):
+        """The comparison, for callers from Python."""
+        return self.comparison
+
+
+def run(arguments: list[str] | None = None) -> None:
+    """Entry point."""
+    command_line.run(Program, arguments)

@@ -1,0 +1,237 @@
+"""edtbx.simulate: the .cif_pets file that a crystal of a given structure would give."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from libtbx.program_template import ProgramTemplate
+from libtbx.utils import Sorry
+from scipy.spatial.transform import Rotation
+
+from edtbx.constants import wavelength_from_energy
+from edtbx.experiment import FloatArray, ScanGeometry
+from edtbx_cctbx.model import read_model
+from edtbx_cctbx.pets import write_experiment
+from edtbx_cctbx.programs import command_line
+from edtbx_cctbx.simulation import Crystal, Noise, Scan, Simulation, simulate
+
+PHIL = r"""
+input {
+  model = None
+    .type = path
+    .help = "Structure: CIF, mmCIF, PDB or SHELX .ins/.res. Naming it on the command line is enough."
+  data_block = None
+    .type = str
+    .help = "Data block of a CIF with several structures; the first one with atoms by default."
+}
+beam {
+  energy = 200
+    .type = float(value_min=10, value_max=3000)
+    .help = "Energy of the electrons in keV."
+  wavelength = None
+    .type = float(value_min=0.001, value_max=0.2)
+    .help = "Wavelength in Angstrom, in place of the energy."
+}
+scan {
+  geometry = *rotation precession
+    .type = choice
+    .help = "How a frame is scanned. Real files of a rotation often hold overlapping frames that repeat one integrated \
+      intensity; here every frame is integrated over its own range and has noise of its own, overlapping or not."
+  first = -50
+    .type = float
+    .help = "Goniometer angle alpha at the centre of the first frame, in degrees."
+  step = 2
+    .type = float
+    .help = "From one frame to the next, in degrees."
+  frames = 50
+    .type = int(value_min=1)
+    .help = "Number of frames."
+  semi_angle = 1
+    .type = float
+    .help = "Half the rotation range of a frame, or the semi-angle of the precession cone, in degrees (0 to 20)."
+  orientation = None
+    .type = floats(size=3)
+    .help = "Orientation of the crystal at alpha = 0: turned about the lab axes x, y and z in turn by these angles in \
+      degrees, from a* along x. None takes one at random, by the seed."
+}
+selection {
+  d_min = 0.7
+    .type = float(value_min=0.1)
+    .help = "High-resolution limit in Angstrom of the reflections listed."
+  rsg_max = 1.0
+    .type = float(value_min=0.01)
+    .help = "Listed are reflections up to this |S_g|/(|g_y| semi-angle), |g| in place of |g_y| in precession. 1: all \
+      that pass the Bragg position in the frame. Those that the space group extinguishes are listed too."
+}
+thickness {
+  value = 1000
+    .type = float
+    .help = "Greatest thickness in Angstrom."
+  shape = slab *wedge cylinder lens thin
+    .type = choice
+    .help = "How area is spread over thickness: one thickness, uniform, chords of a cylinder or ball, 1-x."
+}
+spread {
+  sigma = 0.06
+    .type = float(value_min=0)
+    .help = "Orientation spread in degrees about the axis across beam and rotation axis."
+}
+noise {
+  counts = 1000
+    .type = float
+    .help = "Expected counts of a reflection of mean strength; every intensity has Poisson noise."
+  background = 3
+    .type = float(value_min=0)
+    .help = "Normal noise in counts that every intensity has besides: it makes some of them negative."
+  orientation = 0.03
+    .type = float(value_min=0)
+    .help = "Standard deviation in degrees of the orientation of a frame across the axis; the file does not tell it."
+  scale = 0.1
+    .type = float(value_min=0)
+    .help = "Relative standard deviation of the scale of a frame; the file does not tell it."
+}
+seed = 1
+  .type = int(value_min=0)
+  .help = "Seed of all random numbers: the same seed gives the same file."
+solver {
+  name = eigen
+    .type = str
+    .help = "eigen: all beams, exact. two_beam: each reflection with the incident beam only. kinematical: single \
+      scattering."
+}
+beams {
+  g_max = None
+    .type = float(value_min=0.1)
+    .help = "Beams reach out to this |g| in 1/Angstrom. None: 0.2 beyond 1/d_min."
+  s_max = 0.02
+    .type = float(value_min=0.001)
+    .help = "Beams with a larger excitation error (1/Angstrom) are left out. The time rises with its third power."
+}
+nproc = None
+  .type = int(value_min=1)
+  .help = "Threads; None takes all cores. Every one works on a frame of its own."
+output {
+  prefix = simulated
+    .type = str
+    .help = "The data go to PREFIX.cif_pets."
+}
+"""
+
+
+class Program(ProgramTemplate):
+    """Dynamical intensities of every frame, noise, and a data file that the other programs read."""
+
+    program_name = "edtbx.simulate"
+    description = """
+edtbx.simulate MODEL: the 3D electron diffraction data that a crystal of a given structure, thickness and orientation
+spread would give on the frames of a scan, with counting noise, in the .cif_pets format that edtbx.compare,
+edtbx.refine and Jana2020 read. What the file does not tell (orientation and scale of each frame) is printed.
+
+Example: edtbx.simulate urea.cif scan.frames=20 thickness.value=800 output.prefix=urea_simulated
+"""
+    datatypes = ["phil"]  # noqa: RUF012
+    master_phil_str = PHIL
+
+    def validate(self) -> None:
+        """Fail early: on parameters out of range, and on a folder that is not there before any work is done."""
+        if self.params.input.model is None:
+            raise Sorry("no model given: name a CIF, PDB or SHELX file on the command line")
+        folder = self._path().parent
+        if not folder.is_dir():
+            raise Sorry(f"output.prefix: there is no folder {folder}")
+        try:
+            self.setting = setting_from(self.params)
+        except ValueError as error:
+            raise Sorry(str(error)) from error
+
+    def run(self) -> None:
+        """Simulate, print, write."""
+        params = self.params
+        structure = read_model(params.input.model, params.input.data_block, log=self.logger)
+        rng = np.random.default_rng(params.seed)
+        try:
+            self.simulation = simulate(
+                structure,
+                **self.setting,
+                orientation=_orientation(params.scan.orientation, rng),
+                rng=rng,
+                solver=params.solver.name,
+                s_max=params.beams.s_max,
+                g_max=params.beams.g_max,
+                nproc=params.nproc,
+                progress=command_line.progress_bar("simulate"),
+            )
+        except ValueError as error:
+            raise Sorry(str(error)) from error
+        write_experiment(self._path(), self.simulation.experiment)
+        _show(self.simulation, self.logger)
+        print(f"  wrote {self._path()}", file=self.logger)
+
+    def get_results(self) -> Simulation:
+        """The simulation, for callers from Python."""
+        return self.simulation
+
+    def _path(self) -> Path:
+        return Path(self.params.output.prefix + command_line.DATA_SUFFIX)
+
+
+def setting_from(params: Any) -> dict[str, Any]:
+    """Wavelength, scan, crystal and noise that the parameters ask for; degrees become radians here."""
+    scan, noise = params.scan, params.noise
+    return {
+        "wavelength": params.beam.wavelength or wavelength_from_energy(1000.0 * params.beam.energy),
+        "scan": Scan(
+            geometry=ScanGeometry(scan.geometry),
+            first=float(np.radians(scan.first)),
+            step=float(np.radians(scan.step)),
+            frames=scan.frames,
+            semi_angle=float(np.radians(scan.semi_angle)),
+            d_min=params.selection.d_min,
+            rsg_max=params.selection.rsg_max,
+        ),
+        "crystal": Crystal(
+            shape=params.thickness.shape,
+            thickness=params.thickness.value,
+            sigma=float(np.radians(params.spread.sigma)),
+        ),
+        "noise": Noise(
+            counts=noise.counts,
+            background=noise.background,
+            orientation=float(np.radians(noise.orientation)),
+            scale=noise.scale,
+        ),
+    }
+
+
+def _orientation(angles: list[float] | None, rng: np.random.Generator) -> FloatArray:
+    """U (3, 3) from angles in degrees about the lab axes x, y, z in turn; uniform over all rotations without them."""
+    if angles is None:
+        return np.asarray(Rotation.from_quat(rng.standard_normal(4)).as_matrix())
+    return np.asarray(Rotation.from_euler("xyz", angles, degrees=True).as_matrix())
+
+
+def _show(simulation: Simulation, log: Any) -> None:
+    """What was simulated, and what the file does not tell."""
+    experiment, truth = simulation.experiment, simulation.truth
+    rows = experiment.reflections
+    strong = int(np.sum(rows.intensity > 3.0 * rows.sigma))
+    print(
+        f"  {len(rows)} intensities on {len(experiment.frames)} frames ({experiment.geometry.value}, "
+        f"wavelength {experiment.wavelength:.6f} A): {strong} above 3 sigma, {int(np.sum(rows.intensity < 0.0))} negative",
+        file=log,
+    )
+    print(
+        f"  {truth.shape} of {truth.thickness:g} A, spread {np.degrees(truth.sigma):g} deg; "
+        f"R(obs) of the true intensities, by the noise alone: {simulation.r_noise:.4f}",
+        file=log,
+    )
+    print("  frame    alpha/deg  true orientation across the axis/deg  true scale/(mean)", file=log)
+    for frame, centre, scale in zip(experiment.frames, truth.centres, truth.scales / truth.scales.mean(), strict=True):
+        print(f"  {frame.id:5d} {np.degrees(frame.alpha):12.3f} {np.degrees(centre):37.4f} {scale:18.4f}", file=log)
+
+
+def run(arguments: list[str] | None = None) -> None:
+    """Entry point."""
+    command_line.run(Program, arguments)
