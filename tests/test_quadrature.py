@@ -83,7 +83,9 @@ def test_tilts_of_a_precession_go_once_round_the_cone():
         np.testing.assert_allclose(np.hypot(x, y - centre), 0.02, rtol=1e-12)
         np.testing.assert_allclose([x.mean(), x @ x / 9, x @ (y - centre)], [0.0, 0.0002, 0.0], atol=1e-16)
     np.testing.assert_allclose(
-        [y.mean() for _, y in Quadrature(tilts=9, y=NODES).orientations(ScanGeometry.PRECESSION, 0.02)], NODES, atol=1e-16
+        [y.mean() for _, y in Quadrature(tilts=9, y=NODES).orientations(ScanGeometry.PRECESSION, 0.02)],
+        NODES,
+        atol=1e-16,
     )
 
 

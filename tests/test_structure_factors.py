@@ -43,7 +43,13 @@ def structure_in(symbol, seed=0, elements=("C", "N", "O"), volume=30.0, **kwargs
     """A random structure with anisotropic and isotropic atoms, some on special positions."""
     flex.set_random_seed(seed)
     random_structure.random.seed(seed)
-    kwargs = {"general_positions_only": False, "use_u_iso": True, "random_u_iso": True, "random_occupancy": True, **kwargs}
+    kwargs = {
+        "general_positions_only": False,
+        "use_u_iso": True,
+        "random_u_iso": True,
+        "random_occupancy": True,
+        **kwargs,
+    }
     structure = random_structure.xray_structure(
         space_group_info=sgtbx.space_group_info(symbol),
         elements=elements,

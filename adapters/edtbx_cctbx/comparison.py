@@ -120,14 +120,22 @@ def fit_theory(
 
 
 def fit_coarse(
-    solver: str, experiment: Experiment, structure: xray.structure, settings: Settings, progress: ProgressFactory = silent
+    solver: str,
+    experiment: Experiment,
+    structure: xray.structure,
+    settings: Settings,
+    progress: ProgressFactory = silent,
 ) -> Nuisance:
     """Nuisance parameters at the coarse level, thickness searched up to 3000 Å and, if need be, twice that."""
     sampling = COARSE if settings.thickness is None else replace(COARSE, thickness_max=1.3 * settings.thickness)
     for _ in range(2):
         target = settings.target(solver, experiment, structure, sampling, _UNFITTED)
         nuisance = target.fit_nuisance(structure, progress(f"{solver}, coarse"))
-        if nuisance.thickness < 0.97 * sampling.thickness_max or settings.thickness is not None or solver != settings.solver:
+        if (
+            nuisance.thickness < 0.97 * sampling.thickness_max
+            or settings.thickness is not None
+            or solver != settings.solver
+        ):
             break
         sampling = replace(sampling, thickness_max=2.0 * sampling.thickness_max, thickness_step=100.0)
     return nuisance

@@ -106,9 +106,7 @@ class StructureParameters:
         cell = self.structure.unit_cell()
         site = [SITE_STEP / length for length in cell.parameters()[:3]]
         recip = cell.reciprocal_parameters()[:3]
-        u_star = [
-            U_STEP * recip[i] * recip[j] for i, j in ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
-        ]
+        u_star = [U_STEP * recip[i] * recip[j] for i, j in ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))]
         steps: list[float] = []
         for scatterer in self.structure.scatterers():
             steps.extend(site if scatterer.flags.grad_site() else ())
@@ -134,8 +132,5 @@ def displacement_parameters(structure: xray.structure) -> FloatArray:
     """Equivalent isotropic U of each atom in Å²."""
     cell = structure.unit_cell()
     return np.array(
-        [
-            s.u_iso if s.flags.use_u_iso() else adptbx.u_star_as_u_iso(cell, s.u_star)
-            for s in structure.scatterers()
-        ]
+        [s.u_iso if s.flags.use_u_iso() else adptbx.u_star_as_u_iso(cell, s.u_star) for s in structure.scatterers()]
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ class Schedule:
     when no site moves by more than ``site_tolerance`` in Å in a cycle.
     """
 
-    refined: Refined = Refined()
+    refined: Refined = field(default_factory=Refined)
     anisotropic: str = "auto"
     rows_per_parameter: float = 10.0
     cycles: int = 3
@@ -165,7 +165,9 @@ def _allows_anisotropic(structure: xray.structure, experiment: Experiment, sched
     if schedule.anisotropic == "none" or not schedule.refined.displacements:
         return False
     heavy = sum(s.element_symbol() not in ("H", "D") for s in structure.scatterers())
-    enough = len(experiment.reflections) / 3 > schedule.rows_per_parameter * (9 * heavy + 4 * len(structure.scatterers()))
+    enough = len(experiment.reflections) / 3 > schedule.rows_per_parameter * (
+        9 * heavy + 4 * len(structure.scatterers())
+    )
     return schedule.anisotropic == "all" or enough
 
 

@@ -226,4 +226,3 @@ class ForwardModel:
 def _rows_by_frame(experiment: Experiment, selection: Selection) -> list[IntArray]:
     used = selection.used
     return [np.flatnonzero(used & (experiment.reflections.frame_id == frame.id)) for frame in experiment.frames]
-

@@ -27,7 +27,11 @@ def orthogonalisation_matrix(cell: Cell) -> FloatArray:
     a, b, c = cell[:3]
     cos_al, cos_be, cos_ga = np.cos(np.radians(cell[3:]))
     metric = np.array(
-        [[a * a, a * b * cos_ga, a * c * cos_be], [a * b * cos_ga, b * b, b * c * cos_al], [a * c * cos_be, b * c * cos_al, c * c]]
+        [
+            [a * a, a * b * cos_ga, a * c * cos_be],
+            [a * b * cos_ga, b * b, b * c * cos_al],
+            [a * c * cos_be, b * c * cos_al, c * c],
+        ]
     )
     if not np.all(np.isfinite(metric)) or np.any(np.linalg.eigvalsh(metric) <= 0.0):
         raise ValueError(f"these cell parameters do not span a volume: {cell}")

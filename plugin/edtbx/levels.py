@@ -49,5 +49,8 @@ def draft_sampling(nuisance: Nuisance, choices: Choices) -> Sampling:
     """The level at which atoms move: a sixth of the waves of the fine one, to be corrected by it."""
     fine = fine_sampling(nuisance, choices, s_max=0.01)
     return replace(
-        fine, tilts=32, spread_spacing=max(2.5 * fine.spread_spacing, float(np.radians(0.1))), thickness_step=2.0 * fine.thickness_step
+        fine,
+        tilts=32,
+        spread_spacing=max(2.5 * fine.spread_spacing, float(np.radians(0.1))),
+        thickness_step=2.0 * fine.thickness_step,
     )

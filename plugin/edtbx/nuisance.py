@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from scipy.optimize import minimize_scalar, nnls
@@ -111,9 +112,7 @@ def fit_nuisance(cubes: Sequence[FrameCube], grid: Grid, choices: Choices) -> Nu
     return best
 
 
-def _fit_law(
-    cubes: Sequence[FrameCube], grid: Grid, choices: Choices, shape: str
-) -> tuple[float, Nuisance]:
+def _fit_law(cubes: Sequence[FrameCube], grid: Grid, choices: Choices, shape: str) -> tuple[float, Nuisance]:
     thicknesses = grid.thickness if choices.thickness is None else np.array([choices.thickness])
     sigmas = np.linspace(0.0, choices.sigma_max, 11) if choices.sigma is None else np.array([choices.sigma])
     table = np.empty((len(thicknesses), len(sigmas)))
@@ -121,25 +120,26 @@ def _fit_law(
     for i, t in enumerate(thicknesses):
         over_t = thickness_weights(grid.thickness, shape, t)
         table[i] = np.sum([_frame_costs(cube, over_t, tables, choices).min(axis=1) for cube in cubes], axis=0)
-    i, j = np.unravel_index(np.argmin(table), table.shape)
-    t, sigma = float(thicknesses[i]), float(sigmas[j])
+    best_t, best_sigma = np.unravel_index(np.argmin(table), table.shape)
+    t, sigma = float(thicknesses[best_t]), float(sigmas[best_sigma])
 
     def cost(t: float, sigma: float) -> float:
         over_t = thickness_weights(grid.thickness, shape, t)
         tables = _centre_tables(grid, np.array([sigma]), choices)
         return float(sum(_frame_costs(cube, over_t, tables, choices).min() for cube in cubes))
 
+    t_step = float(np.diff(thicknesses).max(initial=0.0))
+    sigma_step = float(np.diff(sigmas).max(initial=0.0))
     for _ in range(2):
-        if choices.thickness is None:
-            step = grid.thickness[1] - grid.thickness[0]
-            t = _polish(lambda value: cost(value, sigma), t, step, (0.5 * step, float(grid.thickness[-1])))
-        if choices.sigma is None:
-            step = sigmas[1] - sigmas[0]
-            sigma = _polish(lambda value: cost(t, value), sigma, step, (0.0, choices.sigma_max))
+        t = _polish(partial(cost, sigma=sigma), t, t_step, (0.5 * t_step, float(grid.thickness[-1])))
+        sigma = _polish(partial(cost, t), sigma, sigma_step, (0.0, choices.sigma_max))
     return cost(t, sigma), _settle(cubes, grid, choices, shape, t, sigma)
 
 
 def _polish(cost: Callable[[float], float], start: float, step: float, bounds: tuple[float, float]) -> float:
+    """The minimum within a step of the start; the start itself where there is no step."""
+    if step == 0.0:
+        return start
     low, high = max(start - step, bounds[0]), min(start + step, bounds[1])
     return float(minimize_scalar(cost, bounds=(low, high), method="bounded", options={"xatol": 0.02 * step}).x)
 
@@ -168,9 +168,7 @@ def _frame_costs(cube: FrameCube, over_t: FloatArray, tables: FloatArray, choice
     return np.asarray(cost + chi_squared * (centres / choices.centre_prior) ** 2)
 
 
-def _settle(
-    cubes: Sequence[FrameCube], grid: Grid, choices: Choices, shape: str, t: float, sigma: float
-) -> Nuisance:
+def _settle(cubes: Sequence[FrameCube], grid: Grid, choices: Choices, shape: str, t: float, sigma: float) -> Nuisance:
     """Centres and scales for a given law, thickness and spread."""
     over_t = thickness_weights(grid.thickness, shape, t)
     tables = _centre_tables(grid, np.array([sigma]), choices)
@@ -183,14 +181,18 @@ def _settle(
 def rescale(nuisance: Nuisance, grid: Grid, cubes: Sequence[FrameCube]) -> Nuisance:
     """The same with the best scale of each frame."""
     unit = replace(nuisance, scales=np.ones(len(cubes)))
-    scales = [best_scale(calc, cube.observed, cube.sigma) for calc, cube in zip(unit.intensities(grid, cubes), cubes, strict=True)]
+    scales = [
+        best_scale(calc, cube.observed, cube.sigma)
+        for calc, cube in zip(unit.intensities(grid, cubes), cubes, strict=True)
+    ]
     return replace(nuisance, scales=np.array(scales))
 
 
 def best_scale(calc: FloatArray, observed: FloatArray, sigma: FloatArray) -> float:
     """k ≥ 0 that minimises Σ w (I_obs − k I_calc)²."""
     w = intensity_weights(observed, sigma)
-    return float(max((w * observed) @ calc, 0.0) / max((w * calc) @ calc, 1e-300))
+    cross, square = float((w * observed) @ calc), float((w * calc) @ calc)
+    return max(cross, 0.0) / max(square, 1e-300)
 
 
 def _fit_histogram(cubes: Sequence[FrameCube], grid: Grid, start: Nuisance) -> Nuisance:
@@ -209,4 +211,3 @@ def _fit_histogram(cubes: Sequence[FrameCube], grid: Grid, start: Nuisance) -> N
         histogram = np.stack([grid.thickness, histogram])
         nuisance = rescale(replace(nuisance, thickness=thickness, histogram=histogram), grid, cubes)
     return nuisance
-

@@ -199,5 +199,7 @@ def frames_from(params: Any, experiment: Experiment) -> Experiment:
     last = max(ids) if chosen.last is None else chosen.last
     left = [i for i in ids if first <= i <= last and i not in excluded]
     if not left:
-        raise Sorry(f"no frame is left: the file has {min(ids)} to {max(ids)}; look at frames.first, .last and .exclude")
+        raise Sorry(
+            f"no frame is left: the file has {min(ids)} to {max(ids)}; look at frames.first, .last and .exclude"
+        )
     return experiment.select_frames(left)

@@ -35,7 +35,9 @@ class TwoBeamSolver:
         x = x[..., None]
         sinc = np.sinc(x * phase / np.pi)
         sine = phase * sinc
-        slope = np.where(x * phase > 1e-3, (phase * np.cos(x * phase) - sine) / np.maximum(x, 1e-30) ** 2, -(phase**3) / 3)
+        slope = np.where(
+            x * phase > 1e-3, (phase * np.cos(x * phase) - sine) / np.maximum(x, 1e-30) ** 2, -(phase**3) / 3
+        )
         by_square = sine * sine + squared[..., None] * sine * slope
         per_beam = np.einsum("b,bmt,mt->m", block.weights, by_square * block.surface[:, block.wanted, None] ** 2, seed)
         gradient = np.zeros_like(block.u)
