@@ -15,6 +15,7 @@ MAX_LINES = 400
 # (module, imported module): imports allowed elsewhere than at the top, and the only way from the plugin to cctbx
 LOCAL_IMPORTS = {
     ("edtbx._import_order", "boost_adaptbx.boost.python"),
+    ("edtbx._import_order", "numpy"),
     ("edtbx._import_order", "resource"),
 }
 

@@ -14,6 +14,10 @@ from edtbx.solvers import builtin
 from edtbx.solvers.block import Solver, SolverFactory
 
 
+class DuplicateSolverError(ValueError):
+    """Two plugins registered a solver of the same name."""
+
+
 class SolverRegistry:
     """Names and factories of all solvers, with the plugin that brought each."""
 
@@ -35,7 +39,7 @@ class SolverRegistry:
 
         def register(name: str, factory: SolverFactory) -> None:
             if name in self._factories:
-                raise ValueError(f"the solver '{name}' is registered by both {self._origins[name]} and {origin}")
+                raise DuplicateSolverError(f"the solver '{name}' is registered by both {self._origins[name]} and {origin}")
             self._factories[name] = factory
             self._origins[name] = origin
 
@@ -60,7 +64,7 @@ def installed_solvers() -> SolverRegistry:
 
     Raises
     ------
-    ValueError
+    DuplicateSolverError
         If two plugins register the same name.
     """
     registry = SolverRegistry()
@@ -68,9 +72,9 @@ def installed_solvers() -> SolverRegistry:
     for entry in entry_points(group=hookspecs.PROJECT):
         origin = entry.dist.name if entry.dist is not None else entry.name
         try:
-            plugin = entry.load()
+            registry.collect(entry.load(), origin)
+        except DuplicateSolverError:
+            raise
         except Exception as error:  # a broken guest must not take the house down
             warnings.warn(f"the solver plugin of {origin} could not be loaded: {error}", RuntimeWarning, stacklevel=2)
-            continue
-        registry.collect(plugin, origin)
     return registry
