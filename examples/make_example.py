@@ -29,7 +29,7 @@ def disturbed_model() -> str:
         scatterer.site = tuple(round(x + d, 5) for x, d in zip(scatterer.site, shift, strict=True))
         scatterer.u_iso = 0.02
     text = io.StringIO()
-    structure.as_cif_simple(out=text, data_name="start")
+    structure.as_cif_simple(out=text, data_name="start", format="coreCIF")
     return text.getvalue()
 
 

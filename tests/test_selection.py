@@ -22,6 +22,7 @@ def some_experiment(geometry=ScanGeometry.ROTATION):
     rng = np.random.default_rng(3)
     axis = np.arange(-14, 15)
     hkl = np.stack(np.meshgrid(axis, axis, axis), axis=-1).reshape(-1, 3)
+    hkl = hkl[hkl.any(axis=1)]
     frame_id = rng.choice([4, 5, 9], len(hkl), p=[0.6, 0.38, 0.02])
     experiment = Experiment(
         wavelength=0.0251,

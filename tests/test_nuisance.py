@@ -1,0 +1,159 @@
+"""Scale, thickness law, spread and centres: found again from cubes that were made with known ones."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize_scalar
+
+from edtbx.nuisance import (
+    INSTABILITY,
+    Choices,
+    FrameCube,
+    Grid,
+    Nuisance,
+    best_scale,
+    fit_nuisance,
+    intensity_weights,
+    rescale,
+)
+from edtbx.quadrature import Quadrature
+
+GRID = Grid(y=Quadrature.spanning(1, np.radians(0.5), np.radians(0.06)).y, thickness=40.0 * np.arange(1, 41))
+LAWS = Choices().shapes
+CENTRES = np.radians([0.06, -0.1, 0.0, 0.14])
+SCALES = np.array([3.0, 0.5, 40.0, 1.0])
+
+
+def cube_of(seed, m=40):
+    """Pendellösung of M reflections with random extinction lengths, at random places across the scan (J, M, T)."""
+    rng = np.random.default_rng(seed)
+    extinction = rng.uniform(150.0, 1500.0, m)[:, None]
+    detuning = (GRID.y[:, None] - rng.uniform(-0.01, 0.01, m))[:, :, None] * rng.uniform(0.5, 1.5, m)[:, None]
+    effective = np.hypot(1.0 / extinction, detuning)
+    each = np.sin(np.pi * GRID.thickness * effective) ** 2 / (extinction * effective) ** 2
+    return np.ascontiguousarray(each)
+
+
+def measured(truth, noise=0.0, rows=(40, 40, 40, 40), seed=0):
+    """Cubes of four frames beside intensities made with the given nuisance parameters, written as plain sums."""
+    rng = np.random.default_rng(seed)
+    over_t = truth.over_thickness(GRID)
+    cubes = []
+    for n, m in enumerate(rows):
+        cube, over_y = cube_of(n)[:, :m], truth.over_spread(GRID, n)
+        true = np.zeros(m)
+        for j, w_y in enumerate(over_y):
+            for k, w_t in enumerate(over_t):
+                true += truth.scales[n] * w_y * w_t * cube[j, :, k]
+        sigma = np.full(m, 0.01 * true.mean())
+        observed = true + noise * sigma * rng.normal(size=m)
+        cubes.append(FrameCube(frame_id=n, intensities=cube, observed=observed, sigma=sigma))
+    return cubes
+
+
+def truth_of(shape="wedge", thickness=913.0, sigma=np.radians(0.09), **kwargs):
+    return Nuisance(shape=shape, thickness=thickness, sigma=sigma, centres=CENTRES, scales=SCALES, **kwargs)
+
+
+def test_intensities_are_the_triple_sum():
+    truth = truth_of()
+    cubes = measured(truth)
+    for cube, calc in zip(cubes, truth.intensities(GRID, cubes), strict=True):
+        np.testing.assert_allclose(calc, cube.observed, rtol=1e-12)
+
+
+@pytest.mark.parametrize("shape", LAWS)
+def test_what_the_cubes_were_made_with_is_found_again(shape):
+    truth = truth_of(shape)
+    found = fit_nuisance(measured(truth), GRID, Choices())
+    assert found.shape == shape
+    # the last steps stop at 0.02 of a step of the grids
+    assert found.thickness == pytest.approx(truth.thickness, abs=2.0)
+    assert found.sigma == pytest.approx(truth.sigma, abs=np.radians(0.002))
+    np.testing.assert_allclose(found.centres, truth.centres, atol=1e-9)  # they stand on the grid of centres
+    np.testing.assert_allclose(found.scales, truth.scales, rtol=0.01)
+
+
+def test_noise_spoils_little():
+    truth = truth_of("lens")
+    found = fit_nuisance(measured(truth, noise=1.0), GRID, Choices())
+    assert found.shape == "lens"
+    assert found.thickness == pytest.approx(truth.thickness, rel=0.02)  # 160 intensities of 1 to 10 %
+    assert found.sigma == pytest.approx(truth.sigma, rel=0.2)
+    np.testing.assert_allclose(found.centres, truth.centres, atol=np.radians(0.03))
+
+
+def test_no_spread_is_found_as_none():
+    found = fit_nuisance(measured(truth_of(sigma=0.0)), GRID, Choices(shapes=("wedge",)))
+    assert found.sigma < np.radians(0.006)
+
+
+def test_what_is_fixed_stays_fixed():
+    choices = Choices(shapes=("slab",), thickness=777.0, sigma=np.radians(0.05), refine_centres=False)
+    found = fit_nuisance(measured(truth_of()), GRID, choices)
+    assert (found.shape, found.thickness, found.sigma) == ("slab", 777.0, np.radians(0.05))
+    assert np.all(found.centres == 0.0)
+
+
+def test_the_fit_is_no_worse_than_the_truth():
+    truth = truth_of("thin")
+    cubes = measured(truth, noise=1.0)
+
+    def misfit(nuisance):
+        pairs = zip(cubes, nuisance.intensities(GRID, cubes), strict=True)
+        return sum(float(cube.weights @ (cube.observed - calc) ** 2) for cube, calc in pairs)
+
+    found = fit_nuisance(cubes, GRID, Choices())
+    assert misfit(found) < 1.05 * misfit(rescale(truth, GRID, cubes))  # the prior of the centres may cost a little
+
+
+def test_a_frame_with_few_reflections_keeps_its_centre():
+    truth = truth_of()
+    cubes = measured(truth, rows=(40, 9, 40, 40))
+    found = fit_nuisance(cubes, GRID, Choices(shapes=("wedge",)))
+    assert found.centres[1] == 0.0
+    np.testing.assert_allclose(found.centres[[0, 2, 3]], truth.centres[[0, 2, 3]], atol=np.radians(0.021))
+
+
+def test_the_prior_holds_frames_that_say_nothing_of_their_centre():
+    truth = truth_of()
+    cubes = measured(truth, noise=1.0)
+    flat = np.broadcast_to(cubes[1].intensities.mean(axis=0), cubes[1].intensities.shape)
+    cubes[1] = replace(cubes[1], intensities=flat)
+    found = fit_nuisance(cubes, GRID, Choices(shapes=("wedge",)))
+    assert found.centres[1] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_a_free_histogram_explains_two_thicknesses():
+    histogram = np.zeros((2, len(GRID.thickness)))
+    histogram[0] = GRID.thickness
+    histogram[1, [9, 30]] = 0.7, 0.3
+    truth = truth_of("free", thickness=float(histogram[0] @ histogram[1]), histogram=histogram)
+    cubes = measured(truth)
+    choices = Choices(shapes=(*LAWS, "free"), sigma=truth.sigma)
+    found = fit_nuisance(cubes, GRID, choices)
+    assert found.shape == "free"
+    assert found.histogram[1].min() >= 0.0
+    assert found.histogram[1].sum() == pytest.approx(1.0)
+    assert found.thickness == pytest.approx(truth.thickness, rel=0.03)
+    np.testing.assert_allclose(found.histogram[1][[9, 30]], [0.7, 0.3], atol=0.1)
+    assert found.histogram[1][[8, 9, 10, 29, 30, 31]].sum() > 0.95
+
+
+def test_a_free_histogram_needs_no_other_law_beside_it():
+    found = fit_nuisance(measured(truth_of()), GRID, Choices(shapes=("free",), sigma=np.radians(0.09)))
+    assert found.shape == "free"
+    assert found.histogram[1].sum() == pytest.approx(1.0)
+
+
+def test_the_best_scale_minimises_and_is_never_negative():
+    rng = np.random.default_rng(5)
+    calc, sigma = rng.uniform(0.0, 2.0, 30), rng.uniform(0.1, 0.3, 30)
+    observed = 7.0 * calc + rng.normal(size=30) * sigma
+    w = 1.0 / (sigma**2 + (INSTABILITY * observed) ** 2)
+    np.testing.assert_allclose(intensity_weights(observed, sigma), w, rtol=1e-14)
+    best = minimize_scalar(lambda k: np.sum(w * (observed - k * calc) ** 2), bracket=(1.0, 10.0)).x
+    assert best_scale(calc, observed, sigma) == pytest.approx(best, rel=1e-6)  # a minimum is flat: root of rounding
+    assert best_scale(calc, -observed, sigma) == 0.0
+    assert best_scale(np.zeros(30), observed, sigma) == 0.0
