@@ -7,8 +7,9 @@ import io
 import sys
 from pathlib import Path
 
-import edtbx_cctbx  # before numpy, scipy and numba
 import numpy as np
+
+import edtbx_cctbx  # before numpy, scipy and numba
 from edtbx_cctbx.programs import simulate
 
 HERE = Path(__file__).resolve().parent

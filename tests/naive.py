@@ -3,6 +3,7 @@
 Nothing here imports edtbx.
 """
 
+import itertools
 import math
 
 import numpy as np
@@ -81,16 +82,15 @@ def spread_weights(y, centre, sigma):
     for j, node in enumerate(y):
 
         def integrand(z, j=j, node=node):
-            if (j == 0 and z < node) or (j == len(y) - 1 and z > node):
-                hat = 1.0
-            else:
-                hat = max(0.0, 1.0 - abs(z - node) / step)
+            hat = (
+                1.0 if (j == 0 and z < node) or (j == len(y) - 1 and z > node) else max(0.0, 1.0 - abs(z - node) / step)
+            )
             return hat * math.exp(-0.5 * ((z - centre) / sigma) ** 2) / (sigma * math.sqrt(2 * math.pi))
 
         low, high = centre - 12 * sigma, centre + 12 * sigma
         breaks = sorted(x for x in (node - step, node, node + step, centre) if low < x < high)
         edges = [low, *breaks, high]
-        weights.append(sum(quad(integrand, p, q, epsabs=1e-13)[0] for p, q in zip(edges, edges[1:], strict=False)))
+        weights.append(sum(quad(integrand, p, q, epsabs=1e-13)[0] for p, q in itertools.pairwise(edges)))
     return np.array(weights)
 
 

@@ -362,6 +362,20 @@ def test_every_element_of_the_coupling_counts_as_independent(make):
             assert exact == pytest.approx(naive.derivative(target, 1e-4), rel=1e-6, abs=1e-7 * np.abs(gradient).max())
 
 
+def test_thicknesses_may_come_in_any_order():
+    block, order = block_of(), np.array([2, 0, 1])
+    seed = random_seed(block)
+    shuffled = replace(block, thickness=block.thickness[order])
+    np.testing.assert_allclose(EIGEN.intensities(shuffled), EIGEN.intensities(block)[:, order], rtol=1e-12, atol=1e-15)
+    gradient = EIGEN.adjoint(block, seed)
+    found = EIGEN.adjoint(shuffled, seed[:, order])
+    np.testing.assert_allclose(found, gradient, atol=1e-11 * np.abs(gradient).max())
+    with_nothing = replace(block, thickness=np.array([450.0, 1000.0, 0.0]))
+    found = EIGEN.adjoint(with_nothing, np.roll(seed, -1, axis=1) * [1.0, 1.0, 0.0])
+    expected = EIGEN.adjoint(replace(block, thickness=block.thickness[1:]), seed[:, 1:])
+    np.testing.assert_allclose(found, expected, atol=1e-11 * np.abs(gradient).max())
+
+
 def test_adjoint_leaves_out_what_the_wave_leaves_out():
     block = block_of(tilts=4)
     block = replace(block, s_max=float(np.median(np.abs(block.s_g))))

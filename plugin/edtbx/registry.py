@@ -39,7 +39,9 @@ class SolverRegistry:
 
         def register(name: str, factory: SolverFactory) -> None:
             if name in self._factories:
-                raise DuplicateSolverError(f"the solver '{name}' is registered by both {self._origins[name]} and {origin}")
+                raise DuplicateSolverError(
+                    f"the solver '{name}' is registered by both {self._origins[name]} and {origin}"
+                )
             self._factories[name] = factory
             self._origins[name] = origin
 

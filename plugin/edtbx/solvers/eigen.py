@@ -132,7 +132,9 @@ def _adjoint(
 
 
 @njit(nogil=True, cache=True)
-def _matrix_adjoint(x: FloatArray, c: ComplexArray, rows: IntArray, phase: FloatArray, seed: FloatArray) -> ComplexArray:
+def _matrix_adjoint(
+    x: FloatArray, c: ComplexArray, rows: IntArray, phase: FloatArray, seed: FloatArray
+) -> ComplexArray:
     """∂T/∂A (N, N) for eigenvalues x and eigenvectors c, phases (T,) and seeds (rows, T).
 
     dψ(t) = C [(C† dA C) ∘ Φ(t)] C†e_0 with Φ_jk(t) = iθ e^{iθ(x_j+x_k)/2} sinc(θ(x_j−x_k)/2), which away from
