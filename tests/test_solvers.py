@@ -434,7 +434,7 @@ def test_built_in_solvers_come_through_the_hook():
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(ValueError, match="unknown solver 'eigne'.*eigen.*kinematical.*two_beam"):
+    with pytest.raises(ValueError, match=r"unknown solver 'eigne'.*eigen.*kinematical.*two_beam"):
         installed_solvers().create("eigne")
 
 
@@ -445,9 +445,9 @@ def test_a_guest_is_found_and_named(fresh_registry):
 
 
 def test_one_name_twice_is_an_error_that_names_both(fresh_registry):
-    with pytest.raises(ValueError, match="'eigen'.*edtbx.*their-package"):
+    with pytest.raises(ValueError, match=r"'eigen'.*edtbx.*their-package"):
         fresh_registry(Entry("their-package", guest("eigen")))
-    with pytest.raises(ValueError, match="'new'.*first-package.*second-package"):
+    with pytest.raises(ValueError, match=r"'new'.*first-package.*second-package"):
         fresh_registry(Entry("first-package", guest("new")), Entry("second-package", guest("new")))
 
 
