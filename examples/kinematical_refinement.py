@@ -19,14 +19,14 @@ truth = read_model(HERE / "example.cif")
 structure = truth.deep_copy_scatterers()
 flex.set_random_seed(1)
 structure.shake_sites_in_place(rms_difference=0.05)
-# a coarse sampling and few rows, so that it is a matter of seconds either way
-options = {"sampling": Sampling(s_max=0.01, tilts=25, thickness_max=1500.0), "rules": SelectionRules(d_min=0.9)}
+# a coarse sampling and few rows, so that it is done in seconds (kinematical) or half a minute (dynamical)
+options = {"sampling": Sampling(s_max=0.01, tilts=18, thickness_max=1500.0), "rules": SelectionRules(d_min=0.9)}
 
 xray.set_scatterer_grad_flags(structure.scatterers(), site=True, u_iso=True)
 target = KinematicalTarget(experiment, structure, **options)
 # target = DynamicalTarget(experiment, structure, **options)  # 2: this line in place of the one above
 for _ in range(2):
-    xray.minimization.lbfgs(target, structure, lbfgs_termination_params=lbfgs.termination_parameters(max_iterations=10))
+    xray.minimization.lbfgs(target, structure, lbfgs_termination_params=lbfgs.termination_parameters(max_iterations=8))
     target.fit_nuisance(structure)  # scales, thickness and orientations, for the structure as it is now
 
 print(f"R(obs) = {target.statistics(target.i_calc(structure)).r_obs:.4f}")

@@ -102,7 +102,7 @@ def fit_theory(
     target = settings.target(solver, experiment, structure, sampling, start)
     cubes = target.cubes(structure, progress(f"{solver}, fine"))
     grid = target.forward.grid
-    choices = replace(target.choices, shapes=(start.shape,)) if start.shape != "free" else target.choices
+    choices = replace(target.choices, shapes=(start.shape,))
     nuisance = target.nuisance = fit_nuisance(cubes, grid, choices)
     seconds = time.perf_counter() - began
     i_calc = np.concatenate(nuisance.intensities(grid, cubes))

@@ -42,8 +42,8 @@ class Scan:
     def __post_init__(self) -> None:
         if self.frames < 1:
             raise ValueError(f"a scan needs at least one frame, got {self.frames}")
-        if not self.d_min > 0.0:
-            raise ValueError(f"d_min must be > 0 Å, got {self.d_min:g}")
+        if not self.d_min >= 0.1:
+            raise ValueError(f"d_min must be at least 0.1 Å, got {self.d_min:g}")
         if not self.rsg_max > 0.0:
             raise ValueError(f"rsg_max must be > 0, got {self.rsg_max:g}")
 
@@ -57,8 +57,8 @@ class Crystal:
     sigma: float
 
     def __post_init__(self) -> None:
-        if not self.thickness > 0.0:
-            raise ValueError(f"the thickness must be > 0 Å, got {self.thickness:g} (is it in nm?)")
+        if not 0.0 < self.thickness < 1e5:
+            raise ValueError(f"the thickness must lie between 0 and 100000 Å, got {self.thickness:g} (is it in nm?)")
         if not 0.0 <= self.sigma < 0.1:
             raise ValueError(f"the spread must lie between 0 and 5 degrees, got {np.degrees(self.sigma):g}")
 
@@ -80,8 +80,9 @@ class Noise:
     def __post_init__(self) -> None:
         if not 0.0 < self.counts < 1e12:
             raise ValueError(f"the counts must lie between 0 and 1e12, got {self.counts:g}")
-        if min(self.background, self.orientation, self.scale) < 0.0:
-            raise ValueError("background and standard deviations must be >= 0")
+        for name in ("background", "orientation", "scale"):
+            if not 0.0 <= getattr(self, name) < np.inf:
+                raise ValueError(f"noise: {name} must be >= 0, got {getattr(self, name):g}")
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -131,6 +132,8 @@ def simulate(
     ValueError
         An argument is out of range, a frame has no reflection, or nobody knows the solver.
     """
+    if not 0.0 < s_max < 1.0:
+        raise ValueError(f"s_max must lie between 0 and 1 Å⁻¹, got {s_max:g}")
     if g_max is not None and g_max < 1.0 / scan.d_min:
         raise ValueError(f"g_max = {g_max:g} Å⁻¹ leaves reflections of d_min = {scan.d_min:g} Å without a beam")
     set_electron_form_factors(structure)

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
-from scipy.optimize import minimize_scalar, nnls
+from scipy.ndimage import minimum_filter
+from scipy.optimize import minimize, nnls
 
 from edtbx.experiment import FloatArray
 from edtbx.quadrature import spread_weights
@@ -105,7 +105,8 @@ def fit_nuisance(cubes: Sequence[FrameCube], grid: Grid, choices: Choices) -> Nu
 
     Costs O(T·S·C·J·M) multiplications for each frame, S spreads and C centres, and no wave.
     """
-    fits = [_fit_law(cubes, grid, choices, shape) for shape in choices.shapes if shape != "free"]
+    laws = [shape for shape in choices.shapes if shape != "free"] or ["wedge"]
+    fits = [_fit_law(cubes, grid, choices, shape) for shape in laws]
     best = min(fits, key=lambda fit: fit[0])[1]
     if "free" in choices.shapes:
         best = _fit_histogram(cubes, grid, best)
@@ -120,28 +121,47 @@ def _fit_law(cubes: Sequence[FrameCube], grid: Grid, choices: Choices, shape: st
     for i, t in enumerate(thicknesses):
         over_t = thickness_weights(grid.thickness, shape, t)
         table[i] = np.sum([_frame_costs(cube, over_t, tables, choices).min(axis=1) for cube in cubes], axis=0)
-    best_t, best_sigma = np.unravel_index(np.argmin(table), table.shape)
-    t, sigma = float(thicknesses[best_t]), float(sigmas[best_sigma])
 
-    def cost(t: float, sigma: float) -> float:
-        over_t = thickness_weights(grid.thickness, shape, t)
-        tables = _centre_tables(grid, np.array([sigma]), choices)
+    def cost(point: FloatArray) -> float:
+        over_t = thickness_weights(grid.thickness, shape, point[0])
+        tables = _centre_tables(grid, point[1:], choices)
         return float(sum(_frame_costs(cube, over_t, tables, choices).min() for cube in cubes))
 
-    t_step = float(np.diff(thicknesses).max(initial=0.0))
-    sigma_step = float(np.diff(sigmas).max(initial=0.0))
-    for _ in range(2):
-        t = _polish(partial(cost, sigma=sigma), t, t_step, (0.5 * t_step, float(grid.thickness[-1])))
-        sigma = _polish(partial(cost, t), sigma, sigma_step, (0.0, choices.sigma_max))
-    return cost(t, sigma), _settle(cubes, grid, choices, shape, t, sigma)
+    bounds = ((0.5 * thicknesses[0], grid.thickness[-1]), (0.0, choices.sigma_max))
+    starts = [np.array([thicknesses[i], sigmas[j]]) for i, j in _lowest_hollows(table)]
+    steps = np.array([np.diff(values).max(initial=0.0) for values in (thicknesses, sigmas)])
+    ends = [_polished(cost, start, steps, bounds) for start in starts]
+    value, point = min(ends, key=lambda end: end[0])
+    return value, _settle(cubes, grid, choices, shape, float(point[0]), float(point[1]))
 
 
-def _polish(cost: Callable[[float], float], start: float, step: float, bounds: tuple[float, float]) -> float:
-    """The minimum within a step of the start; the start itself where there is no step."""
-    if step == 0.0:
-        return start
-    low, high = max(start - step, bounds[0]), min(start + step, bounds[1])
-    return float(minimize_scalar(cost, bounds=(low, high), method="bounded", options={"xatol": 0.02 * step}).x)
+def _lowest_hollows(table: FloatArray, number: int = 3) -> list[tuple[int, int]]:
+    """Places of the lowest local minima of a table, the lowest first."""
+    hollows = np.argwhere(table <= minimum_filter(table, size=3, mode="nearest"))
+    order = np.argsort([table[i, j] for i, j in hollows])
+    return [(int(i), int(j)) for i, j in hollows[order[:number]]]
+
+
+def _polished(
+    cost: Callable[[FloatArray], float], start: FloatArray, steps: FloatArray, bounds: tuple[tuple[float, float], ...]
+) -> tuple[float, FloatArray]:
+    """The value and place of the minimum near a start; a step of zero keeps its coordinate fixed."""
+    free = np.flatnonzero(steps)
+    if not free.size:
+        return cost(start), start
+    low, high = np.array(bounds)[free].T
+
+    def place(shift: FloatArray) -> FloatArray:
+        point = start.copy()
+        point[free] = np.clip(start[free] + shift * steps[free], low, high)
+        return point
+
+    corners = np.vstack(
+        [np.zeros(len(free)), 0.5 * np.where(start[free] + steps[free] > high, -np.eye(len(free)), np.eye(len(free)))]
+    )
+    options = {"initial_simplex": corners, "xatol": 0.01, "fatol": 1e-6 * cost(start), "maxfev": 80}
+    found = minimize(lambda shift: cost(place(shift)), np.zeros(len(free)), method="Nelder-Mead", options=options)
+    return float(found.fun), place(found.x)
 
 
 def _centre_grid(choices: Choices) -> FloatArray:

@@ -161,7 +161,7 @@ def settings_from(params: Any) -> Settings:
         thickness=thickness.value,
         spread=None if sigma is None else float(np.radians(sigma)),
         choices=Choices(
-            shapes=shapes if shapes != ("free",) else ("slab", "wedge", "free"),
+            shapes=shapes,
             sigma_max=float(np.radians(max(spread.sigma_max, sigma or 0.0))),
             refine_centres=frames.refine_orientation,
             centre_max=float(np.radians(frames.orientation_max)),

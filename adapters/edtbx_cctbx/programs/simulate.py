@@ -28,10 +28,10 @@ input {
 }
 beam {
   energy = 200
-    .type = float(value_min=10, value_max=3000)
+    .type = float
     .help = "Energy of the electrons in keV."
   wavelength = None
-    .type = float(value_min=0.001, value_max=0.2)
+    .type = float
     .help = "Wavelength in Angstrom, in place of the energy."
 }
 scan {
@@ -46,7 +46,7 @@ scan {
     .type = float
     .help = "From one frame to the next, in degrees."
   frames = 50
-    .type = int(value_min=1)
+    .type = int
     .help = "Number of frames."
   semi_angle = 1
     .type = float
@@ -58,10 +58,10 @@ scan {
 }
 selection {
   d_min = 0.7
-    .type = float(value_min=0.1)
+    .type = float
     .help = "High-resolution limit in Angstrom of the reflections listed."
   rsg_max = 1.0
-    .type = float(value_min=0.01)
+    .type = float
     .help = "Listed are reflections up to this |S_g|/(|g_y| semi-angle), |g| in place of |g_y| in precession. 1: all \
       that pass the Bragg position in the frame. Those that the space group extinguishes are listed too."
 }
@@ -75,7 +75,7 @@ thickness {
 }
 spread {
   sigma = 0.06
-    .type = float(value_min=0)
+    .type = float
     .help = "Orientation spread in degrees about the axis across beam and rotation axis."
 }
 noise {
@@ -83,17 +83,17 @@ noise {
     .type = float
     .help = "Expected counts of a reflection of mean strength; every intensity has Poisson noise."
   background = 3
-    .type = float(value_min=0)
+    .type = float
     .help = "Normal noise in counts that every intensity has besides: it makes some of them negative."
   orientation = 0.03
-    .type = float(value_min=0)
+    .type = float
     .help = "Standard deviation in degrees of the orientation of a frame across the axis; the file does not tell it."
   scale = 0.1
-    .type = float(value_min=0)
+    .type = float
     .help = "Relative standard deviation of the scale of a frame; the file does not tell it."
 }
 seed = 1
-  .type = int(value_min=0)
+  .type = int
   .help = "Seed of all random numbers: the same seed gives the same file."
 solver {
   name = eigen
@@ -103,14 +103,14 @@ solver {
 }
 beams {
   g_max = None
-    .type = float(value_min=0.1)
+    .type = float
     .help = "Beams reach out to this |g| in 1/Angstrom. None: 0.2 beyond 1/d_min."
   s_max = 0.02
-    .type = float(value_min=0.001)
+    .type = float
     .help = "Beams with a larger excitation error (1/Angstrom) are left out. The time rises with its third power."
 }
 nproc = None
-  .type = int(value_min=1)
+  .type = int
   .help = "Threads; None takes all cores. Every one works on a frame of its own."
 output {
   prefix = simulated
@@ -118,6 +118,9 @@ output {
     .help = "The data go to PREFIX.cif_pets."
 }
 """
+
+
+_MAY_BE_NONE = {"input.data_block", "beam.wavelength", "scan.orientation", "beams.g_max", "nproc"}
 
 
 class Program(ProgramTemplate):
@@ -138,6 +141,10 @@ Example: edtbx.simulate urea.cif scan.frames=20 thickness.value=800 output.prefi
         """Fail early: on parameters out of range, and on a folder that is not there before any work is done."""
         if self.params.input.model is None:
             raise Sorry("no model given: name a CIF, PDB or SHELX file on the command line")
+        empty = [name for name, value in command_line.flat(self.params).items() if value is None]
+        empty = [name for name in empty if name not in _MAY_BE_NONE and not name.startswith("output.")]
+        if empty:
+            raise Sorry(f"{empty[0]} has no value: give one, or leave it out for the default")
         folder = self._path().parent
         if not folder.is_dir():
             raise Sorry(f"output.prefix: there is no folder {folder}")
@@ -150,8 +157,8 @@ Example: edtbx.simulate urea.cif scan.frames=20 thickness.value=800 output.prefi
         """Simulate, print, write."""
         params = self.params
         structure = read_model(params.input.model, params.input.data_block, log=self.logger)
-        rng = np.random.default_rng(params.seed)
         try:
+            rng = np.random.default_rng(params.seed)
             self.simulation = simulate(
                 structure,
                 **self.setting,
@@ -179,9 +186,12 @@ Example: edtbx.simulate urea.cif scan.frames=20 thickness.value=800 output.prefi
 
 def setting_from(params: Any) -> dict[str, Any]:
     """Wavelength, scan, crystal and noise that the parameters ask for; degrees become radians here."""
-    scan, noise = params.scan, params.noise
+    scan, noise, energy = params.scan, params.noise, params.beam.energy
+    wavelength = params.beam.wavelength
+    if wavelength is None and not 10.0 <= energy <= 3000.0:
+        raise ValueError(f"beam.energy must lie between 10 and 3000 keV, got {energy:g}")
     return {
-        "wavelength": params.beam.wavelength or wavelength_from_energy(1000.0 * params.beam.energy),
+        "wavelength": wavelength_from_energy(1000.0 * energy) if wavelength is None else wavelength,
         "scan": Scan(
             geometry=ScanGeometry(scan.geometry),
             first=float(np.radians(scan.first)),

@@ -146,12 +146,12 @@ def _matrix_adjoint(
     wave = (picked * start) @ wave_at
     left = np.conj(picked.T) @ (2.0 * seed * wave)
     inner = np.conj(left) @ wave_at.T
-    n = len(x)
+    n, longest = len(x), np.max(phase)
     divided = np.empty((n, n), dtype=np.complex128)
     for j in range(n):
         for k in range(n):
             gap = x[j] - x[k]
-            if abs(gap) * phase[-1] >= _CLOSE:
+            if abs(gap) * longest >= _CLOSE:
                 divided[j, k] = (inner[j, j] - inner[j, k]) / gap
                 continue
             total = 0.0j
