@@ -35,12 +35,14 @@ def coupling_matrix(hkl, u_of, s_g, surface, wavenumber):
     """A_gh = U(h−g) M_g M_h, A_gg = 2 K S_g M_g²; ``u_of`` maps an index triple to U."""
     n = len(hkl)
     a = np.zeros((n, n), dtype=complex)
+    hkl = [tuple(h) for h in np.asarray(hkl).tolist()]
     for i in range(n):
         for j in range(n):
             if i == j:
                 a[i, i] = 2 * wavenumber * s_g[i] * surface[i] ** 2
             else:
-                a[i, j] = u_of(tuple(int(x) for x in hkl[j] - hkl[i])) * surface[i] * surface[j]
+                difference = tuple(h - g for g, h in zip(hkl[i], hkl[j], strict=True))
+                a[i, j] = u_of(difference) * surface[i] * surface[j]
     return a
 
 

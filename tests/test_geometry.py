@@ -114,7 +114,7 @@ def test_excitation_error_is_what_the_definition_says():
 def test_excitation_error_is_positive_inside_the_ewald_sphere():
     inside = np.array([0.5, 0.0, 0.1])  # towards the centre of the sphere, which stands at −k = +z
     assert excitation_error(inside, 40.0) > 0.0
-    assert np.linalg.norm([*inside, 0, 0, -40.0]) < 40.0
+    assert np.linalg.norm(inside + np.array([0.0, 0.0, -40.0])) < 40.0
     assert excitation_error(inside * [1, 1, -1], 40.0) < 0.0
 
 

@@ -350,7 +350,7 @@ def test_every_element_of_the_coupling_counts_as_independent(make):
     weights = random_seed(block)
     gradient = EIGEN.adjoint(block, weights)
     assert np.all(np.diag(gradient) == 0.0)
-    for i, j in ((0, 1), (1, 0), (4, 2), (5, 3), (0, 4)):
+    for i, j in ((0, 1), (4, 2), (3, 5)):
         for unit in (1.0, 1j):
 
             def target(x, i=i, j=j, unit=unit):

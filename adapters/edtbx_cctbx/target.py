@@ -174,11 +174,8 @@ def select_rows(experiment: Experiment, xray_structure: xray.structure, rules: S
     absent = equivalents.sys_absent_flags().data().as_numpy_array()
     selection = select_reflections(experiment, rules, absent)
     if not selection.used.any():
-        worst = max(selection.left_out, key=lambda name: selection.left_out[name])
-        raise Sorry(
-            f"no reflection is left after selection: {selection.left_out[worst]} of {len(absent)} fell to "
-            f"{worst}; relax selection.{worst}"
-        )
+        counts = ", ".join(f"{number} to {rule}" for rule, number in selection.left_out.items() if number)
+        raise Sorry(f"no reflection is left after selection: of {len(absent)} rows fell {counts}; relax those rules")
     return selection
 
 

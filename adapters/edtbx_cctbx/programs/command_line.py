@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import iotbx.phil
 from cctbx import xray
 from iotbx.cli_parser import run_program
 from libtbx.program_template import ProgramTemplate
@@ -27,13 +28,32 @@ def run(program_class: type[ProgramTemplate], arguments: Sequence[str] | None = 
     """Run a program; exit status 1 and one line on stderr where the input is at fault."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        run_program(program_class=program_class, args=named_files(arguments))
+        arguments = named_files(arguments)
+        check_values(program_class, arguments)
+        run_program(program_class=program_class, args=arguments)
     except Sorry as error:
         print("Sorry: " + re.sub(r"\s+", " ", str(error)).strip(), file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         print("Sorry: interrupted before the first result; nothing was written", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def check_values(program_class: type[ProgramTemplate], arguments: Sequence[str]) -> None:
+    """Refuse values of the wrong type or out of range, which PHIL reports as programming errors.
+
+    Raises
+    ------
+    Sorry
+        With PHIL's own words.
+    """
+    master = iotbx.phil.parse(program_class.master_phil_str)
+    interpreter = master.command_line_argument_interpreter()
+    given = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
+    try:
+        master.fetch(sources=[interpreter.process(argument) for argument in given]).extract()
+    except RuntimeError as error:
+        raise Sorry(str(error)) from error
 
 
 def named_files(arguments: Sequence[str]) -> list[str]:
