@@ -50,8 +50,15 @@ def check_values(program_class: type[ProgramTemplate], arguments: Sequence[str])
     master = iotbx.phil.parse(program_class.master_phil_str)
     interpreter = master.command_line_argument_interpreter()
     given = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
+    sources = []
+    for argument in given:
+        try:
+            sources.append(interpreter.process(argument))
+        except Sorry as error:
+            name = argument.partition("=")[0]
+            raise Sorry(f"parameter {name} is not recognized; --show-defaults lists those there are") from error
     try:
-        master.fetch(sources=[interpreter.process(argument) for argument in given]).extract()
+        master.fetch(sources=sources).extract()
     except RuntimeError as error:
         raise Sorry(str(error)) from error
 
