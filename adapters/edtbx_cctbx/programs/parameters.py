@@ -9,6 +9,7 @@ from libtbx.utils import Sorry
 
 from edtbx.experiment import Experiment, ScanGeometry
 from edtbx.nuisance import Choices
+from edtbx.registry import installed_solvers
 from edtbx.selection import SelectionRules
 from edtbx.thickness import QUANTILES
 from edtbx_cctbx.comparison import Settings
@@ -151,6 +152,10 @@ def settings_from(params: Any) -> Settings:
         raise Sorry(f"thickness.value must be > 0 Å, got {thickness.value:g} (is it in nm?)")
     if not thickness.refine and thickness.value is None:
         raise Sorry("thickness.refine=False needs thickness.value (in Å)")
+    try:
+        installed_solvers().create(params.solver.name)
+    except ValueError as error:
+        raise Sorry(str(error)) from error
     sigma = spread.sigma if spread.sigma is not None else (None if spread.refine else 0.0)
     shapes = tuple(QUANTILES) if thickness.shape == "auto" else (thickness.shape,)
     frames = params.frames

@@ -1,0 +1,107 @@
+"""The programs as a user runs them: files in, files out, and one line where the input is at fault."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edtbx_cctbx import read_model
+from edtbx_cctbx.programs import compare as compare_program
+from edtbx_cctbx.programs import refine as refine_program
+from edtbx_cctbx.programs.command_line import named_files
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+MODEL, DATA = str(EXAMPLES / "example.cif"), str(EXAMPLES / "example.cif_pets")
+QUICK = ["beams.s_max=0.008", "frames.last=2", "nproc=2"]
+
+
+def run(program, *arguments):
+    program.run([*arguments])
+
+
+def test_compare_writes_what_scripts_rely_on(tmp_path, capsys):
+    run(compare_program, MODEL, DATA, *QUICK, f"output.prefix={tmp_path / 'x'}")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.cif", "x.json", "x.png", "x_reflections.csv"]
+    found = json.loads((tmp_path / "x.json").read_text())
+    assert found["solver"] == "eigen"
+    assert found["dynamical"]["r_obs"] < 0.5 * found["kinematical"]["r_obs"]
+    assert found["dynamical"]["n_obs"] == found["kinematical"]["n_obs"]
+    assert [frame["id"] for frame in found["frames"]] == [1, 2]
+    assert found["parameters"]["frames.last"] == 2
+    assert found["seconds"]["total"] >= found["seconds"]["forward"] > 0.0
+    with (tmp_path / "x_reflections.csv").open() as table:
+        rows = list(csv.DictReader(table))
+    assert {row["frame"] for row in rows} == {"1", "2"}
+    assert sum(row["used"] == "1" for row in rows) == found["dynamical"]["n_all"]
+    printed = capsys.readouterr().out
+    assert f"{found['dynamical']['r_obs']:.4f}" in printed
+    assert "R(obs)" in printed
+
+
+def test_refine_brings_displaced_atoms_back(tmp_path):
+    start = read_model(MODEL)
+    truth = start.deep_copy_scatterers()
+    start.shake_sites_in_place(rms_difference=0.05)
+    model = tmp_path / "start.cif"
+    with model.open("w") as out:
+        start.as_cif_simple(out=out, format="coreCIF")
+    quick = ["beams.s_max=0.008", "frames.last=6", "refinement.cycles=1", "refinement.anisotropic=none"]
+    run(refine_program, str(model), DATA, *quick, f"output.prefix={tmp_path / 'r'}")
+    refined = read_model(tmp_path / "r.cif")
+    heavy = truth.element_selection("H")
+    before = (truth.sites_cart() - start.sites_cart()).select(~heavy).rms_length()
+    after = (truth.sites_cart() - refined.sites_cart()).select(~heavy).rms_length()
+    assert after < 0.35 * before
+    found = json.loads((tmp_path / "r.json").read_text())
+    assert found["dynamical"]["r_obs"] < found["kinematical"]["r_obs"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([MODEL], "no data given"),
+        ([DATA], "no model given"),
+        (["nowhere.cif", DATA], "nowhere.cif"),
+        ([MODEL, "nowhere.cif_pets"], "nowhere.cif_pets"),
+        ([MODEL, DATA, "thickness.value=-3"], "nm"),
+        ([MODEL, DATA, "thickness.refine=False"], "thickness.value"),
+        ([MODEL, DATA, "solver.name=eigne"], "eigen, kinematical, two_beam"),
+        ([MODEL, DATA, "selection.rsg_max=0.0001"], "rsg_max"),
+        ([MODEL, DATA, "frames.exclude=99"], "1 to 12"),
+        ([MODEL, DATA, "frames.first=50"], "no frame is left"),
+        ([MODEL, DATA, "beams.s_max=abc"], "beams.s_max"),
+        ([MODEL, DATA, "beams.s_max=-1"], "beams.s_max"),
+        ([MODEL, DATA, "no.such=1"], "no.such"),
+    ],
+)
+@pytest.mark.parametrize("program", [compare_program, refine_program], ids=["compare", "refine"])
+def test_bad_input_is_one_line_and_leaves_nothing(program, arguments, said, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run(program, *arguments, f"output.prefix={tmp_path / 'x'}")
+    assert stopped.value.code == 1
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("Sorry: ")
+    assert said in lines[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_comes_without_a_crash():
+    code = "from edtbx_cctbx.programs.compare import run; run(['--show-defaults', '--attributes-level=1'])"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert shown.returncode == 0, shown.stderr
+    for name in ("g_max", "rsg_max", "refine_orientation", "invert", "nproc", "prefix"):
+        assert name in shown.stdout
+
+
+def test_bare_names_are_files():
+    assert named_files(["a.cif", "b.cif_pets", "nproc=2", "--overwrite", "c.eff"]) == [
+        "input.model=a.cif",
+        "input.data=b.cif_pets",
+        "nproc=2",
+        "--overwrite",
+        "c.eff",
+    ]
