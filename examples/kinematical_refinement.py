@@ -12,6 +12,7 @@ from scitbx import lbfgs
 
 from edtbx.forward import Sampling
 from edtbx.selection import SelectionRules
+from edtbx.solvers.block import Accuracy
 
 HERE = Path(__file__).resolve().parent
 experiment = read_experiment(HERE / "example.cif_pets")
@@ -20,7 +21,10 @@ structure = truth.deep_copy_scatterers()
 flex.set_random_seed(1)
 structure.shake_sites_in_place(rms_difference=0.05)
 # a coarse sampling and few rows, so that it is done in seconds (kinematical) or half a minute (dynamical)
-options = {"sampling": Sampling(s_max=0.01, tilts=18, thickness_max=1500.0), "rules": SelectionRules(d_min=0.9)}
+options = {
+    "sampling": Sampling(accuracy=Accuracy(s_max=0.01), tilts=18, thickness_max=1500.0),
+    "rules": SelectionRules(d_min=0.9),
+}
 
 xray.set_scatterer_grad_flags(structure.scatterers(), site=True, u_iso=True)
 target = KinematicalTarget(experiment, structure, **options)

@@ -22,7 +22,7 @@ from scipy.spatial.transform import Rotation
 from edtbx.geometry import excitation_error, orthogonalisation_matrix, rotate
 from edtbx.potential import surface_term, u_per_f, wave_number
 from edtbx.registry import installed_solvers
-from edtbx.solvers.block import Block
+from edtbx.solvers.block import Accuracy, Block
 
 WAVELENGTH, CELL = 0.02508, (5.42196, 5.42196, 5.42196, 90.0, 90.0, 90.0)
 UB = np.array([[0.17985, 0.03374, 0.02309], [0.04014, -0.12581, -0.12875], [-0.00780, 0.13057, -0.13002]])
@@ -55,13 +55,17 @@ def computed(table: np.ndarray, angles: np.ndarray, middle: float, vectors, f: n
     s_g = excitation_error(rotate(g, angles, 0.0), k)
     near = np.flatnonzero((squares < G_MAX**2) & (np.abs(s_g).min(axis=0) < S_MAX))
     near = near[np.argsort(squares[near])]  # the incident beam first
-    beams = vectors.hkl[near]
-    fixed = {"u": scale * f[vectors.find(beams[None] - beams[:, None])], "weights": np.ones(1), "wavenumber": k}
-    fixed |= {"wanted": np.flatnonzero(near == me), "thickness": THICKNESS, "s_max": S_MAX}
-    solver = installed_solvers().create("eigen")
-    surface = surface_term(s_g, squares, k)
-    blocks = (Block(s_g=s[None, near], surface=m[None, near], **fixed) for s, m in zip(s_g, surface, strict=True))
-    return np.array([solver.intensities(block)[0] for block in blocks])
+    block = Block(
+        u=scale * vectors.coupling(vectors.hkl[near], f),
+        s_g=s_g[:, near],
+        surface=surface_term(s_g, squares, k)[:, near],
+        weights=np.eye(len(angles)),  # no sum: every orientation by itself
+        wanted=np.flatnonzero(near == me),
+        thickness=THICKNESS,
+        wavenumber=k,
+        accuracy=Accuracy(s_max=S_MAX),
+    )
+    return installed_solvers().create("eigen").intensities(block)[:, 0]
 
 
 def candidates(table: np.ndarray, vectors, f: np.ndarray) -> np.ndarray:

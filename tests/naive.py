@@ -64,11 +64,13 @@ def fluxes(block, b, thickness):
 
 
 def intensities(block):
-    """Σ_b w_b I_h(b, t), shape (M, T), all beams in the wave."""
-    total = np.zeros((len(block.wanted), len(block.thickness)))
-    for b, w in enumerate(block.weights):
+    """Σ_b w_jb I_h(b, t), shape (J, M, T), all beams in the wave."""
+    total = np.zeros((len(block.weights), len(block.wanted), len(block.thickness)))
+    for b in range(len(block.s_g)):
         for n, t in enumerate(block.thickness):
-            total[:, n] += w * fluxes(block, b, t)[block.wanted]
+            flux = fluxes(block, b, t)[block.wanted]
+            for j, w in enumerate(block.weights[:, b]):
+                total[j, :, n] += w * flux
     return total
 
 

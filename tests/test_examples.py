@@ -12,6 +12,7 @@ import pytest
 from edtbx.forward import Sampling
 from edtbx.nuisance import Choices
 from edtbx.selection import SelectionRules
+from edtbx.solvers.block import Accuracy
 from edtbx_cctbx import DynamicalTarget, KinematicalTarget, read_experiment, read_model
 
 
@@ -87,7 +88,9 @@ def test_example_data_are_dynamical(repository):
     experiment, structure = read_experiment(examples / "example.cif_pets"), read_model(examples / "example.cif")
     assert (examples / "example.cif_pets").stat().st_size < 200_000
     options = {
-        "sampling": Sampling(s_max=0.01, tilts=18, thickness_max=1500.0, spread_reach=np.radians(0.2)),
+        "sampling": Sampling(
+            accuracy=Accuracy(s_max=0.01), tilts=18, thickness_max=1500.0, spread_reach=np.radians(0.2)
+        ),
         "rules": SelectionRules(d_min=0.9),
         "choices": Choices(shapes=("wedge",)),
     }

@@ -68,7 +68,7 @@ def test_refine_brings_displaced_atoms_back(tmp_path):
         ([MODEL, "nowhere.cif_pets"], "nowhere.cif_pets"),
         ([MODEL, DATA, "thickness.value=-3"], "nm"),
         ([MODEL, DATA, "thickness.refine=False"], "thickness.value"),
-        ([MODEL, DATA, "solver.name=eigne"], "eigen, kinematical, two_beam"),
+        ([MODEL, DATA, "solver.name=eigne"], "eigen, kinematical, propagator, two_beam"),
         ([MODEL, DATA, "selection.rsg_max=0.0001"], "rsg_max"),
         ([MODEL, DATA, "frames.exclude=99"], "1 to 12"),
         ([MODEL, DATA, "frames.first=50"], "no frame is left"),

@@ -65,8 +65,16 @@ def test_spanning_nodes_are_equally_spaced_and_hold_the_centre():
     assert Quadrature.spanning(1, 0.0, 0.1).y.tolist() == [0.0]
 
 
+def rows_of(quadrature, geometry, semi):
+    """x and y of the tilts at each node."""
+    o = quadrature.orientations(geometry, semi)
+    assert np.all((o.weights > 0.0).sum(axis=0) == 1)
+    np.testing.assert_allclose(o.weights.sum(axis=1), 1.0)
+    return [(o.x[some], o.y[some]) for some in o.weights > 0.0]
+
+
 def test_tilts_of_a_rotation_are_the_midpoints_of_equal_parts_shifted_from_row_to_row():
-    rows = Quadrature(tilts=8, y=NODES).orientations(ScanGeometry.ROTATION, 0.02)
+    rows = rows_of(Quadrature(tilts=8, y=NODES), ScanGeometry.ROTATION, 0.02)
     assert len(rows) == len(NODES)
     for (x, y), node in zip(rows, NODES, strict=True):
         assert np.all(y == node)
@@ -78,15 +86,21 @@ def test_tilts_of_a_rotation_are_the_midpoints_of_equal_parts_shifted_from_row_t
 
 
 def test_tilts_of_a_precession_go_once_round_the_cone():
-    for x, y in Quadrature(tilts=9, y=NODES).orientations(ScanGeometry.PRECESSION, 0.02):
+    rows = rows_of(Quadrature(tilts=9, y=NODES), ScanGeometry.PRECESSION, 0.02)
+    for x, y in rows:
         centre = y.mean()
         np.testing.assert_allclose(np.hypot(x, y - centre), 0.02, rtol=1e-12)
         np.testing.assert_allclose([x.mean(), x @ x / 9, x @ (y - centre)], [0.0, 0.0002, 0.0], atol=1e-16)
-    np.testing.assert_allclose(
-        [y.mean() for _, y in Quadrature(tilts=9, y=NODES).orientations(ScanGeometry.PRECESSION, 0.02)],
-        NODES,
-        atol=1e-16,
-    )
+    np.testing.assert_allclose([y.mean() for _, y in rows], NODES, atol=1e-16)
+
+
+def test_orientations_summed_over_the_nodes_keep_their_weight():
+    orientations = Quadrature(tilts=8, y=NODES).orientations(ScanGeometry.ROTATION, 0.02)
+    over_y = np.zeros(len(NODES))
+    over_y[:2] = 0.25, 0.75
+    summed = orientations.summed(over_y)
+    assert summed.weights.shape == (1, 16)
+    np.testing.assert_allclose(summed.weights @ summed.y, 0.25 * NODES[0] + 0.75 * NODES[1])
 
 
 @pytest.mark.parametrize("geometry", ScanGeometry)
@@ -100,7 +114,7 @@ def test_the_tilts_needed_integrate_a_rocking_curve(geometry):
     needed = tilts_needed(thickness, semi, lever, geometry)
 
     def uneven(tilts):
-        rows = Quadrature(tilts=tilts, y=np.zeros(7)).orientations(geometry, semi)
+        rows = rows_of(Quadrature(tilts=tilts, y=np.zeros(7)), geometry, semi)
         means = [np.mean(np.sinc(thickness * excitation_error(rotate(g, x, y), wavenumber)) ** 2) for x, y in rows]
         return np.ptp(means) / np.mean(means)
 

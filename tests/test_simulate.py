@@ -15,6 +15,7 @@ from edtbx.forward import Sampling
 from edtbx.geometry import excitation_error, frame_vectors, scan_lever
 from edtbx.nuisance import Choices
 from edtbx.selection import SelectionRules
+from edtbx.solvers.block import Accuracy
 from edtbx_cctbx.pets import read_experiment, write_experiment
 from edtbx_cctbx.programs import simulate as program
 from edtbx_cctbx.simulation import Crystal, Noise, Scan, simulate
@@ -57,7 +58,7 @@ def model(tmp_path, structure) -> Path:
 
 def fitted(structure, experiment):
     sampling = Sampling(
-        s_max=0.015,
+        accuracy=Accuracy(s_max=0.015),
         tilt_thickness=700.0,
         spread_reach=np.radians(0.3),
         spread_spacing=np.radians(0.03),

@@ -142,16 +142,20 @@ def test_g_vectors_are_all_that_the_centring_allows(symbol, rule):
     assert len(vectors.hkl) == len(expected)
 
 
-def test_differences_of_beams_are_found():
+def test_a_coupling_matrix_takes_differences_of_beams_and_its_adjoint_collects_them():
     structure = structure_in("C 1 2/c 1")
     vectors = g_vectors(structure, 0.6)
     lengths = np.sqrt([structure.unit_cell().d_star_sq(tuple(h)) for h in vectors.hkl.tolist()])
     beams = vectors.hkl[lengths <= 0.6]
-    table = vectors.differences(beams)
-    assert table.min() >= 0
+    table = vectors.coupling(beams, np.arange(len(vectors.hkl)) + 0j).real.astype(int)
     for row in (0, 3, len(beams) - 1):
         for column in (0, 5, 9):
             assert vectors.hkl[table[row, column]].tolist() == (beams[column] - beams[row]).tolist()
+    rng = np.random.default_rng(1)
+    values, bar = (rng.normal(size=n) + 1j * rng.normal(size=n) for n in (len(vectors.hkl), table.size))
+    forward = np.vdot(bar, vectors.coupling(beams, values).ravel())
+    backward = np.vdot(vectors.collect(beams, bar.reshape(table.shape)), values)
+    assert forward == pytest.approx(backward, rel=1e-12)
     assert vectors.find(np.array([[1, 0, 0], [99, 0, 0], [0, 0, 0]])).tolist()[:2] == [-1, -1]
 
 

@@ -19,13 +19,14 @@ from edtbx.geometry import excitation_error, frame_vectors, rotate
 from edtbx.nuisance import Choices, FrameCube, Nuisance, intensity_weights
 from edtbx.potential import indices_within
 from edtbx.selection import SelectionRules
+from edtbx.solvers.block import Accuracy
 from edtbx_cctbx.model import read_model, set_electron_form_factors
 from edtbx_cctbx.pets import read_experiment
 from edtbx_cctbx.structure_factors import miller_set
 from edtbx_cctbx.target import DynamicalTarget, KinematicalTarget, unique_numbers
 
 SAMPLING = Sampling(
-    s_max=0.03,
+    accuracy=Accuracy(s_max=0.03),
     tilts=5,
     spread_reach=np.radians(0.2),
     spread_spacing=np.radians(0.1),
@@ -248,7 +249,7 @@ def test_intensities_against_plain_sums(geometry):
     """Beams, tilts, spread and thicknesses summed by loops over the exponentials of whole matrices."""
     structure = model_in("R 3 c :H")
     experiment = experiment_for(structure, per_frame=5, geometry=geometry, reach=0.7, frames=3)
-    sampling = replace(SAMPLING, s_max=1.0, tilts=2, spread_reach=SAMPLING.spread_spacing)
+    sampling = replace(SAMPLING, accuracy=Accuracy(s_max=1.0), tilts=2, spread_reach=SAMPLING.spread_spacing)
     target = target_for(structure, experiment, sampling=sampling, g_max=0.71)
     assert len(target.rows) >= 3
     f = dict(zip(map(tuple, target.forward.vectors.hkl.tolist()), target.structure_factors(structure), strict=True))
@@ -268,8 +269,10 @@ def test_intensities_against_plain_sums(geometry):
         turned = naive.turn((1, 0, 0), frame.alpha) @ naive.turn((0, 1, 0), frame.beta) @ experiment.orientation @ b
         total = np.zeros(len(data.rows))
         wanted = [place[tuple(h)] for h in experiment.reflections.hkl[data.rows].tolist()]
-        for w_y, (xs, ys) in zip(nuisance.over_spread(grid, n), data.waves.rows, strict=True):
-            for x, y in zip(xs, ys, strict=True):
+        orientations = data.waves.orientations
+        over_y = nuisance.over_spread(grid, n) @ orientations.weights
+        for w_y, x, y in zip(over_y, orientations.x, orientations.y, strict=True):
+            if w_y:
                 g = [naive.turn((1, 0, 0), x) @ naive.turn((0, 1, 0), y) @ turned @ h for h in beams]
                 s_g = [naive.excitation_error(v, k) for v in g]
                 m = np.array([(1 - v[2] / k) ** -0.5 for v in g])
@@ -277,7 +280,7 @@ def test_intensities_against_plain_sums(geometry):
                 eigenvalues, c = np.linalg.eigh(a)  # exponentials of this matrix are checked with the solvers
                 for w_t, t in zip(nuisance.over_thickness(grid), grid.thickness, strict=True):
                     wave = (c * np.exp(1j * np.pi * t / k * eigenvalues)) @ c[0].conj()
-                    total += w_y * w_t / len(xs) * np.abs(wave[wanted]) ** 2
+                    total += w_y * w_t * np.abs(wave[wanted]) ** 2
             assert np.ptp(m) > 1e-3
         np.testing.assert_allclose(found[n], total, rtol=1e-6)  # weights below 1e-6 are left out
 
@@ -494,16 +497,16 @@ def test_equivalents_share_a_number_and_friedel_mates_only_with_a_centre():
     assert len(set(second[:4].tolist())) == 1
 
 
-def test_a_rotated_block_is_the_excitation_errors_of_its_orientations():
+def test_a_block_holds_the_excitation_errors_of_its_orientations():
     structure = model_in("P 1")
     target = target_for(structure, experiment_for(structure))
     waves = target.forward.frames[0].waves
-    f = target.structure_factors(structure)
-    for block, (x, y) in zip(waves.blocks(f, np.array([100.0])), waves.rows, strict=True):
-        expected = excitation_error(rotate(waves.g, x, y), target.forward.wavenumber)
-        np.testing.assert_allclose(block.s_g, expected, atol=1e-15)
-        assert block.weights.sum() == pytest.approx(1.0)
-        np.testing.assert_allclose(block.u, block.u.conj().T, atol=1e-15)
+    block = waves.block(target.structure_factors(structure), np.array([100.0]))
+    o = waves.orientations
+    expected = excitation_error(rotate(waves.g, o.x, o.y), target.forward.wavenumber)
+    np.testing.assert_allclose(block.s_g, expected, atol=1e-15)
+    np.testing.assert_allclose(block.weights.sum(axis=1), 1.0)
+    np.testing.assert_allclose(block.u, block.u.conj().T, atol=1e-15)
 
 
 # ---- the hand, on real crystals ---------------------------------------------------------------------------------------
@@ -512,7 +515,7 @@ def test_a_rotated_block_is_the_excitation_errors_of_its_orientations():
 def fits(structure, experiment):
     """R(obs) of a structure with its best nuisance parameters, coarsely sampled."""
     sampling = Sampling(
-        s_max=0.01,
+        accuracy=Accuracy(s_max=0.01),
         tilts=40,
         spread_reach=np.radians(0.2),
         spread_spacing=np.radians(0.1),

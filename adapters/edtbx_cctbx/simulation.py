@@ -14,6 +14,7 @@ from edtbx.geometry import excitation_error, frame_vectors, orthogonalisation_ma
 from edtbx.nuisance import FrameCube, Nuisance
 from edtbx.registry import installed_solvers
 from edtbx.selection import Selection
+from edtbx.solvers.block import Accuracy
 from edtbx.statistics import r_factor
 from edtbx_cctbx.model import set_electron_form_factors
 from edtbx_cctbx.structure_factors import Expansion, g_vectors
@@ -215,7 +216,7 @@ def _sampling(truth: Nuisance, s_max: float) -> Sampling:
     """Finer than any fit: tilts for the thickest part, y nodes σ/2 and at most 0.06° apart."""
     spacing = float(np.clip(truth.sigma / 2.0, np.radians(0.01), np.radians(0.06)))
     return Sampling(
-        s_max=s_max,
+        accuracy=Accuracy(s_max=s_max),
         tilt_thickness=truth.thickness,
         spread_reach=float(np.abs(truth.centres).max()) + _SPREAD_REACH * truth.sigma + spacing,
         spread_spacing=spacing,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
@@ -21,7 +21,7 @@ from edtbx.nuisance import FrameCube, Grid, Nuisance, best_scale, intensity_weig
 from edtbx.potential import GVectors, u_per_f, wave_number
 from edtbx.quadrature import Quadrature, tilts_needed
 from edtbx.selection import Selection
-from edtbx.solvers.block import Solver
+from edtbx.solvers.block import Accuracy, Solver
 
 _Result = TypeVar("_Result")
 Progress = Callable[[Iterable[_Result], int], Iterable[_Result]]
@@ -39,8 +39,8 @@ class Sampling:
 
     Attributes
     ----------
-    s_max : float, Å⁻¹
-        Beams beyond this |S_g| are left out of an orientation.
+    accuracy : Accuracy
+        What the solver may leave out.
     tilts : int or None
         Tilts at each y node; None takes what integrates rocking curves of ``tilt_thickness`` exactly.
     tilt_thickness : float, Å
@@ -51,7 +51,7 @@ class Sampling:
         The grid of thicknesses.
     """
 
-    s_max: float = 0.02
+    accuracy: Accuracy = field(default_factory=Accuracy)
     tilts: int | None = None
     tilt_thickness: float = 1500.0
     spread_reach: float = np.radians(0.4)
@@ -122,7 +122,7 @@ class ForwardModel:
             hkl,
             vectors=self.vectors,
             quadrature=Quadrature(tilts=tilts, y=self.grid.y),
-            s_max=sampling.s_max,
+            accuracy=sampling.accuracy,
             wavenumber=self.wavenumber,
         )
         return FrameData(
@@ -141,7 +141,7 @@ class ForwardModel:
     @property
     def waves_per_frame(self) -> float:
         """Mean number of orientations a frame."""
-        return float(np.mean([sum(len(x) for x, _ in frame.waves.rows) for frame in self.frames]))
+        return float(np.mean([len(frame.waves.orientations.x) for frame in self.frames]))
 
     @property
     def beams_per_frame(self) -> float:
@@ -162,8 +162,8 @@ class ForwardModel:
         """Unscaled I_calc (M,) of every frame for a fixed thickness law, spread and centres."""
 
         def one(place: int) -> FloatArray:
-            nodes, over_y, times, over_t = self._weights(nuisance, place)
-            return np.asarray(over_y @ (self.frames[place].waves.at(nodes).cube(self.solver, f, times) @ over_t))
+            waves, times, over_t = self._weighted(nuisance, place)
+            return np.asarray(waves.cube(self.solver, f, times)[0] @ over_t)
 
         return list(self._map(one))
 
@@ -192,29 +192,28 @@ class ForwardModel:
     def _frame_target(
         self, place: int, f: ComplexArray, nuisance: Nuisance, offsets: Sequence[FloatArray] | None
     ) -> tuple[float, FloatArray, FrameWaves, FloatArray]:
-        """Share of one frame in the target, ∂T/∂cube (J, M, T), and the waves and thicknesses it stands on.
+        """Share of one frame in the target, ∂T/∂cube (1, M, T), and the waves and thicknesses it stands on.
 
         At its best the scale contributes nothing to the derivative.
         """
         frame = self.frames[place]
-        nodes, over_y, times, over_t = self._weights(nuisance, place)
-        waves = frame.waves.at(nodes)
-        calc = over_y @ (waves.cube(self.solver, f, times) @ over_t)
+        waves, times, over_t = self._weighted(nuisance, place)
+        calc = waves.cube(self.solver, f, times)[0] @ over_t
         if offsets is not None:
             calc = calc + offsets[place]
         w = intensity_weights(frame.observed, frame.sigma) / self._norm
         scale = best_scale(calc, frame.observed, frame.sigma)
         residual = frame.observed - scale * calc
-        seed = over_y[:, None, None] * (-2.0 * scale * w * residual)[None, :, None] * over_t[None, None, :]
+        seed = (-2.0 * scale * w * residual)[None, :, None] * over_t
         return float(w @ residual**2), seed, waves, times
 
-    def _weights(self, nuisance: Nuisance, place: int) -> tuple[IntArray, FloatArray, FloatArray, FloatArray]:
-        """The y nodes and thicknesses that carry weight in a frame, and their weights."""
+    def _weighted(self, nuisance: Nuisance, place: int) -> tuple[FrameWaves, FloatArray, FloatArray]:
+        """A frame's waves with their weights over the spread, the thicknesses that count, and the weights of these."""
         over_y = nuisance.over_spread(self.grid, place)
         over_t = nuisance.over_thickness(self.grid)
-        nodes = np.flatnonzero(over_y > 1e-6)
         times = np.flatnonzero(over_t)
-        return nodes, over_y[nodes], self.grid.thickness[times], over_t[times]
+        waves = self.frames[place].waves.summed(np.where(over_y > 1e-6, over_y, 0.0))
+        return waves, self.grid.thickness[times], over_t[times]
 
     def _map(self, function: Callable[[int], _Result]) -> Iterator[_Result]:
         """The function at every place among the frames, in order, through the executor if there is one."""

@@ -6,33 +6,36 @@ over the tilts only; scale, spread, centre and thickness law are weights on it (
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edtbx.experiment import ComplexArray, Experiment, FloatArray, Frame, IntArray
-from edtbx.geometry import excitation_error, frame_vectors, rotate
-from edtbx.potential import GVectors, scatter, surface_term, u_per_f
-from edtbx.quadrature import Quadrature
-from edtbx.solvers.block import Block, Solver
+from edtbx.experiment import BoolArray, ComplexArray, Experiment, FloatArray, Frame, IntArray
+from edtbx.geometry import excitation_errors, frame_vectors
+from edtbx.potential import GVectors, surface_term, u_per_f
+from edtbx.quadrature import Orientations, Quadrature
+from edtbx.solvers.block import Accuracy, Block, Solver
+
+_ROUNDING = 1e-12
+"""Imaginary part, relative to the largest structure factor, that a centrosymmetric crystal's may have by rounding."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class FrameWaves:
     """All that one frame needs and that does not depend on the structure.
 
-    ``differences`` (N, N) point from its beams into the g vectors; ``g`` (N, 3) are the beams in the lab frame;
-    ``wanted`` (M,) those of its reflections; ``wavenumber`` is K in Å⁻¹ inside the crystal, ``scale`` is U per F.
+    ``hkl`` (N, 3) are the indices of its beams, 000 first, and ``g`` (N, 3) the beams in the lab frame; ``wanted`` (M,)
+    are those of its reflections; ``wavenumber`` is K in Å⁻¹ inside the crystal, ``scale`` is U per F.
     """
 
-    differences: IntArray
+    vectors: GVectors
+    hkl: IntArray
     g: FloatArray
     wanted: IntArray
-    rows: tuple[tuple[FloatArray, FloatArray], ...]
+    orientations: Orientations
     scale: float
     wavenumber: float
-    s_max: float
+    accuracy: Accuracy
 
     @classmethod
     def prepare(
@@ -43,88 +46,65 @@ class FrameWaves:
         *,
         vectors: GVectors,
         quadrature: Quadrature,
-        s_max: float,
+        accuracy: Accuracy,
         wavenumber: float,
     ) -> FrameWaves:
         """For the reflections hkl (M, 3) of a frame; beams with |g| ≤ g_max that come within |S_g| ≤ s_max."""
-        rows = tuple(quadrature.orientations(experiment.geometry, frame.semi_angle))
-        beams = choose_beams(experiment, frame, rows, vectors=vectors, s_max=s_max, wavenumber=wavenumber, always=hkl)
-        order = {tuple(h): n for n, h in enumerate(beams.tolist())}
+        orientations = quadrature.orientations(experiment.geometry, frame.semi_angle)
+        candidates = vectors.hkl
+        g = frame_vectors(experiment, frame, candidates)
+        near = _come_near(g, orientations, accuracy.s_max, wavenumber) & (np.sum(g * g, axis=1) <= vectors.g_max**2)
+        near[vectors.find(hkl)] = True
+        near[vectors.find(np.zeros(3, dtype=np.int64))] = False
+        beams = np.concatenate([np.zeros((1, 3), dtype=np.int64), candidates[near]])
+        place = np.cumsum(near)
         return cls(
-            differences=vectors.differences(beams),
+            vectors=vectors,
+            hkl=beams,
             g=frame_vectors(experiment, frame, beams),
-            wanted=np.array([order[tuple(h)] for h in hkl.tolist()], dtype=np.int64),
-            rows=rows,
+            wanted=place[vectors.find(hkl)],
+            orientations=orientations,
             scale=u_per_f(experiment.cell, experiment.wavelength),
             wavenumber=wavenumber,
-            s_max=s_max,
+            accuracy=accuracy,
         )
 
-    def at(self, nodes: IntArray) -> FrameWaves:
-        """The same with some of the y nodes only."""
-        return replace(self, rows=tuple(self.rows[j] for j in nodes))
+    def summed(self, over_y: FloatArray) -> FrameWaves:
+        """The same with one sum in place of the y nodes, of the given weights (J,)."""
+        return replace(self, orientations=self.orientations.summed(over_y))
 
-    def blocks(self, f: ComplexArray, thickness: FloatArray) -> Iterator[Block]:
-        """One block for each y node, for structure factors f (G,) in Å."""
-        u = self.scale * f[self.differences]
-        squares = np.sum(self.g * self.g, axis=1)
-        for x, y in self.rows:
-            s_g = excitation_error(rotate(self.g, x, y), self.wavenumber)
-            yield Block(
-                u=u,
-                s_g=s_g,
-                surface=surface_term(s_g, squares, self.wavenumber),
-                weights=np.full(len(x), 1.0 / len(x)),
-                wanted=self.wanted,
-                thickness=thickness,
-                wavenumber=self.wavenumber,
-                s_max=self.s_max,
-            )
+    def block(self, f: ComplexArray, thickness: FloatArray) -> Block:
+        """What a solver is given, for structure factors f (G,) in Å."""
+        o = self.orientations
+        real = np.all(np.abs(f.imag) <= _ROUNDING * np.abs(f).max())
+        s_g = excitation_errors(self.g, o.x, o.y, self.wavenumber)
+        return Block(
+            u=self.vectors.coupling(self.hkl, self.scale * (f.real if real else f)),
+            s_g=s_g,
+            surface=surface_term(s_g, np.sum(self.g * self.g, axis=1), self.wavenumber),
+            weights=o.weights,
+            wanted=self.wanted,
+            thickness=thickness,
+            wavenumber=self.wavenumber,
+            accuracy=self.accuracy,
+        )
 
     def cube(self, solver: Solver, f: ComplexArray, thickness: FloatArray) -> FloatArray:
         """Intensities (J, M, T) of the frame's reflections at every y node and thickness."""
-        return np.stack([solver.intensities(block) for block in self.blocks(f, thickness)])
+        return solver.intensities(self.block(f, thickness))
 
     def adjoint(self, solver: Solver, f: ComplexArray, thickness: FloatArray, seed: FloatArray) -> ComplexArray:
-        """∂T/∂Re F + i ∂T/∂Im F (G,) of T = Σ seed · cube, for a seed (J, M, T)."""
-        total = np.zeros(self.differences.shape, dtype=complex)
-        for block, part in zip(self.blocks(f, thickness), seed, strict=True):
-            if np.any(part):
-                used = np.flatnonzero(np.any(part, axis=0))
-                total += solver.adjoint(_at(block, used), part[:, used])
-        return self.scale * scatter(self.differences, total, len(f))
+        """∂T/∂Re F + i ∂T/∂Im F (G,) of T = Σ seed · cube, for a seed (J, M, T); of real F, ∂T/∂F."""
+        by_u = solver.adjoint(self.block(f, thickness), seed)
+        return np.asarray(self.scale * self.vectors.collect(self.hkl, by_u), dtype=complex)
 
 
-def _at(block: Block, used: IntArray) -> Block:
-    """The block at some of its thicknesses only."""
-    return replace(block, thickness=block.thickness[used])
+def _come_near(g: FloatArray, orientations: Orientations, s_max: float, wavenumber: float) -> BoolArray:
+    """Which vectors (N, 3) come within |S_g| ≤ s_max in at least one of the orientations.
 
-
-def choose_beams(
-    experiment: Experiment,
-    frame: Frame,
-    rows: tuple[tuple[FloatArray, FloatArray], ...],
-    *,
-    vectors: GVectors,
-    s_max: float,
-    wavenumber: float,
-    always: IntArray,
-) -> IntArray:
-    """Indices (N, 3) of the beams of a frame, 000 first.
-
-    Those with |g| ≤ g_max that come within |S_g| ≤ s_max in at least one of the frame's orientations, and the ``always``
-    ones. The orientations visited span a narrow rectangle in (x, y), over which S_g is linear to 1e-5 Å⁻¹: its
-    corners and the scan's ends decide.
+    The orientations visited span a narrow rectangle in (x, y), over which S_g is linear to 1e-5 Å⁻¹: its corners decide.
     """
-    candidates = vectors.hkl
-    g = frame_vectors(experiment, frame, candidates)
-    inside = np.sum(g * g, axis=1) <= vectors.g_max**2
-    candidates, g = candidates[inside], g[inside]
-    x_end = max(np.abs(x).max() for x, _ in rows)
-    y_end = max(np.abs(y).max() for _, y in rows)
-    corners = excitation_error(
-        rotate(g, x_end * np.array([-1.0, -1.0, 1.0, 1.0]), y_end * np.array([-1.0, 1.0, -1.0, 1.0])), wavenumber
-    )
-    near = (corners.min(axis=0) <= s_max) & (corners.max(axis=0) >= -s_max)
-    others = np.unique(np.concatenate([candidates[near], always]), axis=0)
-    return np.concatenate([np.zeros((1, 3), dtype=np.int64), others[np.any(others != 0, axis=1)]])
+    x, y = np.abs(orientations.x).max(), np.abs(orientations.y).max()
+    signs = np.array([-1.0, 1.0, -1.0, 1.0]), np.array([-1.0, -1.0, 1.0, 1.0])
+    corners = excitation_errors(g, x * signs[0], y * signs[1], wavenumber)
+    return np.asarray((corners.min(axis=0) <= s_max) & (corners.max(axis=0) >= -s_max))

@@ -63,6 +63,12 @@ def excitation_error(g: FloatArray, wavevector: float) -> FloatArray:
     return g[..., 2] - np.sum(g * g, axis=-1) / (2.0 * wavevector)
 
 
+def excitation_errors(g: FloatArray, x: FloatArray, y: FloatArray, wavevector: float) -> FloatArray:
+    """S_g in Å⁻¹ (B, N) of the vectors g (N, 3) turned by Rx(x) Ry(y), x and y (B,) in radians; one product for all."""
+    depth = np.column_stack([-np.cos(x) * np.sin(y), np.sin(x), np.cos(x) * np.cos(y)])
+    return np.asarray(depth @ g.T - np.sum(g * g, axis=1) / (2.0 * wavevector))
+
+
 def scan_lever(experiment: Experiment, g: FloatArray) -> FloatArray:
     """How fast S_g changes along the scan in Å⁻¹ per radian (N,): |g_y| in rotation, |g| in precession."""
     if experiment.geometry is ScanGeometry.ROTATION:

@@ -12,10 +12,11 @@ import numpy as np
 
 from edtbx.forward import Sampling
 from edtbx.nuisance import Choices, Nuisance
+from edtbx.solvers.block import Accuracy
 from edtbx.thickness import mean_thickness
 
 COARSE = Sampling(
-    s_max=0.01,
+    accuracy=Accuracy(s_max=0.03, s_strong=0.006, tolerance=1e-4),
     tilt_thickness=800.0,
     spread_reach=float(np.radians(0.4)),
     spread_spacing=float(np.radians(0.1)),
@@ -36,7 +37,7 @@ def fine_sampling(nuisance: Nuisance, choices: Choices, s_max: float) -> Samplin
     spacing = float(np.clip(sigma / 2.0, np.radians(0.03), np.radians(0.06)))
     centre = choices.centre_max if choices.refine_centres else 0.0
     return Sampling(
-        s_max=s_max,
+        accuracy=Accuracy(s_max=s_max, s_strong=0.01, tolerance=1e-5),
         tilt_thickness=mean_thickness(nuisance.shape, nuisance.thickness),
         spread_reach=min(centre, float(np.abs(nuisance.centres).max()) + spacing) + 2.5 * sigma,
         spread_spacing=spacing,

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numba import njit
+from numpy.typing import NDArray
 
 from edtbx.constants import lorentz_factor
 from edtbx.experiment import Cell, ComplexArray, FloatArray, IntArray
@@ -42,9 +45,37 @@ class GVectors:
         table = np.moveaxis(np.clip(hkl + self.extent, 0, 2 * self.extent), -1, 0)
         return np.where(inside, self.position[tuple(table)], -1)
 
-    def differences(self, beams: IntArray) -> IntArray:
-        """Positions (N, N) of h − g for row g and column h of the given beams' indices (N, 3)."""
-        return self.find(beams[None, :, :] - beams[:, None, :])
+    def coupling(self, beams: IntArray, values: NDArray[Any]) -> NDArray[Any]:
+        """The value (G,) at h − g for row g and column h (N, N) of the given beams' indices (N, 3)."""
+        return np.asarray(_gather(self.position, self.extent, beams, values))
+
+    def collect(self, beams: IntArray, by_coupling: NDArray[Any]) -> NDArray[Any]:
+        """Sum (G,) of the elements (N, N) of a matrix over equal differences h − g: the adjoint of ``coupling``."""
+        return np.asarray(_scatter(self.position, self.extent, beams, by_coupling, len(self.hkl)))
+
+
+@njit(nogil=True, cache=True)
+def _gather(position: IntArray, extent: IntArray, beams: IntArray, values: ComplexArray) -> ComplexArray:
+    n = len(beams)
+    out = np.empty((n, n), dtype=values.dtype)
+    for i in range(n):
+        h, k, l = extent[0] - beams[i, 0], extent[1] - beams[i, 1], extent[2] - beams[i, 2]
+        for j in range(n):
+            out[i, j] = values[position[h + beams[j, 0], k + beams[j, 1], l + beams[j, 2]]]
+    return out
+
+
+@njit(nogil=True, cache=True)
+def _scatter(
+    position: IntArray, extent: IntArray, beams: IntArray, by_coupling: ComplexArray, size: int
+) -> ComplexArray:
+    out = np.zeros(size, dtype=by_coupling.dtype)
+    n = len(beams)
+    for i in range(n):
+        h, k, l = extent[0] - beams[i, 0], extent[1] - beams[i, 1], extent[2] - beams[i, 2]
+        for j in range(n):
+            out[position[h + beams[j, 0], k + beams[j, 1], l + beams[j, 2]]] += by_coupling[i, j]
+    return out
 
 
 def indices_within(cell: Cell, g_max: float) -> IntArray:
@@ -65,14 +96,6 @@ def u_per_f(cell: Cell, wavelength: float) -> float:
     return lorentz_factor(wavelength) / (math.pi * cell_volume(cell))
 
 
-def scatter(differences: IntArray, adjoint: ComplexArray, size: int) -> ComplexArray:
-    """Sum of the adjoint (N, N) of a coupling matrix over equal differences: derivatives (size,) by each U_g."""
-    where = differences.ravel()
-    flat = adjoint.ravel()
-    real = np.bincount(where, weights=flat.real, minlength=size)
-    return np.asarray(real + 1j * np.bincount(where, weights=flat.imag, minlength=size))
-
-
 def wave_number(wavelength: float, u_000: float = 0.0) -> float:
     """K in Å⁻¹ inside the crystal: K² = 1/λ² + U_0."""
     return math.sqrt(wavelength**-2 + u_000)
@@ -81,4 +104,4 @@ def wave_number(wavelength: float, u_000: float = 0.0) -> float:
 def surface_term(s_g: FloatArray, g_squared: FloatArray, wavenumber: float) -> FloatArray:
     """M_g = (1 + g_n/K)^(−1/2), with g_n = −g_z along the direction of travel and the surface normal to the beam."""
     g_z = s_g + g_squared / (2.0 * wavenumber)
-    return np.asarray((1.0 - g_z / wavenumber) ** -0.5)
+    return np.asarray(1.0 / np.sqrt(1.0 - g_z / wavenumber))

@@ -18,6 +18,21 @@ from edtbx.experiment import FloatArray, ScanGeometry
 _GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 
 
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Orientations:
+    """Rotations x and y (B,) in radians from the centre of a frame, and their weights (J, B) at each node of y."""
+
+    x: FloatArray
+    y: FloatArray
+    weights: FloatArray
+
+    def summed(self, over_y: FloatArray) -> Orientations:
+        """With one weight (1, B) from those of the nodes (J,); orientations without any are left out."""
+        weights = over_y @ self.weights
+        some = np.flatnonzero(weights)
+        return Orientations(x=self.x[some], y=self.y[some], weights=weights[None, some])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quadrature:
     """How finely a frame is sampled.
@@ -35,17 +50,16 @@ class Quadrature:
         half = math.ceil(reach / spacing - 1e-9)
         return cls(tilts=tilts, y=spacing * np.arange(-half, half + 1.0))
 
-    def orientations(self, geometry: ScanGeometry, semi_angle: float) -> list[tuple[FloatArray, FloatArray]]:
-        """For each y node the rotations (x, y) in radians, each (B,), of its equally weighted tilts."""
-        rows = []
-        for j, y in enumerate(self.y):
-            step = (np.arange(self.tilts) + (0.5 + j * _GOLDEN) % 1.0) / self.tilts
-            if geometry is ScanGeometry.ROTATION:
-                rows.append((semi_angle * (2.0 * step - 1.0), np.full(self.tilts, y)))
-            else:
-                phi = 2.0 * math.pi * step
-                rows.append((semi_angle * np.cos(phi), y + semi_angle * np.sin(phi)))
-        return rows
+    def orientations(self, geometry: ScanGeometry, semi_angle: float) -> Orientations:
+        """The equally weighted tilts at every y node."""
+        shift = (0.5 + np.arange(len(self.y)) * _GOLDEN) % 1.0
+        step = ((np.arange(self.tilts) + shift[:, None]) / self.tilts).ravel()
+        y = np.repeat(self.y, self.tilts)
+        weights = np.kron(np.eye(len(self.y)), np.full(self.tilts, 1.0 / self.tilts))
+        if geometry is ScanGeometry.ROTATION:
+            return Orientations(x=semi_angle * (2.0 * step - 1.0), y=y, weights=weights)
+        phi = 2.0 * math.pi * step
+        return Orientations(x=semi_angle * np.cos(phi), y=y + semi_angle * np.sin(phi), weights=weights)
 
 
 def tilts_needed(thickness: float, semi_angle: float, lever: float, geometry: ScanGeometry) -> int:

@@ -2,11 +2,36 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
-from edtbx.experiment import ComplexArray, FloatArray, IntArray
+from numpy.typing import NDArray
+
+from edtbx.experiment import FloatArray, IntArray
+
+Coupling: TypeAlias = NDArray[Any]
+"""A matrix (N, N), complex or, for a centrosymmetric crystal, real."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accuracy:
+    """What a solver may leave out to save time.
+
+    Attributes
+    ----------
+    s_max : float, Å⁻¹
+        Beams with a larger |S_g| may be left out of the wave of an orientation.
+    s_strong : float, Å⁻¹
+        Beams with a larger |S_g| may be folded into the others by perturbation; infinite: none may.
+    tolerance : float
+        Error of an intensity, as a part of the incident one, that rounding and cut series may add.
+    """
+
+    s_max: float = 0.02
+    s_strong: float = math.inf
+    tolerance: float = 1e-10
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -15,32 +40,33 @@ class Block:
 
     Attributes
     ----------
-    u : (N, N) complex, Å⁻²
+    u : (N, N) complex or real, Å⁻²
         ``u[g, h] = U(h − g)``, the order that ``exp(+2πi h·x)`` structure factors ask for; its diagonal is not used.
+        Real for a centrosymmetric crystal whose centre is the origin.
     s_g : (B, N), Å⁻¹
         Excitation errors; beam 0 is the incident one.
     surface : (B, N)
         M_g of the inclined exit wave, 1 for beam 0.
-    weights : (B,)
-        Weight of each orientation in the sum of intensities.
+    weights : (J, B)
+        Weights of the orientations in each of J sums of intensities.
     wanted : (M,) int
         The beams whose intensities are asked for.
     thickness : (T,), Å
         Thicknesses at which they are asked for.
     wavenumber : float, Å⁻¹
         K inside the crystal.
-    s_max : float, Å⁻¹
-        Beams with a larger |S_g| may be left out of the wave of an orientation.
+    accuracy : Accuracy
+        What may be left out.
     """
 
-    u: ComplexArray
+    u: Coupling
     s_g: FloatArray
     surface: FloatArray
     weights: FloatArray
     wanted: IntArray
     thickness: FloatArray
     wavenumber: float
-    s_max: float
+    accuracy: Accuracy
 
 
 class Solver(Protocol):
@@ -50,13 +76,13 @@ class Solver(Protocol):
     """
 
     def intensities(self, block: Block) -> FloatArray:
-        """Σ_b w_b I_h(b, t), shape (M, T): the flux of each wanted beam for unit incident flux."""
+        """Σ_b w_jb I_h(b, t), shape (J, M, T): the flux of each wanted beam for unit incident flux."""
         ...
 
-    def adjoint(self, block: Block, seed: FloatArray) -> ComplexArray:
-        """∂T/∂Re u + i ∂T/∂Im u, shape (N, N), of ``T = Σ seed · intensities`` for a seed (M, T).
+    def adjoint(self, block: Block, seed: FloatArray) -> Coupling:
+        """∂T/∂Re u + i ∂T/∂Im u, shape (N, N), of ``T = Σ seed · intensities`` for a seed (J, M, T).
 
-        Every element of u counts as independent: the caller sums over equal differences.
+        Every element of u counts as independent: the caller sums over equal differences. Where u is real, ∂T/∂u alone.
         """
         ...
 

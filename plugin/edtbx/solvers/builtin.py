@@ -8,12 +8,14 @@ from edtbx.hookspecs import hookimpl
 from edtbx.solvers.block import SolverFactory
 from edtbx.solvers.eigen import EigenSolver
 from edtbx.solvers.kinematical import KinematicalSolver
+from edtbx.solvers.propagator import PropagatorSolver
 from edtbx.solvers.two_beam import TwoBeamSolver
 
 
 @hookimpl
 def edtbx_register_solvers(register: Callable[[str, SolverFactory], None]) -> None:
-    """Register ``eigen``, ``two_beam`` and ``kinematical``."""
+    """Register ``eigen``, ``propagator``, ``two_beam`` and ``kinematical``."""
     register("eigen", EigenSolver)
+    register("propagator", PropagatorSolver)
     register("two_beam", TwoBeamSolver)
     register("kinematical", KinematicalSolver)

@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 
 from edtbx.experiment import ComplexArray, FloatArray, IntArray
-from edtbx.solvers.block import Block
+from edtbx.solvers.block import Block, Coupling
 
 _CLOSE = 1e-4
 """Phase difference in radians below which a divided difference gives way to its sinc form: there cancellation
@@ -27,25 +27,32 @@ class EigenSolver:
     """Bloch waves by diagonalisation: the solver that the others are held to."""
 
     def intensities(self, block: Block) -> FloatArray:
-        """Σ_b w_b I_h(b, t), shape (M, T)."""
+        """Σ_b w_jb I_h(b, t), shape (J, M, T)."""
         return _intensities(
-            block.u, block.s_g, block.surface, block.weights, block.wanted, _phase(block), block.wavenumber, block.s_max
-        )
-
-    def adjoint(self, block: Block, seed: FloatArray) -> ComplexArray:
-        """∂T/∂u, shape (N, N), of T = Σ seed · intensities."""
-        gradient = _adjoint(
-            block.u,
+            block.u.astype(complex),
             block.s_g,
             block.surface,
-            block.weights[:, None, None] * seed,
+            block.weights,
             block.wanted,
             _phase(block),
             block.wavenumber,
-            block.s_max,
+            block.accuracy.s_max,
+        )
+
+    def adjoint(self, block: Block, seed: FloatArray) -> Coupling:
+        """∂T/∂u, shape (N, N), of T = Σ seed · intensities."""
+        gradient = _adjoint(
+            block.u.astype(complex),
+            block.s_g,
+            block.surface,
+            np.einsum("jb,jmt->bmt", block.weights, seed, optimize=True),
+            block.wanted,
+            _phase(block),
+            block.wavenumber,
+            block.accuracy.s_max,
         )
         np.fill_diagonal(gradient, 0.0)
-        return gradient
+        return gradient if np.iscomplexobj(block.u) else gradient.real
 
 
 def _phase(block: Block) -> FloatArray:
@@ -92,7 +99,7 @@ def _intensities(
     wavenumber: float,
     s_max: float,
 ) -> FloatArray:
-    total = np.zeros((len(wanted), len(phase)))
+    total = np.zeros((len(weights), len(wanted), len(phase)))
     for b in range(len(s_g)):
         beams = _near(s_g[b], s_max)
         rows, asked = _rows(beams, wanted, len(u))
@@ -100,8 +107,9 @@ def _intensities(
             continue
         x, c = np.linalg.eigh(_matrix(u, s_g[b], surface[b], beams, wavenumber))
         wave = (c[rows] * np.conj(c[0])) @ np.exp(1j * np.outer(x, phase))
-        for k in range(len(asked)):
-            total[asked[k]] += weights[b] * (wave[k].real ** 2 + wave[k].imag ** 2)
+        for j in np.nonzero(weights[:, b])[0]:
+            for k in range(len(asked)):
+                total[j, asked[k]] += weights[j, b] * (wave[k].real ** 2 + wave[k].imag ** 2)
     return total
 
 

@@ -11,22 +11,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from edtbx.experiment import ComplexArray, FloatArray
-from edtbx.solvers.block import Block
+from edtbx.experiment import FloatArray
+from edtbx.solvers.block import Block, Coupling
 
 
 class TwoBeamSolver:
     """Closed form for one reflection at a time; the incident beam itself is asked for as what the waves leave."""
 
     def intensities(self, block: Block) -> FloatArray:
-        """Σ_b w_b I_h(b, t), shape (M, T)."""
+        """Σ_b w_jb I_h(b, t), shape (J, M, T)."""
         squared, argument, phase = _terms(block)
         sine = phase * np.sinc(argument[..., None] * phase / np.pi)
         each = squared[..., None] * sine * sine
         each[:, block.wanted == 0] = 1.0
-        return np.einsum("b,bmt->mt", block.weights, each)
+        return np.asarray(np.tensordot(block.weights, each, 1))
 
-    def adjoint(self, block: Block, seed: FloatArray) -> ComplexArray:
+    def adjoint(self, block: Block, seed: FloatArray) -> Coupling:
         """∂T/∂u, shape (N, N), of T = Σ seed · intensities.
 
         |u|² stands for the product u_g0 u_0g of the two elements of a Hermitian pair, each of which takes half.
@@ -39,7 +39,8 @@ class TwoBeamSolver:
             x * phase > 1e-3, (phase * np.cos(x * phase) - sine) / np.maximum(x, 1e-30) ** 2, -(phase**3) / 3
         )
         by_square = sine * sine + squared[..., None] * sine * slope
-        per_beam = np.einsum("b,bmt,mt->m", block.weights, by_square * block.surface[:, block.wanted, None] ** 2, seed)
+        seeds = np.tensordot(block.weights.T, seed, 1)
+        per_beam = np.einsum("bmt,bmt->m", by_square * block.surface[:, block.wanted, None] ** 2, seeds)
         gradient = np.zeros_like(block.u)
         for beam, value in zip(block.wanted, per_beam, strict=True):
             if beam != 0:

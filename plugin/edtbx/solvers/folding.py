@@ -1,0 +1,136 @@
+"""Groups of neighbouring orientations, and weak beams folded into the strong ones of a group.
+
+A beam that stays away from its Bragg position in all orientations of a group follows the strong ones adiabatically. To
+second order (Bethe) it changes their coupling to U_ss − U_sw ⟨1/(2 K S_w)⟩ U_ws, ⟨⟩ being the mean over the group: the
+surface terms of the weak beams cancel.
+
+References
+----------
+H. Bethe, Ann. Phys. 392, 55 (1928), doi:10.1002/andp.19283921704, section 13.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+
+from edtbx.experiment import FloatArray, IntArray
+from edtbx.solvers.block import Block, Coupling
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Group:
+    """Orientations (B,) of a block that are propagated together, with their strong beams (n,) and weak ones (w,).
+
+    ``inverse`` (w,) is ⟨1/(2 K S_w)⟩; ``asked`` (m,) are places among the wanted beams, ``rows`` (m,) theirs among the
+    strong ones. The intensity of a wanted beam that is not strong here is left out.
+    """
+
+    orientations: IntArray
+    strong: IntArray
+    weak: IntArray
+    inverse: FloatArray
+    asked: IntArray
+    rows: IntArray
+
+    @classmethod
+    def of(cls, block: Block, orientations: IntArray) -> Group:
+        """The group of the given orientations."""
+        strong, weak = _strong_and_weak(block, *_extent(block.s_g, orientations))
+        rank = np.full(len(block.u), -1)
+        rank[strong] = np.arange(len(strong))
+        asked = np.flatnonzero(rank[block.wanted] >= 0)
+        s_g = block.s_g[np.ix_(orientations, weak)]
+        return cls(
+            orientations=orientations,
+            strong=strong,
+            weak=weak,
+            inverse=np.mean(0.5 / (block.wavenumber * s_g), axis=0),
+            asked=asked,
+            rows=rank[block.wanted[asked]],
+        )
+
+    def coupling(self, u: Coupling) -> Coupling:
+        """U_ss − U_sw ⟨1/(2 K S_w)⟩ U_ws (n, n) in the precision of u; its diagonal is the energy that folding shifts."""
+        inner = u[np.ix_(self.strong, self.strong)]
+        np.fill_diagonal(inner, 0.0)
+        if not len(self.weak):
+            return inner
+        right = u[np.ix_(self.weak, self.strong)]
+        left = u[np.ix_(self.strong, self.weak)] * self.inverse.astype(u.real.dtype)
+        return np.asarray(inner - left @ right)
+
+    def collect(self, u: Coupling, by_coupling: Coupling, total: Coupling) -> None:
+        """Add ∂T/∂u (N, N) of the folded coupling to a total, from ∂T/∂coupling (n, n)."""
+        inner = by_coupling.copy()
+        np.fill_diagonal(inner, 0.0)
+        total[np.ix_(self.strong, self.strong)] += inner
+        if len(self.weak):
+            inverse = self.inverse.astype(u.real.dtype)
+            right = u[np.ix_(self.weak, self.strong)].conj().T * inverse
+            left = u[np.ix_(self.strong, self.weak)].conj().T * inverse[:, None]
+            total[np.ix_(self.strong, self.weak)] -= by_coupling @ right
+            total[np.ix_(self.weak, self.strong)] -= left @ by_coupling
+
+
+def cheapest_groups(block: Block, fewest: int) -> list[Group]:
+    """All orientations in groups of neighbours, halved as long as that makes the whole cheaper.
+
+    Small groups have fewer strong beams and shorter series; ``fewest`` orientations are the least a group should hold.
+    S_g is linear in the two angles of an orientation to 1e-5 Å⁻¹, so two beams tell where an orientation stands.
+    """
+    coordinates = _coordinates(block.s_g)
+
+    def halved(orientations: IntArray, cost: float) -> list[IntArray]:
+        if len(orientations) < 2 * fewest:
+            return [orientations]
+        along = int(np.argmax(np.ptp(coordinates[orientations], axis=0)))
+        order = orientations[np.argsort(coordinates[orientations, along], kind="stable")]
+        halves = order[: len(order) // 2], order[len(order) // 2 :]
+        costs = [_cost(block, half) for half in halves]
+        if sum(costs) > cost:
+            return [orientations]
+        return [part for half, each in zip(halves, costs, strict=True) for part in halved(half, each)]
+
+    everything = np.arange(len(block.s_g))
+    return [Group.of(block, orientations) for orientations in halved(everything, _cost(block, everything))]
+
+
+def _strong_and_weak(block: Block, low: FloatArray, high: FloatArray) -> tuple[IntArray, IntArray]:
+    """Beams that are propagated and beams that are folded, for the range (N,) of their S_g; 000 is always strong."""
+    counts = (low <= block.accuracy.s_max) & (high >= -block.accuracy.s_max)
+    strong = counts & (low <= block.accuracy.s_strong) & (high >= -block.accuracy.s_strong)
+    strong[0] = True
+    return np.flatnonzero(strong), np.flatnonzero(counts & ~strong)
+
+
+def _cost(block: Block, orientations: IntArray) -> float:
+    """Multiplications that a group takes, but for a factor: terms, folding, and a constant for what else it takes."""
+    low, high = _extent(block.s_g, orientations)
+    strong, weak = _strong_and_weak(block, low, high)
+    terms = np.pi * float(block.thickness.max()) * (float(high[strong].max() - low[strong].min()) + 0.005) + 20.0
+    return float(len(strong) ** 2 * ((len(orientations) + 4.0) * terms + len(weak)) + 2e6)
+
+
+@njit(nogil=True, cache=True)
+def _extent(s_g: FloatArray, orientations: IntArray) -> tuple[FloatArray, FloatArray]:
+    """Least and greatest S_g (N,) over some of the orientations."""
+    low, high = s_g[orientations[0]].copy(), s_g[orientations[0]].copy()
+    for b in orientations:
+        for n in range(s_g.shape[1]):
+            low[n] = min(low[n], s_g[b, n])
+            high[n] = max(high[n], s_g[b, n])
+    return low, high
+
+
+def _coordinates(s_g: FloatArray) -> FloatArray:
+    """Two coordinates (B, 2) of every orientation, each the S_g that the most sensitive beam has along it."""
+    deviation = s_g - s_g.mean(axis=0)
+    first = deviation[:, np.argmax(np.ptp(deviation, axis=0))]
+    norm = float(first @ first)
+    if norm == 0.0:
+        return np.zeros((len(s_g), 2))
+    rest = deviation - np.outer(first, first @ deviation / norm)
+    return np.column_stack([first, rest[:, np.argmax(np.ptp(rest, axis=0))]])
