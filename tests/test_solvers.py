@@ -106,7 +106,7 @@ def slopes(solver, block, step=2e-5, seed=2):
     weights, direction = random_seed(block), hermitian_direction(len(block.u), seed)
     if not np.iscomplexobj(block.u):
         direction = direction.real
-    exact = np.sum((solver.adjoint(block, weights).conj() * direction).real)
+    exact = np.sum((solver.adjoint(block, weights).u.conj() * direction).real)
 
     def target(x):
         return np.sum(weights * solver.intensities(replace(block, u=block.u + x * direction)))
@@ -203,12 +203,12 @@ def test_a_batch_is_the_sum_of_its_orientations(solver):
         for b in range(5)
     ]
     intensities = sum(solver.intensities(part) for part in parts)
-    gradients = sum(solver.adjoint(part, seed) for part in parts)
+    gradients = sum(solver.adjoint(part, seed).u for part in parts)
     # a series is cut where the rest is below a tenth of the tolerance
     cut = block.accuracy.tolerance if solver is PROPAGATOR else 0.0
     np.testing.assert_allclose(solver.intensities(block), intensities, rtol=1e-12, atol=1e-15 + 0.1 * cut)
     atol = (1e-12 + 0.1 * cut) * np.abs(gradients).max()
-    np.testing.assert_allclose(solver.adjoint(block, seed), gradients, rtol=1e-10, atol=atol)
+    np.testing.assert_allclose(solver.adjoint(block, seed).u, gradients, rtol=1e-10, atol=atol)
 
 
 def test_the_inverted_structure_gives_the_transposed_scattering_matrix():
@@ -249,9 +249,9 @@ def test_the_propagator_agrees_with_eigen(make, centric):
     single = replace(PROPAGATOR, precision="single").intensities(block)
     assert 1e-9 < np.abs(single - expected).max() < 1e-4 * expected.max()
     seed = random_seed(block)
-    gradient = EIGEN.adjoint(block, seed)
-    np.testing.assert_allclose(PROPAGATOR.adjoint(block, seed), gradient, atol=1e-8 * np.abs(gradient).max())
-    single = replace(PROPAGATOR, precision="single").adjoint(block, seed)
+    gradient = EIGEN.adjoint(block, seed).u
+    np.testing.assert_allclose(PROPAGATOR.adjoint(block, seed).u, gradient, atol=1e-8 * np.abs(gradient).max())
+    single = replace(PROPAGATOR, precision="single").adjoint(block, seed).u
     np.testing.assert_allclose(single, gradient, atol=1e-4 * np.abs(gradient).max())
 
 
@@ -385,15 +385,40 @@ def test_adjoint_against_finite_differences(solver, make):
         block = replace(make(seed=seed, beams=14), wanted=np.array([3, 1, 7, 12, 3]))
         exact, numerical = slopes(solver, block, seed=seed)
         # five-point error and rounding are both about 1e-9; absolute where the slope happens to be small
-        scale = np.linalg.norm(solver.adjoint(block, random_seed(block)))
+        scale = np.linalg.norm(solver.adjoint(block, random_seed(block)).u)
         assert exact == pytest.approx(numerical, rel=1e-7, abs=1e-7 * scale)
+
+
+@pytest.mark.parametrize("solver", ALL)
+@pytest.mark.parametrize("make", [block_of, inclined])
+def test_slopes_by_the_excitation_errors(solver, make):
+    block = replace(make(beams=14), wanted=np.array([3, 1, 7, 12, 3]))
+    seed, direction = random_seed(block), np.random.default_rng(4).normal(size=block.s_g.shape)
+
+    def target(x):
+        return np.sum(seed * solver.intensities(replace(block, s_g=block.s_g + x * direction)))
+
+    exact = np.sum(solver.adjoint(block, seed).s_g * direction)
+    assert exact == pytest.approx(naive.derivative(target, 2e-6), rel=1e-7)
+
+
+def test_slopes_by_the_excitation_errors_of_folded_beams():
+    block = block_of(beams=60, tilts=8)
+    block = replace(block, accuracy=Accuracy(s_max=10.0, s_strong=float(np.median(np.abs(block.s_g)))))
+    seed, direction = random_seed(block), np.random.default_rng(4).normal(size=block.s_g.shape)
+
+    def target(x):
+        return np.sum(seed * PROPAGATOR.intensities(replace(block, s_g=block.s_g + x * direction)))
+
+    exact = np.sum(PROPAGATOR.adjoint(block, seed).s_g * direction)
+    assert exact == pytest.approx(naive.derivative(target, 1e-6), rel=1e-7)
 
 
 @pytest.mark.parametrize("kind", DEGENERATE)
 def test_adjoint_at_exact_degeneracy(kind):
     block = degenerate(kind)
     exact, numerical = slopes(EIGEN, block, step=5e-6)
-    scale = np.abs(EIGEN.adjoint(block, random_seed(block))).max()
+    scale = np.abs(EIGEN.adjoint(block, random_seed(block)).u).max()
     assert exact == pytest.approx(numerical, rel=1e-7, abs=1e-7 * max(scale, 1.0))
 
 
@@ -440,7 +465,7 @@ def test_every_element_of_the_coupling_counts_as_independent(make):
     """Not only along Hermitian directions: the adjoint is that of the matrix exponential."""
     block = replace(make(beams=6, tilts=2), wanted=np.array([1, 4]))
     weights = random_seed(block)
-    gradient = EIGEN.adjoint(block, weights)
+    gradient = EIGEN.adjoint(block, weights).u
     assert np.all(np.diag(gradient) == 0.0)
     for i, j in ((0, 1), (4, 2), (3, 5)):
         for unit in (1.0, 1j):
@@ -461,12 +486,12 @@ def test_thicknesses_may_come_in_any_order():
     np.testing.assert_allclose(
         EIGEN.intensities(shuffled), EIGEN.intensities(block)[..., order], rtol=1e-12, atol=1e-15
     )
-    gradient = EIGEN.adjoint(block, seed)
-    found = EIGEN.adjoint(shuffled, seed[..., order])
+    gradient = EIGEN.adjoint(block, seed).u
+    found = EIGEN.adjoint(shuffled, seed[..., order]).u
     np.testing.assert_allclose(found, gradient, atol=1e-11 * np.abs(gradient).max())
     with_nothing = replace(block, thickness=np.array([450.0, 1000.0, 0.0]))
-    found = EIGEN.adjoint(with_nothing, np.roll(seed, -1, axis=2) * [1.0, 1.0, 0.0])
-    expected = EIGEN.adjoint(replace(block, thickness=block.thickness[1:]), seed[..., 1:])
+    found = EIGEN.adjoint(with_nothing, np.roll(seed, -1, axis=2) * [1.0, 1.0, 0.0]).u
+    expected = EIGEN.adjoint(replace(block, thickness=block.thickness[1:]), seed[..., 1:]).u
     np.testing.assert_allclose(found, expected, atol=1e-11 * np.abs(gradient).max())
 
 

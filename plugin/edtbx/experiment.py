@@ -6,13 +6,16 @@ crystallographic degrees. See :mod:`edtbx.geometry` for the frame of reference.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import TypeAlias
+from typing import TextIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from edtbx.constants import energy_from_wavelength
 
 FloatArray: TypeAlias = NDArray[np.float64]
 IntArray: TypeAlias = NDArray[np.int64]
@@ -104,7 +107,7 @@ class Experiment:
 
     def __post_init__(self) -> None:
         if not 0.001 < self.wavelength < 0.2:
-            raise ValueError(f"the wavelength must be that of fast electrons (0.001 to 0.2 Å), got {self.wavelength}")
+            raise ValueError(f"the wavelength must be that of fast electrons (0.001 to 0.2 Å), got {self.wavelength:g}: correct it")
         u = self.orientation
         if u.shape != (3, 3) or not np.allclose(u @ u.T, np.eye(3), atol=1e-6) or np.linalg.det(u) < 0.0:
             raise ValueError("the orientation must be a rotation matrix")
@@ -113,7 +116,10 @@ class Experiment:
             raise ValueError("two frames have the same id")
         unknown = np.setdiff1d(self.reflections.frame_id, ids)
         if unknown.size:
-            raise ValueError(f"reflections name frame {unknown[0]}, which is not among the frames")
+            raise ValueError(
+                f"reflections name frame {unknown[0]}, which is not among the frames: "
+                "add that frame, or take those reflections out"
+            )
 
     def select_frames(self, ids: Iterable[int]) -> Experiment:
         """The same experiment with only the frames of the given ids and their reflections."""
@@ -127,3 +133,60 @@ class Experiment:
             frames=tuple(frame for frame in self.frames if frame.id in wanted),
             reflections=self.reflections.select(keep),
         )
+
+    def show_summary(self, f: TextIO | None = None, prefix: str = "") -> Experiment:
+        """The experiment itself, after a description on ``f`` (standard output), each line behind ``prefix``.
+
+        Angles in degrees, lengths in Å; observed are intensities above 3σ.
+        """
+        rows, d = self.reflections, self._spacings()
+        alpha, beta, semi = (np.degrees([getattr(frame, name) for frame in self.frames]) for name in _ANGLES)
+        listed = np.isin([frame.id for frame in self.frames], rows.frame_id)
+        empty = [frame.id for frame, filled in zip(self.frames, listed, strict=True) if not filled]
+        observed, negative = (int(np.sum(which)) for which in (rows.intensity > 3.0 * rows.sigma, rows.intensity < 0.0))
+        kilovolts = energy_from_wavelength(self.wavelength) / 1000.0
+        lines = [
+            f"Frames: {len(self.frames)}, {self.geometry.value}, semi-angle {_interval(np.sort(semi), 3)} degrees",
+            f"Alpha: {_interval(np.sort(alpha), 2)} degrees, beta: {_interval(np.sort(beta), 2)} degrees",
+            f"Wavelength: {self.wavelength:.6f} Å ({kilovolts:.1f} keV)",
+            f"Unit cell: ({', '.join(f'{x:.6g}' for x in self.cell)})",
+            f"Reflections: {len(rows)}, of them {observed} observed (I > 3 sigma(I)) and {negative} negative",
+            f"Resolution: {_interval(d[::-1], 3)} Å",
+        ]
+        if empty:
+            lines.append(f"Frames without reflections: {number_ranges(empty)}")
+        lines += [f"Note: {note}" for note in self.notes]
+        print("\n".join(prefix + line for line in lines), file=sys.stdout if f is None else f)
+        return self
+
+    def _spacings(self) -> FloatArray:
+        """d in Å of the rows (M,), rising."""
+        a, b, c = self.cell[:3]
+        cos_al, cos_be, cos_ga = np.cos(np.radians(self.cell[3:]))
+        off = a * b * cos_ga, a * c * cos_be, b * c * cos_al
+        metric = np.array([[a * a, off[0], off[1]], [off[0], b * b, off[2]], [off[1], off[2], c * c]])
+        hkl = self.reflections.hkl
+        squares = np.einsum("mi,ij,mj->m", hkl, np.linalg.inv(metric), hkl)
+        return np.sort(1.0 / np.sqrt(squares[squares > 0.0]))
+
+
+_ANGLES = ("alpha", "beta", "semi_angle")
+
+
+def number_ranges(numbers: Iterable[int]) -> str:
+    """Whole numbers in rising order with runs drawn together: ``1-4, 7, 9-10``; ``none`` of none."""
+    runs: list[tuple[int, int]] = []
+    for n in sorted(set(numbers)):
+        if runs and n == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], n)
+        else:
+            runs.append((n, n))
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs) or "none"
+
+
+def _interval(values: FloatArray, digits: int) -> str:
+    """First and last of sorted values, or the one value that all of them round to."""
+    if not len(values):
+        return "none"
+    ends = [f"{value:.{digits}f}" for value in (values[0], values[-1])]
+    return ends[0] if ends[0] == ends[1] else " to ".join(ends)

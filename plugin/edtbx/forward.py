@@ -21,7 +21,7 @@ from edtbx.nuisance import FrameCube, Grid, Nuisance, best_scale, intensity_weig
 from edtbx.potential import GVectors, u_per_f, wave_number
 from edtbx.quadrature import Quadrature, tilts_needed
 from edtbx.selection import Selection
-from edtbx.solvers.block import Accuracy, Solver
+from edtbx.solvers.block import Accuracy, DifferentiableSolver, Solver
 
 _Result = TypeVar("_Result")
 Progress = Callable[[Iterable[_Result], int], Iterable[_Result]]
@@ -177,11 +177,20 @@ class ForwardModel:
     def target_and_gradient(
         self, f: ComplexArray, nuisance: Nuisance, offsets: Sequence[FloatArray] | None = None
     ) -> tuple[float, ComplexArray]:
-        """The target, and ∂T/∂Re F + i ∂T/∂Im F (G,). Costs about three forward passes."""
+        """The target, and ∂T/∂Re F + i ∂T/∂Im F (G,). Costs about four forward passes.
+
+        Raises
+        ------
+        ValueError
+            The solver gives no derivatives.
+        """
+        solver = self.solver
+        if not isinstance(solver, DifferentiableSolver):
+            raise ValueError(f"the solver {type(solver).__name__} gives no derivatives: take another one to refine")
 
         def one(place: int) -> tuple[float, ComplexArray]:
             value, seeds, waves, times = self._frame_target(place, f, nuisance, offsets)
-            return value, waves.adjoint(self.solver, f, times, seeds)
+            return value, waves.adjoint(solver, f, times, seeds)
 
         total, gradient = 0.0, np.zeros(len(f), dtype=complex)
         for value, part in self._map(one):

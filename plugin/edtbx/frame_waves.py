@@ -14,7 +14,7 @@ from edtbx.experiment import BoolArray, ComplexArray, Experiment, FloatArray, Fr
 from edtbx.geometry import excitation_errors, frame_vectors
 from edtbx.potential import GVectors, surface_term, u_per_f
 from edtbx.quadrature import Orientations, Quadrature
-from edtbx.solvers.block import Accuracy, Block, Solver
+from edtbx.solvers.block import Accuracy, Block, DifferentiableSolver, Solver
 
 _ROUNDING = 1e-12
 """Imaginary part, relative to the largest structure factor, that a centrosymmetric crystal's may have by rounding."""
@@ -93,9 +93,11 @@ class FrameWaves:
         """Intensities (J, M, T) of the frame's reflections at every y node and thickness."""
         return solver.intensities(self.block(f, thickness))
 
-    def adjoint(self, solver: Solver, f: ComplexArray, thickness: FloatArray, seed: FloatArray) -> ComplexArray:
+    def adjoint(
+        self, solver: DifferentiableSolver, f: ComplexArray, thickness: FloatArray, seed: FloatArray
+    ) -> ComplexArray:
         """∂T/∂Re F + i ∂T/∂Im F (G,) of T = Σ seed · cube, for a seed (J, M, T); of real F, ∂T/∂F."""
-        by_u = solver.adjoint(self.block(f, thickness), seed)
+        by_u = solver.adjoint(self.block(f, thickness), seed).u
         return np.asarray(self.scale * self.vectors.collect(self.hkl, by_u), dtype=complex)
 
 

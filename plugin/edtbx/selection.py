@@ -31,12 +31,16 @@ class SelectionRules:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Selection:
-    """Per row (M,): S_g in Å⁻¹ at the centre of its frame, RSg, and whether it is used; ``left_out`` counts by rule."""
+    """Per row (M,): S_g in Å⁻¹ at the centre of its frame, RSg, and whether it is used; ``left_out`` counts by rule.
+
+    ``poor_frames`` are the ids of the frames that are left out whole because too few of their rows remained.
+    """
 
     s_g: FloatArray
     rsg: FloatArray
     used: BoolArray
     left_out: dict[str, int]
+    poor_frames: tuple[int, ...] = ()
 
 
 def select_reflections(experiment: Experiment, rules: SelectionRules, absent: BoolArray | None = None) -> Selection:
@@ -57,10 +61,11 @@ def select_reflections(experiment: Experiment, rules: SelectionRules, absent: Bo
     for name, fails in tests.items():
         left_out[name] = int(np.sum(used & fails))
         used &= ~fails
-    ids, counts = np.unique(rows.frame_id[used], return_counts=True)
-    poor = np.isin(rows.frame_id, ids[counts < rules.min_reflections])
+    counts = {frame.id: int(np.sum(used & (rows.frame_id == frame.id))) for frame in experiment.frames}
+    poor_frames = tuple(n for n, count in counts.items() if count < rules.min_reflections)
+    poor = np.isin(rows.frame_id, poor_frames)
     left_out["frames with few reflections"] = int(np.sum(used & poor))
-    return Selection(s_g=s_g, rsg=rsg, used=used & ~poor, left_out=left_out)
+    return Selection(s_g=s_g, rsg=rsg, used=used & ~poor, left_out=left_out, poor_frames=poor_frames)
 
 
 def _geometry_of_rows(experiment: Experiment) -> tuple[FloatArray, FloatArray, FloatArray]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -69,8 +69,24 @@ class Block:
     accuracy: Accuracy
 
 
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Adjoint:
+    """Derivatives of a number T that depends on the intensities of a block.
+
+    Attributes
+    ----------
+    u : (N, N), complex or real as the coupling of the block
+        ∂T/∂Re u + i ∂T/∂Im u, every element of u independent: the caller sums over equal differences. Its diagonal is 0.
+    s_g : (B, N)
+        ∂T/∂S_g, the surface terms held.
+    """
+
+    u: Coupling
+    s_g: FloatArray
+
+
 class Solver(Protocol):
-    """Intensities of a block, and their derivatives.
+    """Intensities of a block.
 
     A solver is stateless and may be called from several threads at once.
     """
@@ -79,11 +95,13 @@ class Solver(Protocol):
         """Σ_b w_jb I_h(b, t), shape (J, M, T): the flux of each wanted beam for unit incident flux."""
         ...
 
-    def adjoint(self, block: Block, seed: FloatArray) -> Coupling:
-        """∂T/∂Re u + i ∂T/∂Im u, shape (N, N), of ``T = Σ seed · intensities`` for a seed (J, M, T).
 
-        Every element of u counts as independent: the caller sums over equal differences. Where u is real, ∂T/∂u alone.
-        """
+@runtime_checkable
+class DifferentiableSolver(Solver, Protocol):
+    """A solver that gives derivatives, too: what refinement and maps need."""
+
+    def adjoint(self, block: Block, seed: FloatArray) -> Adjoint:
+        """Derivatives of ``T = Σ seed · intensities`` for a seed (J, M, T)."""
         ...
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 
 from edtbx.experiment import ComplexArray, FloatArray, IntArray
-from edtbx.solvers.block import Block, Coupling
+from edtbx.solvers.block import Adjoint, Block
 
 _CLOSE = 1e-4
 """Phase difference in radians below which a divided difference gives way to its sinc form: there cancellation
@@ -39,9 +39,9 @@ class EigenSolver:
             block.accuracy.s_max,
         )
 
-    def adjoint(self, block: Block, seed: FloatArray) -> Coupling:
-        """∂T/∂u, shape (N, N), of T = Σ seed · intensities."""
-        gradient = _adjoint(
+    def adjoint(self, block: Block, seed: FloatArray) -> Adjoint:
+        """Derivatives of T = Σ seed · intensities."""
+        by_u, by_s = _adjoint(
             block.u.astype(complex),
             block.s_g,
             block.surface,
@@ -51,8 +51,8 @@ class EigenSolver:
             block.wavenumber,
             block.accuracy.s_max,
         )
-        np.fill_diagonal(gradient, 0.0)
-        return gradient if np.iscomplexobj(block.u) else gradient.real
+        np.fill_diagonal(by_u, 0.0)
+        return Adjoint(u=by_u if np.iscomplexobj(block.u) else by_u.real, s_g=by_s)
 
 
 def _phase(block: Block) -> FloatArray:
@@ -123,8 +123,9 @@ def _adjoint(
     phase: FloatArray,
     wavenumber: float,
     s_max: float,
-) -> ComplexArray:
+) -> tuple[ComplexArray, FloatArray]:
     gradient = np.zeros_like(u)
+    by_s = np.zeros_like(s_g)
     for b in range(len(s_g)):
         beams = _near(s_g[b], s_max)
         rows, asked = _rows(beams, wanted, len(u))
@@ -134,9 +135,10 @@ def _adjoint(
         x, c = np.linalg.eigh(_matrix(u, s_g[b], m, beams, wavenumber))
         by_matrix = _matrix_adjoint(x, c, rows, phase, seeds[b][asked])
         for i in range(len(beams)):
+            by_s[b, beams[i]] = by_matrix[i, i].real * 2.0 * wavenumber * m[beams[i]] ** 2
             for j in range(len(beams)):
                 gradient[beams[i], beams[j]] += by_matrix[i, j] * (m[beams[i]] * m[beams[j]])
-    return gradient
+    return gradient, by_s
 
 
 @njit(nogil=True, cache=True)

@@ -62,17 +62,20 @@ class Group:
         left = u[np.ix_(self.strong, self.weak)] * self.inverse.astype(u.real.dtype)
         return np.asarray(inner - left @ right)
 
-    def collect(self, u: Coupling, by_coupling: Coupling, total: Coupling) -> None:
-        """Add ∂T/∂u (N, N) of the folded coupling to a total, from ∂T/∂coupling (n, n)."""
+    def collect(self, u: Coupling, by_coupling: Coupling, total: Coupling) -> FloatArray:
+        """Add ∂T/∂u (N, N) of the folded coupling to a total, from ∂T/∂coupling (n, n); and ∂T/∂inverse (w,)."""
         inner = by_coupling.copy()
         np.fill_diagonal(inner, 0.0)
         total[np.ix_(self.strong, self.strong)] += inner
-        if len(self.weak):
-            inverse = self.inverse.astype(u.real.dtype)
-            right = u[np.ix_(self.weak, self.strong)].conj().T * inverse
-            left = u[np.ix_(self.strong, self.weak)].conj().T * inverse[:, None]
-            total[np.ix_(self.strong, self.weak)] -= by_coupling @ right
-            total[np.ix_(self.weak, self.strong)] -= left @ by_coupling
+        if not len(self.weak):
+            return np.zeros(0)
+        inverse = self.inverse.astype(u.real.dtype)
+        right = u[np.ix_(self.weak, self.strong)].conj().T
+        left = u[np.ix_(self.strong, self.weak)].conj().T
+        by_left = by_coupling @ right
+        total[np.ix_(self.strong, self.weak)] -= by_left * inverse
+        total[np.ix_(self.weak, self.strong)] -= (left * inverse[:, None]) @ by_coupling
+        return np.asarray(-np.einsum("ws,sw->w", left, by_left).real, dtype=float)
 
 
 def cheapest_groups(block: Block, fewest: int) -> list[Group]:

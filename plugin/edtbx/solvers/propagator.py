@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edtbx.experiment import FloatArray, IntArray
 from edtbx.solvers import chebyshev
-from edtbx.solvers.block import Block, Coupling
+from edtbx.solvers.block import Adjoint, Block
 from edtbx.solvers.folding import Group, cheapest_groups
 
 AnyArray: TypeAlias = NDArray[Any]
@@ -54,16 +54,21 @@ class PropagatorSolver:
             total[:, group.asked] += _summed(waves.real**2 + waves.imag**2, block, group)
         return total
 
-    def adjoint(self, block: Block, seed: FloatArray) -> Coupling:
-        """∂T/∂u, shape (N, N), of T = Σ seed · intensities."""
+    def adjoint(self, block: Block, seed: FloatArray) -> Adjoint:
+        """Derivatives of T = Σ seed · intensities."""
         u = self._working(block)
-        gradient = np.zeros_like(u)
+        by_u, by_s = np.zeros_like(u), np.zeros_like(block.s_g)
         for group in _groups(block):
             weights = block.weights[:, group.orientations]
             seed_of_flux = np.einsum("jmt,jb->tmb", seed[:, group.asked], weights, optimize=True)
-            group.collect(u, _Series.of(block, group, u).adjoint(seed_of_flux), gradient)
-        np.fill_diagonal(gradient, 0.0)
-        return gradient.astype(block.u.dtype)
+            by_coupling, by_diagonal = _Series.of(block, group, u).adjoint(seed_of_flux)
+            by_inverse = group.collect(u, by_coupling, by_u)
+            m = block.surface[np.ix_(group.orientations, group.strong)]
+            by_s[np.ix_(group.orientations, group.strong)] += 2.0 * block.wavenumber * m * m * by_diagonal.T
+            weak = np.ix_(group.orientations, group.weak)
+            by_s[weak] -= by_inverse * 0.5 / (block.wavenumber * block.s_g[weak] ** 2 * len(group.orientations))
+        np.fill_diagonal(by_u, 0.0)
+        return Adjoint(u=by_u.astype(block.u.dtype), s_g=by_s)
 
     def _working(self, block: Block) -> AnyArray:
         """The coupling in the precision that will do."""
@@ -146,8 +151,8 @@ class _Series:
         ]
         return (parts[0] + 1j * parts[1]).reshape(len(parts[0]), len(self.rows), -1)
 
-    def adjoint(self, seed: AnyArray) -> AnyArray:
-        """∂T/∂coupling (n, n), its diagonal included, for a seed (T, m, B) of the fluxes."""
+    def adjoint(self, seed: AnyArray) -> tuple[AnyArray, AnyArray]:
+        """∂T/∂coupling (n, n), its diagonal included, and ∂T/∂A_gg (n, B), for a seed (T, m, B) of the fluxes."""
         terms = chebyshev.all_terms(self.a, self.m, self.d, self._start, len(self.coefficients))
         waves = self._combined(terms[:, self.rows])
         bar = (2.0 * seed * waves).astype(waves.dtype)
@@ -158,7 +163,8 @@ class _Series:
         a_adjoint = np.ascontiguousarray(self.a.conj().T)
         by_a, by_d = chebyshev.adjoint_terms(a_adjoint, self.m, self.d, terms, self.rows, seeds)
         np.fill_diagonal(by_a, np.sum(by_d * self.m**2, axis=1))
-        return np.asarray(by_a / by_d.dtype.type(self.radius))
+        by_d = by_d.reshape(len(by_d), -1, self._columns).sum(axis=2)
+        return by_a / by_d.dtype.type(self.radius), by_d / self.radius
 
 
 def _coefficients(arguments: FloatArray, tolerance: float, kind: np.dtype[Any]) -> AnyArray:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from edtbx.experiment import FloatArray
-from edtbx.solvers.block import Block, Coupling
+from edtbx.solvers.block import Adjoint, Block
 
 
 class TwoBeamSolver:
@@ -26,8 +26,8 @@ class TwoBeamSolver:
         each[:, block.wanted == 0] = 1.0
         return np.asarray(np.tensordot(block.weights, each, 1))
 
-    def adjoint(self, block: Block, seed: FloatArray) -> Coupling:
-        """∂T/∂u, shape (N, N), of T = Σ seed · intensities.
+    def adjoint(self, block: Block, seed: FloatArray) -> Adjoint:
+        """Derivatives of T = Σ seed · intensities.
 
         |u|² stands for the product u_g0 u_0g of the two elements of a Hermitian pair, each of which takes half.
         """
@@ -38,15 +38,20 @@ class TwoBeamSolver:
         slope = np.where(
             x * phase > 1e-3, (phase * np.cos(x * phase) - sine) / np.maximum(x, 1e-30) ** 2, -(phase**3) / 3
         )
-        by_square = sine * sine + squared[..., None] * sine * slope
+        # sine depends on x² = s² + |u|² only, with d sine/d(x²) = slope/2
         seeds = np.tensordot(block.weights.T, seed, 1)
-        per_beam = np.einsum("bmt,bmt->m", by_square * block.surface[:, block.wanted, None] ** 2, seeds)
-        gradient = np.zeros_like(block.u)
-        for beam, value in zip(block.wanted, per_beam, strict=True):
+        by_x_squared = np.einsum("bmt,bmt->bm", squared[..., None] * sine * slope, seeds)
+        m = block.surface[:, block.wanted]
+        by_square = np.einsum("bmt,bmt->bm", sine * sine, seeds) + by_x_squared
+        by_detuning = 2.0 * block.wavenumber * block.s_g[:, block.wanted] * m * m * by_x_squared
+        gradient, by_s = np.zeros_like(block.u), np.zeros_like(block.s_g)
+        for place, beam in enumerate(block.wanted):
             if beam != 0:
+                value = by_square[:, place] @ m[:, place] ** 2
                 gradient[beam, 0] += value * block.u[beam, 0]
                 gradient[0, beam] += value * np.conj(block.u[beam, 0])
-        return gradient
+                by_s[:, beam] += block.wavenumber * m[:, place] ** 2 * by_detuning[:, place]
+        return Adjoint(u=gradient, s_g=by_s)
 
 
 def _terms(block: Block) -> tuple[FloatArray, FloatArray, FloatArray]:
