@@ -2,11 +2,13 @@
 
 A third-party package names a module in its entry points, group ``edtbx``, and there writes::
 
-    from edtbx import hookimpl
+    from edtbx.hookspecs import hookimpl
 
     @hookimpl
     def edtbx_register_solvers(register):
         register("mine", MySolver)
+
+:func:`edtbx.testing.check_solver` then tells whether ``mine`` does what a solver should.
 """
 
 from __future__ import annotations

@@ -20,6 +20,8 @@ from edtbx.solvers.block import Adjoint, Block
 class KinematicalSolver:
     """First Born approximation, surface term included."""
 
+    approximation = "kinematical"
+
     def intensities(self, block: Block) -> FloatArray:
         """Σ_b w_jb I_h(b, t), shape (J, M, T)."""
         ones = np.ones((len(block.weights), len(block.wanted), len(block.thickness)))

@@ -18,6 +18,8 @@ from edtbx.solvers.block import Adjoint, Block
 class TwoBeamSolver:
     """Closed form for one reflection at a time; the incident beam itself is asked for as what the waves leave."""
 
+    approximation = "two_beam"
+
     def intensities(self, block: Block) -> FloatArray:
         """Σ_b w_jb I_h(b, t), shape (J, M, T)."""
         squared, argument, phase = _terms(block)
