@@ -107,7 +107,9 @@ class Experiment:
 
     def __post_init__(self) -> None:
         if not 0.001 < self.wavelength < 0.2:
-            raise ValueError(f"the wavelength must be that of fast electrons (0.001 to 0.2 Å), got {self.wavelength:g}: correct it")
+            raise ValueError(
+                f"the wavelength must be that of fast electrons (0.001 to 0.2 Å), got {self.wavelength:g}: correct it"
+            )
         u = self.orientation
         if u.shape != (3, 3) or not np.allclose(u @ u.T, np.eye(3), atol=1e-6) or np.linalg.det(u) < 0.0:
             raise ValueError("the orientation must be a rotation matrix")
