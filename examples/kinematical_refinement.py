@@ -21,16 +21,16 @@ structure = truth.deep_copy_scatterers()
 flex.set_random_seed(1)
 structure.shake_sites_in_place(rms_difference=0.05)
 # a coarse sampling and few rows, so that it is done in seconds (kinematical) or half a minute (dynamical)
-options = {
-    "sampling": Sampling(accuracy=Accuracy(s_max=0.01), tilts=18, thickness_max=1500.0),
-    "rules": SelectionRules(d_min=0.9),
-}
+sampling = Sampling(accuracy=Accuracy(s_max=0.01), tilts=18, thickness_max=1500.0)
+options = {"sampling": sampling, "rules": SelectionRules(d_min=0.9)}
 
-xray.set_scatterer_grad_flags(structure.scatterers(), site=True, u_iso=True)
+# U as a tangent, with 0 < B < 15 Å²: without bounds the first step of lbfgs takes it farther than cctbx can follow
+xray.set_scatterer_grad_flags(structure.scatterers(), site=True, u_iso=True, tan_u_iso=True, param=15)
 target = KinematicalTarget(experiment, structure, **options)
 # target = DynamicalTarget(experiment, structure, **options)  # 2: this line in place of the one above
+few = {"lbfgs_termination_params": lbfgs.termination_parameters(max_iterations=8)}
 for _ in range(2):
-    xray.minimization.lbfgs(target, structure, lbfgs_termination_params=lbfgs.termination_parameters(max_iterations=8))
+    xray.minimization.lbfgs(target, structure, structure_factor_algorithm="direct", cos_sin_table=False, **few)
     target.fit_nuisance(structure)  # scales, thickness and orientations, for the structure as it is now
 
 print(f"R(obs) = {target.statistics(target.i_calc(structure)).r_obs:.4f}")

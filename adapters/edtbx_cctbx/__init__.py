@@ -4,17 +4,21 @@ from edtbx_cctbx import _import_order  # noqa: F401  # isort: skip  (first: it l
 
 from edtbx import __version__
 from edtbx_cctbx.comparison import Settings, compare
+from edtbx_cctbx.minimisation import minimise_with_lbfgs
 from edtbx_cctbx.model import read_model, set_electron_form_factors
 from edtbx_cctbx.pets import experiment_as_miller_array, read_experiment, write_experiment
+from edtbx_cctbx.structure_factors import InexactStructureFactors
 from edtbx_cctbx.target import DynamicalTarget, KinematicalTarget
 
 __all__ = [
     "DynamicalTarget",
+    "InexactStructureFactors",
     "KinematicalTarget",
     "Settings",
     "__version__",
     "compare",
     "experiment_as_miller_array",
+    "minimise_with_lbfgs",
     "read_experiment",
     "read_model",
     "set_electron_form_factors",

@@ -5,6 +5,7 @@ Electron form factors must be in place (:func:`edtbx_cctbx.model.set_electron_fo
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +40,35 @@ def miller_set(symmetry: crystal.symmetry, hkl: IntArray, anomalous_flag: bool =
 def indices_of(array: miller.set) -> IntArray:
     """The indices (G, 3) of a miller set."""
     return np.asarray(np.rint(array.indices().as_vec3_double().as_numpy_array()), dtype=np.int64)
+
+
+class InexactStructureFactors(UserWarning):
+    """A target was given structure factors by FFT in place of direct summation."""
+
+
+_F_000_TOLERANCE = 0.005
+"""cctbx's FFT makes F(000) 1.4 to 15 % too small (81 structures, 7 of them real), direct summation 1e-15."""
+
+
+def warn_if_by_fft(f_000: float, structure: xray.structure, known: float) -> None:
+    """Warn if F(000) in Å is too small for a structure: neither ``known`` nor what direct summation gives now.
+
+    The rest is then off by 0.4 to 2 %, its derivatives by 2 %. Tables of sines and cosines cannot be told this way:
+    they leave F(000) exact, and the rest off by 0.4 %.
+    """
+    if f_000 > (1.0 - _F_000_TOLERANCE) * known:
+        return
+    origin = miller_set(structure, np.zeros((1, 3), dtype=np.int64))
+    now = origin.structure_factors_from_scatterers(structure, algorithm="direct", cos_sin_table=False).f_calc()
+    if f_000 > (1.0 - _F_000_TOLERANCE) * now.data()[0].real:
+        return
+    warnings.warn(
+        f"F(000) is {f_000:.4g} Å, {1.0 - f_000 / known:.1%} too small: these structure factors come from the FFT, or from "
+        'another structure. Pass structure_factor_algorithm="direct", cos_sin_table=False to xray.minimization.lbfgs, '
+        "or call edtbx_cctbx.minimise_with_lbfgs",
+        InexactStructureFactors,
+        stacklevel=3,
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
