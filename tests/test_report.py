@@ -102,6 +102,7 @@ def comparison() -> Comparison:
         rsg=rng.random(len(used)),
         used=used,
         left_out={"rsg_max": int(np.sum(~used)), "d_min": 0},
+        poor_frames=(9, 10, 13),
     )
     curve = np.array([[500.0, 1000.0, 1500.0], [0.3, np.nan, 0.2]])
     return Comparison(
@@ -155,6 +156,7 @@ def test_json_has_the_numbers_and_no_nan(comparison: Comparison, tmp_path: Path)
     assert set(read["versions"]) == {"edtbx", "cctbx", "numpy", "scipy", "python"}
     assert read["parameters"] == {"nproc": 2, "g_max": None, "model": "a.cif", "grid": [1.0, None]}
     assert read["left_out"] == comparison.selection.left_out
+    assert read["frames_left_out"] == [9, 10, 13]
     assert [frame["id"] for frame in read["frames"]] == [7, 8, 11]
     assert read["frames"][1]["r_obs"] is None
     assert read["frames"][1]["n_obs"] == 0
@@ -297,6 +299,10 @@ def test_table_shows_the_statistics(comparison: Comparison) -> None:
     left_out = comparison.selection.left_out["rsg_max"]
     assert f"Rows used: {len(comparison.rows)} of 90. Left out: rsg_max {left_out} (" in " ".join(lines)
     assert "observed: I > 3 sigma(I)" in " ".join(lines)
+    assert "Frames left out, with too few reflections (frames.min_reflections): 9-10, 13." in " ".join(lines)
+    none_left_out = replace(comparison, selection=replace(comparison.selection, poor_frames=()))
+    show_comparison(none_left_out, out := io.StringIO())
+    assert "Frames left out" not in out.getvalue()
 
 
 @pytest.mark.parametrize(

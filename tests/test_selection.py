@@ -99,9 +99,19 @@ def test_a_poor_frame_is_left_out_whole():
     counts = np.bincount(experiment.reflections.frame_id, minlength=10)
     assert 0 < counts[9] < counts[4]
     limit = replace(EVERYTHING, min_reflections=int(counts[9]))
-    assert select_reflections(experiment, limit).used.all()
+    whole = select_reflections(experiment, limit)
+    assert whole.used.all()
+    assert whole.poor_frames == ()
     selection = select_reflections(experiment, replace(limit, min_reflections=limit.min_reflections + 1))
     assert selection.used.tolist() == (experiment.reflections.frame_id != 9).tolist()
+    assert selection.poor_frames == (9,)
+
+
+def test_a_frame_without_rows_is_poor_as_well():
+    experiment = some_experiment()
+    rows = experiment.reflections
+    bare = replace(experiment, reflections=rows.select(rows.frame_id != 4))
+    assert select_reflections(bare, replace(EVERYTHING, min_reflections=1)).poor_frames == (4,)
 
 
 @pytest.mark.real_data

@@ -12,6 +12,7 @@ from typing import TextIO
 import numpy as np
 from libtbx.utils import Sorry
 
+from edtbx.experiment import number_ranges
 from edtbx.statistics import DEFINITION
 from edtbx_cctbx.report_files import reflections_csv, structure_cif, summary_json
 from edtbx_cctbx.report_numbers import FrameNumbers, frame_numbers, mean_thickness
@@ -53,6 +54,12 @@ def show_comparison(comparison: Comparison, out: TextIO) -> None:
     print(file=out)
     print(textwrap.fill(f"Definitions: {DEFINITION}.", _WIDTH), file=out)
     print(textwrap.fill(_left_out(comparison), _WIDTH), file=out)
+    if comparison.selection.poor_frames:
+        poor = number_ranges(comparison.selection.poor_frames)
+        print(
+            textwrap.fill(f"Frames left out, with too few reflections (frames.min_reflections): {poor}.", _WIDTH),
+            file=out,
+        )
 
 
 def write_outputs(prefix: str | Path, comparison: Comparison) -> list[Path]:

@@ -75,6 +75,7 @@ def summary_json(comparison: Comparison) -> str:
         "parameters": comparison.parameters,
         "geometry": comparison.experiment.geometry.value,
         "left_out": comparison.selection.left_out,
+        "frames_left_out": comparison.selection.poor_frames,
         "definition": DEFINITION,
     }
     return json.dumps(_plain(summary), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
