@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from edtbx_cctbx import read_model
+from edtbx.experiment import ScanGeometry
+from edtbx.thickness import QUANTILES
+from edtbx_cctbx import read_experiment, read_model
 from edtbx_cctbx.programs import compare as compare_program
 from edtbx_cctbx.programs import refine as refine_program
 from edtbx_cctbx.programs.command_line import named_files
@@ -41,6 +43,40 @@ def test_compare_writes_what_scripts_rely_on(tmp_path, capsys):
     assert "R(obs)" in printed
 
 
+def test_a_user_sees_what_was_read_found_and_written(tmp_path, capsys):
+    options = ["frames.first=2", "frames.last=3", "frames.min_reflections=35", "solver.name=kinematical", "nproc=2"]
+    run(compare_program, MODEL, DATA, *options, "model.invert=True", f"output.prefix={tmp_path / 'x'}")
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    lines = [line.strip() for line in shown.out.splitlines()]
+    for line in (
+        f"Model: {MODEL}",
+        "Space group: P 21 21 21 (No. 19)",
+        "Inverted: the other hand is taken",
+        f"Data: {DATA}",
+        "min_reflections = 35",
+        f"wrote {tmp_path / 'x.json'}",
+    ):
+        assert line in lines
+    experiment = read_experiment(DATA).select_frames([2, 3])
+    experiment.show_summary(prefix="  ")
+    assert capsys.readouterr().out in shown.out
+    poor = json.loads((tmp_path / "x.json").read_text())["frames_left_out"]
+    assert poor == [2]
+    assert "Frames left out, with too few reflections (frames.min_reflections): 2." in lines
+    for noise in ("No files found", "not used", "Processing"):
+        assert noise not in shown.out
+
+
+def test_parameters_come_from_files_as_well_and_from_defaults(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("few.eff").write_text("frames { first = 3\n last = 4 }\nsolver.name = kinematical\n")
+    run(compare_program, MODEL, DATA, "few.eff", "frames.last=3", "--overwrite", "output.overwrite=True")
+    found = json.loads(Path("edtbx.json").read_text())
+    assert [frame["id"] for frame in found["frames"]] == [3]
+    assert found["solver"] == "kinematical"
+
+
 def test_refine_brings_displaced_atoms_back(tmp_path):
     start = read_model(MODEL)
     truth = start.deep_copy_scatterers()
@@ -57,6 +93,35 @@ def test_refine_brings_displaced_atoms_back(tmp_path):
     assert after < 0.35 * before
     found = json.loads((tmp_path / "r.json").read_text())
     assert found["dynamical"]["r_obs"] < found["kinematical"]["r_obs"]
+
+
+@pytest.mark.parametrize("choice", ["auto", "all", "none"])
+def test_the_choice_of_anisotropy_arrives(choice, monkeypatch):
+    class Arrived(Exception):
+        pass
+
+    def look(experiment, structure, settings, schedule, *rest):
+        assert schedule.anisotropic == choice
+        raise Arrived
+
+    monkeypatch.setattr(refine_program, "refine", look)
+    with pytest.raises(Arrived):
+        run(refine_program, MODEL, DATA, f"refinement.anisotropic={choice}")
+
+
+@pytest.mark.parametrize("auto", ["auto", "Auto"])
+def test_a_default_may_be_given(auto, monkeypatch):
+    class Arrived(Exception):
+        pass
+
+    def look(experiment, structure, settings, *rest):
+        assert experiment.geometry is ScanGeometry.ROTATION
+        assert set(settings.choices.shapes) == set(QUANTILES)
+        raise Arrived
+
+    monkeypatch.setattr(compare_program, "compare", look)
+    with pytest.raises(Arrived):
+        run(compare_program, MODEL, DATA, f"thickness.shape={auto}", f"frames.geometry={auto}", "nproc=None")
 
 
 @pytest.mark.parametrize(

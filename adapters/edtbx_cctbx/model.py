@@ -29,6 +29,7 @@ _SYMMETRY_NAMES = (
     "_symmetry_space_group_name_Hall",
     "_symmetry_Int_Tables_number",
 )
+_REMEDY = "correct the file, or export it again"
 _MAX_LENGTH_MISFIT, _MAX_ANGLE_MISFIT = 0.01, 1.0
 
 
@@ -52,12 +53,16 @@ def read_model(path: str | Path, data_block: str | None = None, log: TextIO | No
         structure = _read_cif(text, path, log, data_block) if read is _read_cif else read(text, path, log)
     except Sorry as error:
         said = " ".join(str(error).split())
-        raise Sorry(said if said.startswith(str(path)) else f"{path}: {said}") from error
+        # ours name the file and the remedy; those of cctbx neither
+        raise Sorry(said if str(path) in said else f"{path}: {said}: {_REMEDY}") from error
     except (RuntimeError, ValueError, KeyError, AssertionError, ArithmeticError, TypeError, IndexError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise Sorry(f"{path} cannot be read as a {_EXPECTED}: {reason}") from error
+        raise Sorry(f"{path} cannot be read as a {_EXPECTED}: {reason}: {_REMEDY}") from error
     _check(structure, path, log)
-    set_electron_form_factors(structure, log=log)
+    try:
+        set_electron_form_factors(structure, log=log)
+    except Sorry as error:
+        raise Sorry(f"{path}: {error}") from error
     return structure
 
 
@@ -219,8 +224,12 @@ def _check(structure: xray.structure | None, path: str | Path, log: TextIO) -> N
     if structure is None or structure.scatterers().size() == 0:
         raise Sorry(f"{path} has no atoms: give a {_EXPECTED}")
     for scatterer in structure.scatterers():
-        if not np.all(np.isfinite([*scatterer.site, scatterer.occupancy])):
-            raise Sorry(f"{path}: atom {scatterer.label} has no finite coordinates or occupancy: complete or remove it")
+        u = [scatterer.u_iso] if scatterer.flags.use_u_iso() else scatterer.u_star
+        if not np.all(np.isfinite([*scatterer.site, scatterer.occupancy, *u])):
+            raise Sorry(
+                f"{path}: atom {scatterer.label} has no finite coordinates, occupancy or displacement parameters: "
+                "complete or remove it"
+            )
     rigid = [s.label for s in structure.scatterers() if s.flags.use_u_iso() and s.u_iso <= 0.0]
     if rigid:
         print(f"{path}: {len(rigid)} atoms have no displacement parameter > 0 ({rigid[0]} ...)", file=log)

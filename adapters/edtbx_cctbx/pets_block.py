@@ -34,7 +34,7 @@ def number(block: Any, tag: str) -> float:
     except (ValueError, AttributeError):
         value = float("nan")
     if not np.isfinite(value):
-        raise ValueError(f"{tag} must be a number, got {text!r}")
+        raise ValueError(f"{tag} must be a number, got {text!r}: correct it, or export the file from PETS2 again")
     return value
 
 
@@ -42,7 +42,8 @@ def cell_parameters(block: Any) -> Cell:
     a, b, c, alpha, beta, gamma = (number(block, tag) for tag in CELL_TAGS)
     if min(a, b, c) <= 0.0 or not all(0.0 < angle < 180.0 for angle in (alpha, beta, gamma)):
         raise ValueError(
-            f"cell lengths must be > 0 Å and angles between 0 and 180°, got {(a, b, c, alpha, beta, gamma)}"
+            f"cell lengths must be > 0 Å and angles between 0 and 180°, got {(a, b, c, alpha, beta, gamma)}: "
+            "correct them, or export the file from PETS2 again"
         )
     return a, b, c, alpha, beta, gamma
 
@@ -105,7 +106,7 @@ def _float(text: str) -> float:
 def _whole(values: FloatArray, tag: str) -> IntArray:
     wrong = np.flatnonzero(~(np.abs(values) < 2**31) | (values != np.rint(values)))
     if wrong.size:
-        raise ValueError(f"{tag} must hold whole numbers, got {values[wrong[0]]} in row {wrong[0] + 1}")
+        raise ValueError(f"{tag} must hold whole numbers, got {values[wrong[0]]} in row {wrong[0] + 1}: correct it")
     return values.astype(np.int64)
 
 

@@ -73,9 +73,7 @@ def write_outputs(prefix: str | Path, comparison: Comparison) -> list[Path]:
         The prefix names no file, or its folder is missing or cannot be written; files that were there stay as they
         were.
     """
-    base = Path(prefix)
-    if base.name in ("", ".."):
-        raise Sorry(f"the output prefix {str(prefix)!r} names no file: give the start of a file name")
+    base = output_base(prefix)
     texts = {
         "_reflections.csv": reflections_csv(comparison),
         ".json": summary_json(comparison),
@@ -85,6 +83,22 @@ def write_outputs(prefix: str | Path, comparison: Comparison) -> list[Path]:
     contents[base.with_name(f"{base.name}.png")] = comparison_picture(comparison)
     _write_whole(contents)
     return list(contents)
+
+
+def output_base(prefix: str | Path) -> Path:
+    """The prefix as a path, whose name the endings of the output files are put behind.
+
+    Raises
+    ------
+    Sorry
+        It names no file, or its folder is missing or cannot be written.
+    """
+    base = Path(prefix)
+    if base.name in ("", "..") or str(prefix).endswith("/"):
+        raise Sorry(f"the output prefix {str(prefix)!r} names no file: give the start of a file name")
+    if not base.parent.is_dir() or not os.access(base.parent, os.W_OK):
+        raise Sorry(f"cannot write to the folder {base.parent}: choose another output prefix, in a folder that exists")
+    return base
 
 
 def _write_whole(contents: Mapping[Path, bytes]) -> None:

@@ -7,7 +7,7 @@ from libtbx.program_template import ProgramTemplate
 from edtbx_cctbx.comparison import compare
 from edtbx_cctbx.programs import command_line
 from edtbx_cctbx.programs.parameters import INPUT, OUTPUT, SHARED, settings_from
-from edtbx_cctbx.report import show_comparison, write_outputs
+from edtbx_cctbx.report import output_base, show_comparison, write_outputs
 
 
 class Program(ProgramTemplate):
@@ -27,6 +27,7 @@ Example: edtbx.compare urea.cif urea.cif_pets output.prefix=urea
     def validate(self) -> None:
         """Fail early on contradictory parameters."""
         settings_from(self.params)
+        output_base(self.params.output.prefix)
 
     def run(self) -> None:
         """Fit, print, write."""

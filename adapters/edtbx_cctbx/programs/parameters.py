@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from libtbx import Auto
 from libtbx.utils import Sorry
 
 from edtbx.experiment import Experiment, ScanGeometry
@@ -37,11 +38,11 @@ solver {
 }
 beams {
   g_max = None
-    .type = float(value_min=0.1)
+    .type = float(value_min=0.1, value_max=10)
     .help = "Beams reach out to this |g| in 1/Angstrom. None: 0.2 beyond the outermost measured reflection. Too small \
       a value leaves measured reflections without their neighbours."
   s_max = 0.02
-    .type = float(value_min=0.001)
+    .type = float(value_min=0.001, value_max=1)
     .help = "Beams with a larger excitation error (1/Angstrom) are left out. 0.01 is three times faster and 1 % worse \
       in calculated amplitudes (measured on urea), 0.03 twice as slow and 0.7 % better."
 }
@@ -74,13 +75,13 @@ thickness {
 }
 spread {
   sigma = None
-    .type = float(value_min=0)
+    .type = float(value_min=0, value_max=2)
     .help = "Orientation spread in degrees about the axis across beam and rotation axis; None fits it."
   refine = True
     .type = bool
     .help = "Fit the spread. False without spread.sigma means none at all, which on bent crystals costs 2 % in R."
   sigma_max = 0.2
-    .type = float(value_min=0)
+    .type = float(value_min=0, value_max=2)
     .help = "Largest spread tried, in degrees."
 }
 frames {
@@ -97,7 +98,7 @@ frames {
     .type = bool
     .help = "Fit the centre of each frame's spread, that is its orientation across the axis."
   orientation_max = 0.2
-    .type = float(value_min=0)
+    .type = float(value_min=0, value_max=2)
     .help = "How far in degrees a frame may be turned; a prior keeps those that say little near zero."
   min_reflections = 5
     .type = int(value_min=1)
@@ -148,8 +149,8 @@ output {
 def settings_from(params: Any) -> Settings:
     """What the parameters ask for."""
     thickness, spread = params.thickness, params.spread
-    if thickness.value is not None and not thickness.value > 0.0:
-        raise Sorry(f"thickness.value must be > 0 Å, got {thickness.value:g} (is it in nm?)")
+    if thickness.value is not None and not 0.0 < thickness.value < 1e5:
+        raise Sorry(f"thickness.value must be > 0 Å and below 100000 Å, got {thickness.value:g} (is it in nm?)")
     if not thickness.refine and thickness.value is None:
         raise Sorry("thickness.refine=False needs thickness.value (in Å)")
     try:
@@ -157,7 +158,8 @@ def settings_from(params: Any) -> Settings:
     except ValueError as error:
         raise Sorry(str(error)) from error
     sigma = spread.sigma if spread.sigma is not None else (None if spread.refine else 0.0)
-    shapes = tuple(QUANTILES) if thickness.shape == "auto" else (thickness.shape,)
+    shape = word(thickness.shape)
+    shapes = tuple(QUANTILES) if shape == "auto" else (shape,)
     frames = params.frames
     return Settings(
         solver=params.solver.name,
@@ -182,9 +184,15 @@ def settings_from(params: Any) -> Settings:
     )
 
 
+def word(choice: Any) -> str:
+    """The choice made, also where PHIL takes ``auto`` or ``none`` for a word of its own."""
+    return {Auto: "auto", None: "none"}.get(choice, choice)
+
+
 def geometry_from(params: Any) -> ScanGeometry | None:
     """The geometry that the user insists on; None leaves it to the data."""
-    return None if params.frames.geometry == "auto" else ScanGeometry(params.frames.geometry)
+    geometry = word(params.frames.geometry)
+    return None if geometry == "auto" else ScanGeometry(geometry)
 
 
 def frames_from(params: Any, experiment: Experiment) -> Experiment:

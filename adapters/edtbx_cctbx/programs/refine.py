@@ -6,9 +6,9 @@ from libtbx.program_template import ProgramTemplate
 
 from edtbx_cctbx.parameters import Refined
 from edtbx_cctbx.programs import command_line
-from edtbx_cctbx.programs.parameters import INPUT, OUTPUT, REFINEMENT, SHARED, settings_from
+from edtbx_cctbx.programs.parameters import INPUT, OUTPUT, REFINEMENT, SHARED, settings_from, word
 from edtbx_cctbx.refinement import Schedule, refine
-from edtbx_cctbx.report import show_comparison, write_outputs
+from edtbx_cctbx.report import output_base, show_comparison, write_outputs
 
 
 class Program(ProgramTemplate):
@@ -29,6 +29,7 @@ Example: edtbx.refine quartz.cif quartz.cif_pets output.prefix=quartz
     def validate(self) -> None:
         """Fail early on contradictory parameters."""
         settings_from(self.params)
+        output_base(self.params.output.prefix)
 
     def run(self) -> None:
         """Refine, print, write."""
@@ -40,7 +41,7 @@ Example: edtbx.refine quartz.cif quartz.cif_pets output.prefix=quartz
             settings_from(self.params),
             Schedule(
                 refined=Refined(sites=asked.sites, displacements=asked.displacements, occupancies=asked.occupancies),
-                anisotropic=asked.anisotropic,
+                anisotropic=word(asked.anisotropic),
                 cycles=asked.cycles,
             ),
             command_line.progress_bar,

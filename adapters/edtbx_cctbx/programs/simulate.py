@@ -12,9 +12,9 @@ from scipy.spatial.transform import Rotation
 
 from edtbx.constants import wavelength_from_energy
 from edtbx.experiment import FloatArray, ScanGeometry
-from edtbx_cctbx.model import read_model
 from edtbx_cctbx.pets import write_experiment
 from edtbx_cctbx.programs import command_line
+from edtbx_cctbx.report import output_base
 from edtbx_cctbx.simulation import Crystal, Noise, Scan, Simulation, simulate
 
 PHIL = r"""
@@ -93,7 +93,7 @@ noise {
     .help = "Relative standard deviation of the scale of a frame; the file does not tell it."
 }
 seed = 1
-  .type = int
+  .type = int(value_min=0)
   .help = "Seed of all random numbers: the same seed gives the same file."
 solver {
   name = eigen
@@ -110,7 +110,7 @@ beams {
     .help = "Beams with a larger excitation error (1/Angstrom) are left out. The time rises with its third power."
 }
 nproc = None
-  .type = int
+  .type = int(value_min=1)
   .help = "Threads; None takes all cores. Every one works on a frame of its own."
 output {
   prefix = simulated
@@ -118,9 +118,6 @@ output {
     .help = "The data go to PREFIX.cif_pets."
 }
 """
-
-
-_MAY_BE_NONE = {"input.data_block", "beam.wavelength", "scan.orientation", "beams.g_max", "nproc"}
 
 
 class Program(ProgramTemplate):
@@ -141,13 +138,7 @@ Example: edtbx.simulate urea.cif scan.frames=20 thickness.value=800 output.prefi
         """Fail early: on parameters out of range, and on a folder that is not there before any work is done."""
         if self.params.input.model is None:
             raise Sorry("no model given: name a CIF, PDB or SHELX file on the command line")
-        empty = [name for name, value in command_line.flat(self.params).items() if value is None]
-        empty = [name for name in empty if name not in _MAY_BE_NONE and not name.startswith("output.")]
-        if empty:
-            raise Sorry(f"{empty[0]} has no value: give one, or leave it out for the default")
-        folder = self._path().parent
-        if not folder.is_dir():
-            raise Sorry(f"output.prefix: there is no folder {folder}")
+        output_base(self.params.output.prefix)
         try:
             self.setting = setting_from(self.params)
         except ValueError as error:
@@ -156,7 +147,7 @@ Example: edtbx.simulate urea.cif scan.frames=20 thickness.value=800 output.prefi
     def run(self) -> None:
         """Simulate, print, write."""
         params = self.params
-        structure = read_model(params.input.model, params.input.data_block, log=self.logger)
+        structure = command_line.read_structure(params, self.logger)
         try:
             rng = np.random.default_rng(params.seed)
             self.simulation = simulate(
