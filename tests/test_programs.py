@@ -17,7 +17,7 @@ from edtbx_cctbx.programs.command_line import named_files
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 MODEL, DATA = str(EXAMPLES / "example.cif"), str(EXAMPLES / "example.cif_pets")
-QUICK = ["beams.s_max=0.008", "frames.last=2", "nproc=2"]
+QUICK = ["frames.last=2", "nproc=2"]
 
 
 def run(program, *arguments):
@@ -28,7 +28,7 @@ def test_compare_writes_what_scripts_rely_on(tmp_path, capsys):
     run(compare_program, MODEL, DATA, *QUICK, f"output.prefix={tmp_path / 'x'}")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.cif", "x.json", "x.png", "x_reflections.csv"]
     found = json.loads((tmp_path / "x.json").read_text())
-    assert found["solver"] == "eigen"
+    assert found["solver"] == "auto"
     assert found["dynamical"]["r_obs"] < 0.5 * found["kinematical"]["r_obs"]
     assert found["dynamical"]["n_obs"] == found["kinematical"]["n_obs"]
     assert [frame["id"] for frame in found["frames"]] == [1, 2]
@@ -84,7 +84,7 @@ def test_refine_brings_displaced_atoms_back(tmp_path):
     model = tmp_path / "start.cif"
     with model.open("w") as out:
         start.as_cif_simple(out=out, format="coreCIF")
-    quick = ["beams.s_max=0.008", "frames.last=6", "refinement.cycles=1", "refinement.anisotropic=none"]
+    quick = ["frames.last=6", "refinement.cycles=1", "refinement.anisotropic=none"]
     run(refine_program, str(model), DATA, *quick, f"output.prefix={tmp_path / 'r'}")
     refined = read_model(tmp_path / "r.cif")
     heavy = truth.element_selection("H")
@@ -133,7 +133,7 @@ def test_a_default_may_be_given(auto, monkeypatch):
         ([MODEL, "nowhere.cif_pets"], "nowhere.cif_pets"),
         ([MODEL, DATA, "thickness.value=-3"], "nm"),
         ([MODEL, DATA, "thickness.refine=False"], "thickness.value"),
-        ([MODEL, DATA, "solver.name=eigne"], "eigen, kinematical, propagator, two_beam"),
+        ([MODEL, DATA, "solver.name=eigne"], "auto, eigen, kinematical, propagator, two_beam"),
         ([MODEL, DATA, "selection.rsg_max=0.0001"], "rsg_max"),
         ([MODEL, DATA, "frames.exclude=99"], "1 to 12"),
         ([MODEL, DATA, "frames.first=50"], "no frame is left"),

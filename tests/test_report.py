@@ -5,6 +5,7 @@ import io
 import json
 import math
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,13 @@ from matplotlib.image import imread
 from edtbx.experiment import Experiment, Frame, Reflections, ScanGeometry
 from edtbx.nuisance import Nuisance
 from edtbx.selection import Selection
+from edtbx.solvers.block import Accuracy
 from edtbx.statistics import statistics
 from edtbx_cctbx.model import read_model
 from edtbx_cctbx.report import show_comparison, write_outputs
 from edtbx_cctbx.report_files import CSV_HEADER
 from edtbx_cctbx.report_numbers import LAWS, frame_numbers, mean_thickness
-from edtbx_cctbx.results import Comparison, TheoryFit
+from edtbx_cctbx.results import Comparison, SamplingReport, TheoryFit
 
 CELL = (5.12345, 6.0, 7.0, 90.0, 101.54321, 90.0)
 STATISTICS = {"r_obs", "wr_obs", "r_all", "wr_all", "mr_obs", "r_frames", "n_obs", "n_all"}
@@ -67,6 +69,9 @@ def fit(
         i_calc=i_calc,
         statistics=statistics(measured.intensity, measured.sigma, i_calc, measured.frame_id, unique),
         r_of_thickness=r_of_thickness,
+        accuracy=SamplingReport(
+            error=0.0831, kept=solver != "kinematical", waves=1559.5, beams=372.3, limits=Accuracy(s_max=0.06)
+        ),
         r_of_spread=np.array([np.linspace(0.0, 0.2, 5), [0.3, 0.2, 0.15, 0.2, 0.3]]),
         forward_seconds=1.5,
     )
@@ -115,6 +120,17 @@ def comparison() -> Comparison:
         total_seconds=12.0,
         parameters={"nproc": np.int64(2), "g_max": math.inf, "model": Path("a.cif"), "grid": np.array([1.0, np.nan])},
     )
+
+
+def test_the_numerical_error_is_told_and_a_broken_promise_too(comparison: Comparison, tmp_path: Path) -> None:
+    text = io.StringIO()
+    show_comparison(comparison, text)
+    assert re.search(r"^numerical error, in max\(σ, 1 % I\)\s+0\.083\s+0\.083$", text.getvalue(), flags=re.MULTILINE)
+    assert re.search(r"^orientations a frame\s+1560\s+1560$", text.getvalue(), flags=re.MULTILINE)
+    assert "Warning: kinematical: no level of sampling keeps accuracy.tolerance" in text.getvalue()
+    assert "Warning: eigen" not in text.getvalue()
+    write_outputs(tmp_path / "run", comparison)
+    assert json.loads((tmp_path / "run.json").read_text())["accuracy"]["error"] == pytest.approx(0.0831)
 
 
 def test_csv_has_every_row_and_i_calc_where_used(comparison: Comparison, tmp_path: Path) -> None:

@@ -281,7 +281,7 @@ def test_groups_hold_every_orientation_once_and_neighbours_only():
     block = replace(block, accuracy=Accuracy(s_max=0.1, s_strong=0.002), thickness=np.array([3000.0]))
     groups = cheapest_groups(block, 4)
     assert sorted(np.concatenate([group.orientations for group in groups])) == list(range(64))
-    assert len(groups) > 2
+    assert len(groups) > 1
     whole = np.ptp(block.s_g, axis=0).max()
     assert max(np.ptp(block.s_g[group.orientations], axis=0).max() for group in groups) < 2.5 * whole / len(groups)
     for group in groups:
@@ -610,4 +610,4 @@ def test_a_plugin_whose_hook_fails_is_named_and_left_out(fresh_registry):
 def test_the_built_ins_obey_the_hook():
     found = SolverRegistry()
     found.collect(builtin, "here")
-    assert sorted(found.origins) == ["eigen", "kinematical", "propagator", "two_beam"]
+    assert sorted(found.origins) == ["auto", "eigen", "kinematical", "propagator", "two_beam"]

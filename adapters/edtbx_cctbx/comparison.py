@@ -11,14 +11,21 @@ import numpy as np
 from cctbx import xray
 
 from edtbx.experiment import Experiment, FloatArray
-from edtbx.forward import Progress, Sampling, no_progress
-from edtbx.levels import COARSE, fine_sampling
+from edtbx.forward import Progress, no_progress
+from edtbx.levels import COARSE, LEVELS, Found, level_for
 from edtbx.nuisance import Choices, FrameCube, Grid, Nuisance, fit_nuisance, rescale
 from edtbx.selection import SelectionRules
-from edtbx_cctbx.results import Comparison, TheoryFit
+from edtbx.solvers.block import Accuracy, Solver
+from edtbx_cctbx.results import Comparison, SamplingReport, TheoryFit
 from edtbx_cctbx.target import DynamicalTarget
 
 ProgressFactory = Callable[[str], Progress[FrameCube]]
+
+_FULL = 2.5
+"""How much further than ``s_strong`` a solver reaches that folds no beams. On urea it then errs as much as one that does
+(R of amplitudes 0.005)."""
+
+_UNFITTED = Nuisance(shape="slab", thickness=0.0, sigma=0.0, centres=np.zeros(0), scales=np.zeros(0))
 
 
 def silent(label: str) -> Progress[FrameCube]:
@@ -28,26 +35,25 @@ def silent(label: str) -> Progress[FrameCube]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What a program was told: rows, beams, what may be fitted. Angles in radians, lengths in Å and Å⁻¹."""
+    """What a program was told: rows, beams, what may be fitted. Angles in radians, lengths in Å and Å⁻¹.
 
-    solver: str = "eigen"
+    ``tolerance`` is the numerical error of intensities allowed, in units of max(σ, 0.01 I_obs); ``s_max`` and
+    ``s_strong`` override what follows from it.
+    """
+
+    solver: str = "auto"
+    tolerance: float = 0.2
     g_max: float | None = None
-    s_max: float = 0.02
+    s_max: float | None = None
+    s_strong: float | None = None
     thickness: float | None = None
     spread: float | None = None
     choices: Choices = field(default_factory=Choices)
     rules: SelectionRules = field(default_factory=SelectionRules)
     nproc: int | None = None
 
-    def target(
-        self,
-        solver: str,
-        experiment: Experiment,
-        structure: xray.structure,
-        sampling: Sampling,
-        nuisance: Nuisance | None = None,
-    ) -> DynamicalTarget:
-        """A target of the named solver at one level of sampling, for ever with the same rows."""
+    def target(self, solver: str, experiment: Experiment, structure: xray.structure) -> DynamicalTarget:
+        """A target of the named solver, coarsely sampled, its nuisance parameters still to be fitted."""
         return DynamicalTarget(
             experiment,
             structure,
@@ -56,10 +62,27 @@ class Settings:
             spread=self.spread,
             choices=self.choices,
             rules=self.rules,
-            sampling=sampling,
+            sampling=COARSE,
             g_max=self.g_max,
             nproc=self.nproc,
-            nuisance=nuisance,
+            nuisance=_UNFITTED,
+        )
+
+    def beams(self, accuracy: Accuracy, solver: Solver) -> Accuracy:
+        """The limits on beams with what was set by hand; a solver that folds none takes more of them in full."""
+        strong = self.s_strong or accuracy.s_strong
+        most = accuracy.s_max if getattr(solver, "folds", False) else _FULL * strong
+        return replace(accuracy, s_strong=strong, s_max=self.s_max or most)
+
+    def level_for(self, target: DynamicalTarget, structure: xray.structure, nuisance: Nuisance) -> Found:
+        """The level of sampling that the tolerance asks for."""
+        return level_for(
+            target.forward,
+            target.structure_factors(structure),
+            nuisance,
+            target.choices,
+            self.tolerance,
+            [replace(level, accuracy=self.beams(level.accuracy, target.forward.solver)) for level in LEVELS],
         )
 
 
@@ -72,8 +95,13 @@ def compare(
 ) -> Comparison:
     """Kinematical and dynamical fits of one structure that stays as it is."""
     began = time.perf_counter()
-    dynamical, target = fit_theory(settings.solver, experiment, structure, settings, progress)
-    kinematical, _ = fit_theory("kinematical", experiment, structure, settings, progress)
+    fits = []
+    for solver in ("kinematical", settings.solver):
+        target = settings.target(solver, experiment, structure)
+        target.nuisance = fit_coarse(target, structure, settings, progress)
+        fit, target = fit_theory(target, structure, settings, progress)
+        fits.append(fit)
+    kinematical, dynamical = fits
     return Comparison(
         experiment=target.experiment,
         selection=target.selection,
@@ -87,19 +115,13 @@ def compare(
 
 
 def fit_theory(
-    solver: str,
-    experiment: Experiment,
-    structure: xray.structure,
-    settings: Settings,
-    progress: ProgressFactory = silent,
-    start: Nuisance | None = None,
+    target: DynamicalTarget, structure: xray.structure, settings: Settings, progress: ProgressFactory = silent
 ) -> tuple[TheoryFit, DynamicalTarget]:
-    """Nuisance parameters of one solver, coarse first unless a start is given, then fine; and the fine target."""
+    """Nuisance parameters at the level that the tolerance asks for, from those of the target; and the fine target."""
     began = time.perf_counter()
-    if start is None:
-        start = fit_coarse(solver, experiment, structure, settings, progress)
-    sampling = fine_sampling(start, settings.choices, settings.s_max)
-    target = settings.target(solver, experiment, structure, sampling, start)
+    start, solver = target.nuisance, target.solver_name
+    found = settings.level_for(target, structure, start)
+    target = target.resampled(found.level.sampling(start, settings.choices, target.forward.g_max))
     cubes = target.cubes(structure, progress(f"{solver}, fine"))
     grid = target.forward.grid
     choices = replace(target.choices, shapes=(start.shape,))
@@ -115,33 +137,35 @@ def fit_theory(
         statistics=target.statistics(i_calc),
         r_of_thickness=_curve(target, cubes, grid, _thicknesses(nuisance, grid)),
         r_of_spread=_curve(target, cubes, grid, _spreads(nuisance)),
+        accuracy=SamplingReport(
+            error=found.error,
+            kept=found.kept,
+            waves=target.forward.waves_per_frame,
+            beams=target.forward.beams_per_frame,
+            limits=found.level.accuracy,
+        ),
         forward_seconds=seconds,
     ), target
 
 
 def fit_coarse(
-    solver: str,
-    experiment: Experiment,
-    structure: xray.structure,
-    settings: Settings,
-    progress: ProgressFactory = silent,
+    target: DynamicalTarget, structure: xray.structure, settings: Settings, progress: ProgressFactory = silent
 ) -> Nuisance:
     """Nuisance parameters at the coarse level, thickness searched up to 3000 Å and, if need be, twice that."""
-    sampling = COARSE if settings.thickness is None else replace(COARSE, thickness_max=1.3 * settings.thickness)
+    sampling = replace(COARSE, accuracy=settings.beams(COARSE.accuracy, target.forward.solver))
+    if settings.thickness is not None:
+        sampling = replace(sampling, thickness_max=1.3 * settings.thickness)
     for _ in range(2):
-        target = settings.target(solver, experiment, structure, sampling, _UNFITTED)
-        nuisance = target.fit_nuisance(structure, progress(f"{solver}, coarse"))
+        coarse = target.resampled(sampling)
+        nuisance = coarse.fit_nuisance(structure, progress(f"{target.solver_name}, coarse"))
         if (
             nuisance.thickness < 0.97 * sampling.thickness_max
             or settings.thickness is not None
-            or solver != settings.solver
+            or target.solver_name != settings.solver
         ):
             break
         sampling = replace(sampling, thickness_max=2.0 * sampling.thickness_max, thickness_step=100.0)
     return nuisance
-
-
-_UNFITTED = Nuisance(shape="slab", thickness=0.0, sigma=0.0, centres=np.zeros(0), scales=np.zeros(0))
 
 
 def _thicknesses(nuisance: Nuisance, grid: Grid) -> list[tuple[float, Nuisance]]:

@@ -12,8 +12,10 @@ import smtbx.utils
 from cctbx import adptbx, xray
 from cctbx.array_family import flex
 from smtbx.refinement import constraints
+from smtbx.structure_factors import direct
 
-from edtbx.experiment import FloatArray
+from edtbx.experiment import FloatArray, IntArray
+from edtbx.nuisance import intensity_weights
 from edtbx_cctbx.target import DynamicalTarget
 
 SITE_STEP = 0.05
@@ -21,6 +23,9 @@ SITE_STEP = 0.05
 
 U_STEP = 0.005
 """A usual shift of a mean-square displacement in Å²."""
+
+_WEAK = 0.02
+"""|F|², as a part of its mean, below which many-beam intensities no longer follow it."""
 
 OCCUPANCY_STEP = 0.1
 """A usual shift of an occupancy."""
@@ -77,6 +82,39 @@ class StructureParameters:
         by_atom = self._by_atom(target, result.derivatives())
         jacobian = self._rp.jacobian_transpose_matching_grad_fc().as_dense_matrix().as_numpy_array()
         return result.target(), self.scale * (jacobian @ by_atom)
+
+    def curvature(self, target: DynamicalTarget) -> FloatArray:
+        """An estimate (P, P) of the second derivatives of the target: those of least squares with kinematical slopes.
+
+        ∂I_calc/∂p ≈ I_calc ∂ln|F|²/∂p, weak F kept from exploding, with the scale of each frame taken out. Good enough
+        to measure steps by; the gradient stays exact.
+        """
+        measured = target.experiment.reflections.select(target.rows)
+        hkl, number = np.unique(measured.hkl, axis=0, return_inverse=True)
+        slopes = self._logarithmic_slopes(hkl)[number.ravel()]
+        calculated = target.i_calc(self.structure)
+        weights = intensity_weights(measured.intensity, measured.sigma)
+        total = np.zeros((len(self), len(self)))
+        for frame_id in np.unique(measured.frame_id):
+            mine = measured.frame_id == frame_id
+            root, calc = np.sqrt(weights[mine]), calculated[mine]
+            unit = root * calc / max(float(np.linalg.norm(root * calc)), 1e-300)
+            rows = (root * calc)[:, None] * slopes[mine]
+            rows = rows - np.outer(unit, unit @ rows)
+            total += rows.T @ rows
+        return np.asarray(2.0 * total / float(weights @ measured.intensity**2))
+
+    def _logarithmic_slopes(self, hkl: IntArray) -> FloatArray:
+        """∂ln|F|²/∂p (M, P) of the given indices."""
+        self.structure.scattering_type_registry()
+        linear = direct.f_calc_modulus_squared(self.structure)
+        jacobian = self._rp.jacobian_transpose_matching_grad_fc().as_dense_matrix().as_numpy_array()
+        squares, slopes = np.empty(len(hkl)), np.empty((len(hkl), len(self)))
+        for n, h in enumerate(hkl.tolist()):
+            linear.linearise(tuple(h))
+            squares[n] = linear.observable
+            slopes[n] = self.scale * (jacobian @ linear.grad_observable.as_numpy_array())
+        return np.asarray(slopes / (squares + _WEAK * squares.mean())[:, None])
 
     def _by_atom(self, target: DynamicalTarget, derivatives: flex.complex_double) -> FloatArray:
         """Derivatives by site, displacement and occupancy of every atom, in the order of smtbx."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from cctbx import xray
 from scipy.optimize import minimize
 
 from edtbx.experiment import Experiment, FloatArray
-from edtbx.levels import draft_sampling
+from edtbx.levels import DRAFT
 from edtbx.nuisance import Nuisance
 from edtbx_cctbx.comparison import ProgressFactory, Settings, fit_coarse, fit_theory, silent
 from edtbx_cctbx.parameters import Refined, StructureParameters, make_anisotropic
@@ -27,12 +27,17 @@ from edtbx_cctbx.target import DynamicalTarget
 Say = Callable[[str], None]
 
 
+_DAMPING = 0.01
+"""What is added to the diagonal of the estimated curvature, as a part of it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
     """What moves and for how long.
 
     ``anisotropic`` is "auto" (atoms other than H where there are at least ``rows_per_parameter`` rows a parameter),
-    "all" or "none"; ``cycles`` bounds the fine cycles, ``iterations`` the steps of a minimisation; refinement stops
+    "all" or "none"; ``cycles`` bounds the fine cycles, ``iterations`` the steps of a minimisation, which ends
+    where a step lowers the target by less than ``convergence``; refinement stops
     when no site moves by more than ``site_tolerance`` in Å in a cycle.
     """
 
@@ -41,6 +46,7 @@ class Schedule:
     rows_per_parameter: float = 10.0
     cycles: int = 3
     iterations: int = 12
+    convergence: float = 3e-4
     site_tolerance: float = 0.002
 
 
@@ -80,60 +86,54 @@ def refine_theory(
 ) -> tuple[TheoryFit, DynamicalTarget]:
     """One theory, refined; the start is left alone. Ctrl-C between two steps ends it with what is there."""
     structure = start.deep_copy_scatterers()
-    nuisance = fit_coarse(solver, experiment, structure, settings, progress)
-    say(f"{solver}: {_described(nuisance)}")
+    target = settings.target(solver, experiment, structure)
+    target.nuisance = fit_coarse(target, structure, settings, progress)
+    say(f"{solver}: {_described(target.nuisance)}")
     try:
         for round_ in range(2):
-            nuisance = _draft(solver, experiment, structure, settings, schedule, nuisance, say)
+            _draft(target, structure, settings, schedule, say)
             if round_ == 0:
-                nuisance = fit_coarse(solver, experiment, structure, settings, progress)
+                target.nuisance = fit_coarse(target, structure, settings, progress)
         if _allows_anisotropic(structure, experiment, schedule):
             make_anisotropic(structure, hydrogen=schedule.anisotropic == "all")
-            nuisance = _draft(solver, experiment, structure, settings, schedule, nuisance, say)
+            _draft(target, structure, settings, schedule, say)
         for cycle in range(schedule.cycles):
-            fit, fine = fit_theory(solver, experiment, structure, settings, progress, nuisance)
-            nuisance = fit.nuisance
-            say(f"{solver}: cycle {cycle + 1}, R(obs) {fit.statistics.r_obs:.4f}, {_described(nuisance)}")
+            fit, _ = fit_theory(target, structure, settings, progress)
+            target.nuisance = fit.nuisance
+            say(f"{solver}: cycle {cycle + 1}, R(obs) {fit.statistics.r_obs:.4f}, {_described(fit.nuisance)}")
             before = structure.sites_cart()
-            _with_offsets(solver, experiment, structure, settings, schedule, fine, fit)
+            _with_offsets(target, structure, settings, schedule, fit)
             moved = float(np.sqrt(((structure.sites_cart() - before).norms() ** 2).as_numpy_array().max()))
             say(f"{solver}: largest shift {moved:.4f} Å")
             if moved < schedule.site_tolerance:
                 break
     except KeyboardInterrupt:
         say(f"{solver}: interrupted; going on with the structure as it stands")
-    return fit_theory(solver, experiment, structure, settings, progress, nuisance)
+    return fit_theory(target, structure, settings, progress)
+
+
+def _draft_of(target: DynamicalTarget, settings: Settings) -> DynamicalTarget:
+    accuracy = settings.beams(DRAFT.accuracy, target.forward.solver)
+    level = replace(DRAFT, accuracy=accuracy)
+    return target.resampled(level.sampling(target.nuisance, settings.choices, target.forward.g_max))
 
 
 def _draft(
-    solver: str,
-    experiment: Experiment,
-    structure: xray.structure,
-    settings: Settings,
-    schedule: Schedule,
-    nuisance: Nuisance,
-    say: Say,
-) -> Nuisance:
+    target: DynamicalTarget, structure: xray.structure, settings: Settings, schedule: Schedule, say: Say
+) -> None:
     """Atoms, then measurement, at the draft level."""
-    target = settings.target(solver, experiment, structure, draft_sampling(nuisance, settings.choices), nuisance)
-    target.fit_nuisance(structure)
-    first, last, n = minimise(target, structure, schedule)
-    say(f"{solver}: draft, target {first:.5f} -> {last:.5f} with {n} parameters")
-    return target.fit_nuisance(structure)
+    draft = _draft_of(target, settings)
+    draft.fit_nuisance(structure)
+    first, last, n = minimise(draft, structure, schedule)
+    say(f"{target.solver_name}: draft, target {first:.5f} -> {last:.5f} with {n} parameters")
+    target.nuisance = draft.fit_nuisance(structure)
 
 
 def _with_offsets(
-    solver: str,
-    experiment: Experiment,
-    structure: xray.structure,
-    settings: Settings,
-    schedule: Schedule,
-    fine: DynamicalTarget,
-    fit: TheoryFit,
+    target: DynamicalTarget, structure: xray.structure, settings: Settings, schedule: Schedule, fit: TheoryFit
 ) -> None:
     """Atoms at the draft level, corrected by what the fine level adds to its intensities where they start."""
-    nuisance = fit.nuisance
-    draft = settings.target(solver, experiment, structure, draft_sampling(nuisance, settings.choices), nuisance)
+    draft, nuisance = _draft_of(target, settings), fit.nuisance
     coarse = draft.forward.intensities(draft.structure_factors(structure), nuisance)
     ends = np.cumsum([len(i) for i in coarse])[:-1]
     draft.offsets = [
@@ -143,22 +143,29 @@ def _with_offsets(
 
 
 def minimise(target: DynamicalTarget, structure: xray.structure, schedule: Schedule) -> tuple[float, float, int]:
-    """Move the atoms to lower the target; its value before and after, and the number of parameters."""
+    """Move the atoms to lower the target; its value before and after, and the number of parameters.
+
+    Quasi-Newton steps in coordinates in which the estimated curvature is the same in all directions.
+    """
     parameters = StructureParameters(structure, schedule.refined)
-    values: list[float] = []
+    curvature = parameters.curvature(target)
+    damped = curvature + np.diag(_DAMPING * np.maximum(np.diag(curvature), np.diag(curvature).max() * 1e-6))
+    whitened = np.linalg.inv(np.linalg.cholesky(damped)).T
+    start, slope = parameters.value_and_gradient(target)
+    # so that the first step, which scipy makes one unit long, is the Newton step of the estimated curvature
+    whitened *= float(np.linalg.norm(whitened.T @ slope))
 
     def evaluate(position: FloatArray) -> tuple[float, FloatArray]:
-        parameters.move(position)
+        if not np.any(position):
+            return start, whitened.T @ slope
+        parameters.move(whitened @ position)
         value, gradient = parameters.value_and_gradient(target)
-        values.append(value)
-        return value, gradient
+        return value, whitened.T @ gradient
 
-    # in units of usual shifts; relative to the start, so that the tolerance means the same for every crystal
-    start = np.zeros(len(parameters))
-    options = {"maxiter": schedule.iterations, "maxfun": 2 * schedule.iterations, "ftol": 3e-5}
-    found = minimize(evaluate, start, jac=True, method="L-BFGS-B", options=options)
-    parameters.move(found.x)
-    return values[0], float(found.fun), len(parameters)
+    options = {"maxiter": schedule.iterations, "maxfun": 2 * schedule.iterations, "ftol": schedule.convergence}
+    found = minimize(evaluate, np.zeros(len(parameters)), jac=True, method="L-BFGS-B", options=options)
+    parameters.move(whitened @ found.x)
+    return start, float(found.fun), len(parameters)
 
 
 def _allows_anisotropic(structure: xray.structure, experiment: Experiment, schedule: Schedule) -> bool:

@@ -45,10 +45,17 @@ def show_comparison(comparison: Comparison, out: TextIO) -> None:
         ("mean thickness, Å", [f"{mean_thickness(fit.nuisance):.0f}" for fit in pair]),
         ("orientation spread sigma, degrees", [f"{np.degrees(fit.nuisance.sigma):.4f}" for fit in pair]),
         ("solver", [fit.solver for fit in pair]),
+        ("orientations a frame", [f"{fit.accuracy.waves:.0f}" for fit in pair]),
+        ("beams a frame", [f"{fit.accuracy.beams:.0f}" for fit in pair]),
+        ("numerical error, in max(σ, 1 % I)", [f"{fit.accuracy.error:.3f}" for fit in pair]),
     ]
     print(f"{'':<34}{'kinematical':>14}{'dynamical':>14}", file=out)
     for label, values in table:
         print(f"{label:<34}" + "".join(f"{value:>14}" for value in values), file=out)
+    for fit in pair:
+        if not fit.accuracy.kept:
+            said = "no level of sampling keeps accuracy.tolerance, and the finest was taken: give a larger tolerance"
+            print(textwrap.fill(f"Warning: {fit.solver}: {said}", _WIDTH), file=out)
     print(file=out)
     _show_frames(frame_numbers(comparison, kinematical), frame_numbers(comparison, dynamical), out)
     print(file=out)

@@ -69,6 +69,7 @@ def summary_json(comparison: Comparison) -> str:
         "refined": comparison.refined,
         "thickness": {"value": nuisance.thickness, "shape": nuisance.shape, "mean": mean_thickness(nuisance)},
         "spread": {"sigma_degrees": np.degrees(nuisance.sigma)},
+        "accuracy": {**asdict(fit.accuracy), "limits": asdict(fit.accuracy.limits)},
         "frames": frames,
         "seconds": {"total": comparison.total_seconds, "forward": forward},
         "versions": versions(),

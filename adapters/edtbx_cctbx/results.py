@@ -10,7 +10,23 @@ from cctbx import xray
 from edtbx.experiment import Experiment, FloatArray, IntArray
 from edtbx.nuisance import Nuisance
 from edtbx.selection import Selection
+from edtbx.solvers.block import Accuracy
 from edtbx.statistics import Statistics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingReport:
+    """What was computed, and how well.
+
+    ``error`` is the root mean square of ΔI/max(σ, 0.01 I_obs) on a few frames against a finer sampling, ``kept``
+    whether it is within the tolerance; ``waves`` and ``beams`` are means over frames.
+    """
+
+    error: float
+    kept: bool
+    waves: float
+    beams: float
+    limits: Accuracy
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -30,6 +46,7 @@ class TheoryFit:
     statistics: Statistics
     r_of_thickness: FloatArray
     r_of_spread: FloatArray
+    accuracy: SamplingReport
     forward_seconds: float
 
 

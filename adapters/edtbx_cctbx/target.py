@@ -7,8 +7,10 @@ thickness and its law, orientation spread and centres) lives in ``target.nuisanc
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -80,7 +82,7 @@ class DynamicalTarget:
         :func:`edtbx_cctbx.minimise_with_lbfgs`, which does. Tables of sines and cosines go unnoticed (errors of 0.4 %).
     """
 
-    default_solver = "eigen"
+    default_solver = "auto"
 
     def __init__(
         self,
@@ -128,6 +130,15 @@ class DynamicalTarget:
             raise Sorry(str(error)) from error
         self.offsets: Sequence[FloatArray] | None = None
         self.nuisance: Nuisance = nuisance or self.fit_nuisance(xray_structure, progress)
+
+    def resampled(self, sampling: Sampling) -> DynamicalTarget:
+        """The same target at another level of sampling, its y nodes counted from the centres of the frames."""
+        other = copy(self)
+        centres = self.nuisance.centres
+        bases = np.zeros(len(self.forward.frames)) if math.isinf(sampling.centre_reach) else centres
+        other.forward = self.forward.resampled(sampling, bases=bases)
+        other.offsets = None
+        return other
 
     def f_obs(self) -> miller.set:
         """The structure factors that the target wants: the asymmetric unit of all g that couple two beams."""

@@ -6,9 +6,10 @@ of every frame. Its cost is that of the solver times frames × y nodes × tilts.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -47,6 +48,8 @@ class Sampling:
         Thickness for which the tilts must be enough.
     spread_reach, spread_spacing : float, radians
         The y nodes go from −reach to +reach.
+    centre_reach : float, radians
+        How far the centre of a frame may be from where its nodes have their zero.
     thickness_max, thickness_step : float, Å
         The grid of thicknesses.
     """
@@ -56,6 +59,7 @@ class Sampling:
     tilt_thickness: float = 1500.0
     spread_reach: float = np.radians(0.4)
     spread_spacing: float = np.radians(0.06)
+    centre_reach: float = math.inf
     thickness_max: float = 3000.0
     thickness_step: float = 50.0
 
@@ -67,19 +71,24 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class FrameData:
-    """One frame, ready: its geometry, which rows of the experiment it holds, and what was measured there."""
+    """One frame, ready: its geometry, which rows of the experiment it holds, and what was measured there.
+
+    ``base`` in radians is where its y nodes have their zero.
+    """
 
     frame_id: int
     waves: FrameWaves
     rows: IntArray
     observed: FloatArray
     sigma: FloatArray
+    base: float
 
 
 class ForwardModel:
     """Intensities of the selected rows of an experiment as a function of F(g).
 
-    ``f_000`` in Å sets the mean inner potential once and for all; ``executor`` takes one frame at a time.
+    ``f_000`` in Å sets the mean inner potential once and for all; ``executor`` takes one frame at a time; ``bases`` in
+    radians are the zeros of the y nodes, one for each frame with rows (0 by default).
     """
 
     def __init__(
@@ -92,37 +101,42 @@ class ForwardModel:
         executor: Executor | None = None,
         *,
         f_000: float = 0.0,
+        bases: FloatArray | None = None,
     ) -> None:
         self.experiment = experiment
+        self.selection = selection
         self.vectors = vectors
         self.sampling = sampling
         self.solver = solver
         self._executor = executor
+        self._f_000 = f_000
         self.wavenumber = wave_number(experiment.wavelength, f_000 * u_per_f(experiment.cell, experiment.wavelength))
         reach = Quadrature.spanning(1, sampling.spread_reach, sampling.spread_spacing)
-        self.grid = Grid(y=reach.y, thickness=sampling.thickness_grid)
+        self.grid = Grid(y=reach.y, thickness=sampling.thickness_grid, centre_reach=sampling.centre_reach)
+        occupied = [(place, rows) for place, rows in enumerate(_rows_by_frame(experiment, selection)) if len(rows)]
+        bases = np.zeros(len(occupied)) if bases is None else bases
         self.frames = [
-            self._prepare(position, rows)
-            for position, rows in enumerate(_rows_by_frame(experiment, selection))
-            if len(rows)
+            self._prepare(position, rows, float(base)) for (position, rows), base in zip(occupied, bases, strict=True)
         ]
         self._norm = sum(
             float(intensity_weights(frame.observed, frame.sigma) @ frame.observed**2) for frame in self.frames
         )
 
-    def _prepare(self, position: int, rows: IntArray) -> FrameData:
+    def _prepare(self, position: int, rows: IntArray, base: float) -> FrameData:
         experiment, sampling = self.experiment, self.sampling
         frame, reflections = experiment.frames[position], experiment.reflections
         hkl = reflections.hkl[rows]
         lever = float(scan_lever(experiment, frame_vectors(experiment, frame, hkl)).max())
         tilts = sampling.tilts or tilts_needed(sampling.tilt_thickness, frame.semi_angle, lever, experiment.geometry)
+        approximate = getattr(self.solver, "approximation", None) is not None
         waves = FrameWaves.prepare(
             experiment,
             frame,
             hkl,
             vectors=self.vectors,
-            quadrature=Quadrature(tilts=tilts, y=self.grid.y),
-            accuracy=sampling.accuracy,
+            quadrature=Quadrature(tilts=tilts, y=base + self.grid.y),
+            # no beam besides those asked for where the solver has no use for it
+            accuracy=replace(sampling.accuracy, s_max=0.0) if approximate else sampling.accuracy,
             wavenumber=self.wavenumber,
         )
         return FrameData(
@@ -131,7 +145,32 @@ class ForwardModel:
             rows=rows,
             observed=reflections.intensity[rows],
             sigma=reflections.sigma[rows],
+            base=base,
         )
+
+    def resampled(
+        self, sampling: Sampling, places: Sequence[int] | None = None, bases: FloatArray | None = None
+    ) -> ForwardModel:
+        """The same model at another level of sampling, of all frames or of some, from other zeros of the y nodes."""
+        places = range(len(self.frames)) if places is None else places
+        bases = np.array([self.frames[place].base for place in places]) if bases is None else bases
+        used = np.zeros_like(self.selection.used)
+        used[np.concatenate([self.frames[place].rows for place in places])] = True
+        return ForwardModel(
+            self.experiment,
+            replace(self.selection, used=used),
+            self.vectors,
+            sampling,
+            self.solver,
+            self._executor,
+            f_000=self._f_000,
+            bases=bases,
+        )
+
+    @property
+    def g_max(self) -> float:
+        """Largest |g| in Å⁻¹ of a row."""
+        return max(float(np.linalg.norm(frame.waves.g[frame.waves.wanted], axis=1).max()) for frame in self.frames)
 
     @property
     def rows(self) -> IntArray:
@@ -154,7 +193,13 @@ class ForwardModel:
         def one(place: int) -> FrameCube:
             frame = self.frames[place]
             cube = frame.waves.cube(self.solver, f, self.grid.thickness)
-            return FrameCube(frame_id=frame.frame_id, intensities=cube, observed=frame.observed, sigma=frame.sigma)
+            return FrameCube(
+                frame_id=frame.frame_id,
+                intensities=cube,
+                observed=frame.observed,
+                sigma=frame.sigma,
+                base=frame.base,
+            )
 
         return list(progress(self._map(one), len(self.frames)))
 
@@ -218,7 +263,7 @@ class ForwardModel:
 
     def _weighted(self, nuisance: Nuisance, place: int) -> tuple[FrameWaves, FloatArray, FloatArray]:
         """A frame's waves with their weights over the spread, the thicknesses that count, and the weights of these."""
-        over_y = nuisance.over_spread(self.grid, place)
+        over_y = nuisance.over_spread(self.grid, place, self.frames[place].base)
         over_t = nuisance.over_thickness(self.grid)
         times = np.flatnonzero(over_t)
         waves = self.frames[place].waves.summed(np.where(over_y > 1e-6, over_y, 0.0))

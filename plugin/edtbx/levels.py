@@ -1,17 +1,20 @@
-"""Levels of sampling: coarse to find the nuisance parameters, fine for the result.
+"""Levels of sampling: coarse to find the nuisance parameters, fine enough for the result, and the error they leave.
 
-The error of a level, as R of √I against 240 tilts × 0.02°, is stated with the levels below; features of the intensity
-are 1/(t |g|) wide in both angles.
+Features of the intensity are 1/(t |g|) wide in both angles of an orientation. A level says how many tilts and y nodes
+meet one such width, and what of the beams is left out; :func:`level_for` takes the coarsest level whose error, measured
+on a few frames against the next finer one, is small beside that of the measurement.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from edtbx.forward import Sampling
-from edtbx.nuisance import Choices, Nuisance
+from edtbx.experiment import ComplexArray, FloatArray
+from edtbx.forward import ForwardModel, Sampling
+from edtbx.nuisance import Choices, Nuisance, best_scale
 from edtbx.solvers.block import Accuracy
 from edtbx.thickness import mean_thickness
 
@@ -23,35 +26,117 @@ COARSE = Sampling(
     thickness_max=3000.0,
     thickness_step=50.0,
 )
-"""Where the thickness is not yet known: an error of 2 to 5 % on crystals of 1000 to 2000 Å."""
+"""Where the thickness is not yet known: an error of 2 to 5 % in amplitudes on crystals of 1000 to 2000 Å."""
 
 
-def fine_sampling(nuisance: Nuisance, choices: Choices, s_max: float) -> Sampling:
-    """The level for the result, from what a coarse one found about thickness and spread.
+_MOVE = float(np.radians(0.06))
+"""How far the centre of a frame may move at one of the levels below, from where a coarser one left it."""
 
-    The y nodes reach as far as centre and 2.5 σ may go; where the spread is
-    narrow they stand closer, because then few of them share the weight.
+_NARROWEST = float(np.radians(0.02))
+"""Least spread for which the y nodes are laid out, so that it can grow."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Level:
+    """How finely a crystal of known thickness is sampled.
+
+    ``tilts`` is the number of tilts as a part of what integrates the rocking curves of the thickest part exactly;
+    ``spacing`` the distance of the y nodes in units of 1/(mean thickness · largest |g|).
     """
-    thickest = nuisance.thickness if nuisance.histogram is None else float(nuisance.histogram[0, -1])
-    sigma = max(nuisance.sigma, float(np.radians(0.02)))
-    spacing = float(np.clip(sigma / 2.0, np.radians(0.03), np.radians(0.06)))
-    centre = choices.centre_max if choices.refine_centres else 0.0
-    return Sampling(
-        accuracy=Accuracy(s_max=s_max, s_strong=0.01, tolerance=1e-5),
-        tilt_thickness=mean_thickness(nuisance.shape, nuisance.thickness),
-        spread_reach=min(centre, float(np.abs(nuisance.centres).max()) + spacing) + 2.5 * sigma,
-        spread_spacing=spacing,
-        thickness_max=1.3 * thickest,
-        thickness_step=1.3 * thickest / 80.0,
-    )
+
+    accuracy: Accuracy
+    tilts: float
+    spacing: float
+
+    def sampling(self, nuisance: Nuisance, choices: Choices, g_max: float) -> Sampling:
+        """For what is known of thickness and spread, and reflections out to ``g_max`` in Å⁻¹.
+
+        The y nodes, counted from the centre of each frame, reach as far as it may still move and 2.5 σ more.
+        """
+        histogram = nuisance.histogram
+        thickest = nuisance.thickness if histogram is None else float(histogram[0, np.flatnonzero(histogram[1])[-1]])
+        mean = mean_thickness(nuisance.shape, nuisance.thickness)
+        spacing = float(np.clip(self.spacing / (mean * g_max), np.radians(0.005), np.radians(0.15)))
+        move = max(spacing, _MOVE) if choices.refine_centres else 0.0
+        return Sampling(
+            accuracy=self.accuracy,
+            tilt_thickness=self.tilts * thickest,
+            spread_reach=move + 2.5 * max(nuisance.sigma, _NARROWEST),
+            spread_spacing=spacing,
+            centre_reach=move,
+            thickness_max=1.2 * thickest,
+            thickness_step=1.2 * thickest / 70.0,
+        )
 
 
-def draft_sampling(nuisance: Nuisance, choices: Choices) -> Sampling:
-    """The level at which atoms move: a sixth of the waves of the fine one, to be corrected by it."""
-    fine = fine_sampling(nuisance, choices, s_max=0.01)
-    return replace(
-        fine,
-        tilts=32,
-        spread_spacing=max(2.5 * fine.spread_spacing, float(np.radians(0.1))),
-        thickness_step=2.0 * fine.thickness_step,
-    )
+DRAFT = Level(accuracy=Accuracy(s_max=0.03, s_strong=0.005, tolerance=1e-4), tilts=0.3, spacing=5.0)
+"""The level at which atoms move, corrected by a finer one."""
+
+LEVELS = (
+    Level(accuracy=Accuracy(s_max=0.06, s_strong=0.0075, tolerance=1e-5), tilts=0.5, spacing=2.0),
+    Level(accuracy=Accuracy(s_max=0.06, s_strong=0.0075, tolerance=1e-5), tilts=0.7, spacing=1.2),
+    Level(accuracy=Accuracy(s_max=0.09, s_strong=0.01, tolerance=1e-5), tilts=0.85, spacing=1.0),
+    Level(accuracy=Accuracy(s_max=0.12, s_strong=0.015, tolerance=1e-5), tilts=1.0, spacing=0.8),
+    Level(accuracy=Accuracy(s_max=0.16, s_strong=0.02, tolerance=1e-5), tilts=1.2, spacing=0.7),
+)
+"""From coarse to fine. On urea (2 R of amplitudes, against the last): 0.011, 0.003, 0.001, 0.0005; each costs about
+twice as much as the one before."""
+
+_FRAMES = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A level, and its error: the root mean square of ΔI/max(σ, 0.01 I_obs) on a few frames."""
+
+    level: Level
+    error: float
+    kept: bool
+
+
+def level_for(
+    model: ForwardModel,
+    f: ComplexArray,
+    nuisance: Nuisance,
+    choices: Choices,
+    tolerance: float,
+    levels: Sequence[Level] = LEVELS,
+) -> Found:
+    """The coarsest of the levels whose error is within the tolerance; the last but one, with its error, if none is.
+
+    The model gives frames and reflections; its own sampling does not matter.
+    """
+    places = _typical(model)
+    some = nuisance.at(places)
+
+    def intensities(level: Level) -> list[FloatArray]:
+        sampling = level.sampling(nuisance, choices, model.g_max)
+        return model.resampled(sampling, places, some.centres).intensities(f, some)
+
+    finer = intensities(levels[0])
+    for place, level in enumerate(levels[:-1]):
+        here, finer = finer, intensities(levels[place + 1])
+        error = intensity_error(model, places, here, finer)
+        if error <= tolerance:
+            return Found(level=level, error=error, kept=True)
+    return Found(level=levels[-2], error=error, kept=False)
+
+
+def intensity_error(
+    model: ForwardModel, places: Sequence[int], found: Sequence[FloatArray], true: Sequence[FloatArray]
+) -> float:
+    """Root mean square of ΔI/max(σ, 0.01 I_obs) over the rows of some frames, each at its best scale."""
+    parts = []
+    for place, *pair in zip(places, found, true, strict=True):
+        observed, sigma = model.frames[place].observed, model.frames[place].sigma
+        scaled = [best_scale(i, observed, sigma) * i for i in pair]
+        parts.append((scaled[0] - scaled[1]) / np.maximum(sigma, 0.01 * observed))
+    return float(np.sqrt(np.mean(np.concatenate(parts) ** 2)))
+
+
+def _typical(model: ForwardModel) -> list[int]:
+    """Places of a few frames, spread over the scan, none of them poor in reflections."""
+    sizes = np.array([len(frame.rows) for frame in model.frames])
+    rich = np.flatnonzero(sizes >= np.median(sizes))
+    at = np.linspace(0, len(rich) - 1, min(_FRAMES, len(rich)) + 2)[1:-1]
+    return [int(rich[n]) for n in np.unique(np.rint(at).astype(int))]

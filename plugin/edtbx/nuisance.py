@@ -8,6 +8,7 @@ w = 1/(σ² + (p I_obs)²), negative intensities included.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -26,12 +27,16 @@ INSTABILITY = 0.01
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class FrameCube:
-    """Computed intensities (J, M, T) of a frame beside its measured ones and their s.u.s (M,)."""
+    """Computed intensities (J, M, T) of a frame beside its measured ones and their s.u.s (M,).
+
+    ``base`` in radians is where the y nodes of the frame have their zero.
+    """
 
     frame_id: int
     intensities: FloatArray
     observed: FloatArray
     sigma: FloatArray
+    base: float = 0.0
 
     @property
     def weights(self) -> FloatArray:
@@ -41,10 +46,14 @@ class FrameCube:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Grid:
-    """Nodes of the cubes: y (J,) in radians and thickness (T,) in Å."""
+    """Nodes of the cubes: y (J,) in radians, counted from the base of each frame, and thickness (T,) in Å.
+
+    Centres may be ``centre_reach`` away from the base.
+    """
 
     y: FloatArray
     thickness: FloatArray
+    centre_reach: float = math.inf
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -63,21 +72,26 @@ class Nuisance:
     scales: FloatArray
     histogram: FloatArray | None = None
 
+    def at(self, places: Sequence[int]) -> Nuisance:
+        """Those of some of the frames."""
+        return replace(self, centres=self.centres[list(places)], scales=self.scales[list(places)])
+
     def over_thickness(self, grid: Grid) -> FloatArray:
         """Weights (T,) on the thicknesses of the grid."""
         if self.histogram is not None:
             return histogram_weights(grid.thickness, *self.histogram)
         return thickness_weights(grid.thickness, self.shape, self.thickness)
 
-    def over_spread(self, grid: Grid, frame: int) -> FloatArray:
-        """Weights (J,) on the y nodes for the frame in that place."""
-        return spread_weights(grid.y, float(self.centres[frame]), self.sigma)
+    def over_spread(self, grid: Grid, frame: int, base: float = 0.0) -> FloatArray:
+        """Weights (J,) on the y nodes for the frame in that place, whose nodes have their zero at the base."""
+        return spread_weights(grid.y, float(self.centres[frame]) - base, self.sigma)
 
     def intensities(self, grid: Grid, cubes: Sequence[FrameCube]) -> list[FloatArray]:
         """Scaled I_calc (M,) of each frame."""
         over_t = self.over_thickness(grid)
         return [
-            self.scales[n] * (self.over_spread(grid, n) @ (cube.intensities @ over_t)) for n, cube in enumerate(cubes)
+            self.scales[n] * (self.over_spread(grid, n, cube.base) @ (cube.intensities @ over_t))
+            for n, cube in enumerate(cubes)
         ]
 
 
@@ -117,20 +131,20 @@ def _fit_law(cubes: Sequence[FrameCube], grid: Grid, choices: Choices, shape: st
     thicknesses = grid.thickness if choices.thickness is None else np.array([choices.thickness])
     sigmas = np.linspace(0.0, choices.sigma_max, 11) if choices.sigma is None else np.array([choices.sigma])
     table = np.empty((len(thicknesses), len(sigmas)))
-    tables = _centre_tables(grid, sigmas, choices)
+    tables, steps = _centre_tables(grid, sigmas, choices), _centre_steps(grid, choices)
     for i, t in enumerate(thicknesses):
         over_t = thickness_weights(grid.thickness, shape, t)
-        table[i] = np.sum([_frame_costs(cube, over_t, tables, choices).min(axis=1) for cube in cubes], axis=0)
+        table[i] = np.sum([_frame_costs(cube, over_t, tables, steps, choices).min(axis=1) for cube in cubes], axis=0)
 
     def cost(point: FloatArray) -> float:
         over_t = thickness_weights(grid.thickness, shape, point[0])
         tables = _centre_tables(grid, point[1:], choices)
-        return float(sum(_frame_costs(cube, over_t, tables, choices).min() for cube in cubes))
+        return float(sum(_frame_costs(cube, over_t, tables, steps, choices).min() for cube in cubes))
 
     bounds = ((0.5 * thicknesses[0], grid.thickness[-1]), (0.0, choices.sigma_max))
     starts = [np.array([thicknesses[i], sigmas[j]]) for i, j in _lowest_hollows(table)]
-    steps = np.array([np.diff(values).max(initial=0.0) for values in (thicknesses, sigmas)])
-    ends = [_polished(cost, start, steps, bounds) for start in starts]
+    sizes = np.array([np.diff(values).max(initial=0.0) for values in (thicknesses, sigmas)])
+    ends = [_polished(cost, start, sizes, bounds) for start in starts]
     value, point = min(ends, key=lambda end: end[0])
     return value, _settle(cubes, grid, choices, shape, float(point[0]), float(point[1]))
 
@@ -164,36 +178,41 @@ def _polished(
     return float(found.fun), place(found.x)
 
 
-def _centre_grid(choices: Choices) -> FloatArray:
-    return np.linspace(-choices.centre_max, choices.centre_max, 21) if choices.refine_centres else np.zeros(1)
+def _centre_steps(grid: Grid, choices: Choices) -> FloatArray:
+    """Centres tried (C,), counted from the base of each frame."""
+    reach = min(choices.centre_max, grid.centre_reach)
+    return np.linspace(-reach, reach, 21) if choices.refine_centres else np.zeros(1)
 
 
 def _centre_tables(grid: Grid, sigmas: FloatArray, choices: Choices) -> FloatArray:
     """Weights (S, C, J) on the y nodes for every spread and centre."""
-    return np.array([[spread_weights(grid.y, c, s) for c in _centre_grid(choices)] for s in sigmas])
+    return np.array([[spread_weights(grid.y, c, s) for c in _centre_steps(grid, choices)] for s in sigmas])
 
 
-def _frame_costs(cube: FrameCube, over_t: FloatArray, tables: FloatArray, choices: Choices) -> FloatArray:
-    """Objective (S, C) of one frame at its best scale, the prior of its centre added."""
+def _frame_costs(
+    cube: FrameCube, over_t: FloatArray, tables: FloatArray, steps: FloatArray, choices: Choices
+) -> FloatArray:
+    """Objective (S, C) of one frame at its best scale, the prior of its centre added; infinite out of bounds."""
     calc = tables @ (cube.intensities @ over_t)
     w, obs = cube.weights, cube.observed
     cross, square = calc @ (w * obs), (calc * calc) @ w
     cost = (w * obs) @ obs - np.where(cross > 0.0, cross * cross / np.maximum(square, 1e-300), 0.0)
-    centres = _centre_grid(choices)
-    if len(centres) == 1:
+    if len(steps) == 1:
         return np.asarray(cost)
     if len(obs) < choices.min_reflections:
-        return np.asarray(np.where(centres == centres[np.argmin(np.abs(centres))], cost, np.inf))
+        return np.asarray(np.where(np.arange(len(steps)) == np.argmin(np.abs(cube.base + steps)), cost, np.inf))
+    centres = cube.base + steps
     chi_squared = cost.min(axis=1, keepdims=True) / len(obs)
-    return np.asarray(cost + chi_squared * (centres / choices.centre_prior) ** 2)
+    cost = cost + chi_squared * (centres / choices.centre_prior) ** 2
+    return np.asarray(np.where(np.abs(centres) <= choices.centre_max * (1.0 + 1e-9), cost, np.inf))
 
 
 def _settle(cubes: Sequence[FrameCube], grid: Grid, choices: Choices, shape: str, t: float, sigma: float) -> Nuisance:
     """Centres and scales for a given law, thickness and spread."""
     over_t = thickness_weights(grid.thickness, shape, t)
-    tables = _centre_tables(grid, np.array([sigma]), choices)
-    places = [int(np.argmin(_frame_costs(cube, over_t, tables, choices)[0])) for cube in cubes]
-    centres = _centre_grid(choices)[places]
+    tables, steps = _centre_tables(grid, np.array([sigma]), choices), _centre_steps(grid, choices)
+    places = [int(np.argmin(_frame_costs(cube, over_t, tables, steps, choices)[0])) for cube in cubes]
+    centres = steps[places] + [cube.base for cube in cubes]
     nuisance = Nuisance(shape=shape, thickness=t, sigma=sigma, centres=centres, scales=np.ones(len(cubes)))
     return rescale(nuisance, grid, cubes)
 
@@ -222,7 +241,7 @@ def _fit_histogram(cubes: Sequence[FrameCube], grid: Grid, start: Nuisance) -> N
         rows, aims = [], []
         for n, cube in enumerate(cubes):
             root = np.sqrt(cube.weights)[:, None]
-            design = np.tensordot(nuisance.over_spread(grid, n), cube.intensities, 1)
+            design = np.tensordot(nuisance.over_spread(grid, n, cube.base), cube.intensities, 1)
             rows.append(root * nuisance.scales[n] * design)
             aims.append(root[:, 0] * cube.observed)
         histogram, _ = nnls(np.concatenate(rows), np.concatenate(aims))

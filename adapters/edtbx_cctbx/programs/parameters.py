@@ -31,20 +31,33 @@ input {
 
 SHARED = r"""
 solver {
-  name = eigen
+  name = auto
     .type = str
-    .help = "Dynamical solver. eigen: all beams, exact (the reference). two_beam: each reflection with the incident \
-      beam only, fast and wrong by a few per cent in R. kinematical: single scattering."
+    .help = "Dynamical solver. auto: the fastest that keeps the tolerance (the propagator, but for a handful of \
+      orientations). propagator: all orientations of a frame in one series, weak beams folded into strong ones. \
+      eigen: one eigenproblem for each orientation (the reference, some fifty times slower). two_beam: each \
+      reflection with the incident beam only, fast and wrong by a few per cent in R. kinematical: single scattering."
+}
+accuracy {
+  tolerance = 0.2
+    .type = float(value_min=0.001, value_max=10)
+    .help = "Numerical error of intensities that is allowed, in units of max(sigma, 1 % of I). Tilts, spread nodes and \
+      beams follow from it, and the error reached is measured on a few frames and printed. 0.2 adds 0.1 % to R; 0.05 \
+      takes some three times as long."
 }
 beams {
   g_max = None
     .type = float(value_min=0.1, value_max=10)
     .help = "Beams reach out to this |g| in 1/Angstrom. None: 0.2 beyond the outermost measured reflection. Too small \
       a value leaves measured reflections without their neighbours."
-  s_max = 0.02
+  s_max = None
     .type = float(value_min=0.001, value_max=1)
-    .help = "Beams with a larger excitation error (1/Angstrom) are left out. 0.01 is three times faster and 1 % worse \
-      in calculated amplitudes (measured on urea), 0.03 twice as slow and 0.7 % better."
+    .help = "Beams with a larger excitation error (1/Angstrom) are left out. None: chosen by accuracy.tolerance, 0.06 \
+      to 0.12, or 0.02 to 0.04 for a solver that cannot fold beams."
+  s_strong = None
+    .type = float(value_min=0.001, value_max=1)
+    .help = "Beams with a larger excitation error are folded into the others by perturbation. None: chosen by \
+      accuracy.tolerance, 0.0075 to 0.015."
 }
 selection {
   rsg_max = 0.7
@@ -154,7 +167,7 @@ def settings_from(params: Any) -> Settings:
     if not thickness.refine and thickness.value is None:
         raise Sorry("thickness.refine=False needs thickness.value (in Å)")
     try:
-        installed_solvers().create(params.solver.name)
+        installed_solvers().create(_solver_name(params))
     except ValueError as error:
         raise Sorry(str(error)) from error
     sigma = spread.sigma if spread.sigma is not None else (None if spread.refine else 0.0)
@@ -162,9 +175,11 @@ def settings_from(params: Any) -> Settings:
     shapes = tuple(QUANTILES) if shape == "auto" else (shape,)
     frames = params.frames
     return Settings(
-        solver=params.solver.name,
+        solver=_solver_name(params),
         g_max=params.beams.g_max,
+        tolerance=params.accuracy.tolerance,
         s_max=params.beams.s_max,
+        s_strong=params.beams.s_strong,
         thickness=thickness.value,
         spread=None if sigma is None else float(np.radians(sigma)),
         choices=Choices(
@@ -182,6 +197,11 @@ def settings_from(params: Any) -> Settings:
         ),
         nproc=params.nproc,
     )
+
+
+def _solver_name(params: Any) -> str:
+    """The name, or ``auto``, which PHIL takes for a word of its own."""
+    return "auto" if params.solver.name in (Auto, None) else params.solver.name
 
 
 def word(choice: Any) -> str:

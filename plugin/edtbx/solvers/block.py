@@ -88,6 +88,7 @@ class Adjoint:
 class Solver(Protocol):
     """Intensities of a block.
 
+    One that folds the beams beyond ``s_strong`` says so in an attribute ``folds = True``; it is then given more of them.
     A solver is stateless and may be called from several threads at once. One that is an approximation on purpose says
     so in an attribute ``approximation``, "two_beam" or "kinematical": :func:`edtbx.testing.check_solver` then holds it to
     that formula, for the diffracted beams; without the attribute, to all beams.

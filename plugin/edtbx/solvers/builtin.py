@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from edtbx.hookspecs import hookimpl
+from edtbx.solvers.auto import AutoSolver
 from edtbx.solvers.block import SolverFactory
 from edtbx.solvers.eigen import EigenSolver
 from edtbx.solvers.kinematical import KinematicalSolver
@@ -14,7 +15,8 @@ from edtbx.solvers.two_beam import TwoBeamSolver
 
 @hookimpl
 def edtbx_register_solvers(register: Callable[[str, SolverFactory], None]) -> None:
-    """Register ``eigen``, ``propagator``, ``two_beam`` and ``kinematical``."""
+    """Register ``auto``, ``eigen``, ``propagator``, ``two_beam`` and ``kinematical``."""
+    register("auto", AutoSolver)
     register("eigen", EigenSolver)
     register("propagator", PropagatorSolver)
     register("two_beam", TwoBeamSolver)

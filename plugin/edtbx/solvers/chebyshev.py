@@ -21,7 +21,11 @@ from numba import njit
 
 from edtbx.experiment import ComplexArray, FloatArray, IntArray
 
+_AT_ONCE = 8
+"""Terms whose outer products are taken together."""
 
+
+@njit(nogil=True, cache=True)
 def series_length(argument: float, tolerance: float) -> int:
     """Number of terms after which Σ 2|J_k(argument)| of the rest is below the tolerance.
 
@@ -109,10 +113,12 @@ def adjoint_terms(
 
     ∂T/∂d is a real number for each column of the real arrays: the two columns of a complex wave are to be added.
     """
-    by_a = np.zeros_like(a_adjoint)
-    by_d = np.zeros_like(d)
-    step = by_a.copy()
+    n, w = d.shape
+    by_a, by_d = np.zeros_like(a_adjoint), np.zeros_like(d)
     after, bar, x, product = np.zeros_like(d), np.zeros_like(d), np.empty_like(d), np.empty_like(d)
+    # outer products of some terms are taken at once: narrow products are slow
+    left, right = np.zeros((n, _AT_ONCE * w), dtype=d.dtype), np.zeros((n, _AT_ONCE * w), dtype=d.dtype)
+    filled = 0
     for term in range(len(terms) - 1, 0, -1):
         # bar of this term: seeds + 2 H† (bar of the next) − (bar of the one after that)
         if term < len(terms) - 1:
@@ -120,14 +126,16 @@ def adjoint_terms(
             _recur(m, d, product, bar, after, False)
             bar, after = after, bar
         for r in range(len(rows)):
-            for j in range(d.shape[1]):
+            for j in range(w):
                 bar[rows[r], j] += seeds[term, r, j]
-        earlier = terms[term - 1]
         _scale(m, bar, x)
-        _scale_conjugate(m, earlier, product, np.iscomplexobj(a_adjoint))
-        np.dot(x.view(a_adjoint.dtype), product.view(a_adjoint.dtype).T, step)
-        _accumulate(by_a, step, term == 1)
-        _correlate(by_d, bar, earlier, term == 1)
+        _keep_outer(m, x, terms[term - 1], left, right, filled * w, np.iscomplexobj(a_adjoint), term == 1)
+        _correlate(by_d, bar, terms[term - 1], term == 1)
+        filled += 1
+        if filled == _AT_ONCE or term == 1:
+            left[:, filled * w :] = 0.0
+            by_a += np.dot(left.view(a_adjoint.dtype), right.view(a_adjoint.dtype).T)
+            filled = 0
     return by_a, by_d
 
 
@@ -139,12 +147,24 @@ def _scale(m: FloatArray, wave: FloatArray, out: FloatArray) -> None:
 
 
 @njit(nogil=True, cache=True, fastmath=True)
-def _scale_conjugate(m: FloatArray, wave: FloatArray, out: FloatArray, interleaved: bool) -> None:
-    _scale(m, wave, out)
-    if interleaved:
-        for i in range(wave.shape[0]):
+def _keep_outer(
+    m: FloatArray,
+    x: FloatArray,
+    wave: FloatArray,
+    left: FloatArray,
+    right: FloatArray,
+    place: int,
+    interleaved: bool,
+    once: bool,
+) -> None:
+    """Put x (twice it, unless ``once``) and the conjugate of m wave where the next outer products take them from."""
+    for i in range(wave.shape[0]):
+        for j in range(wave.shape[1]):
+            left[i, place + j] = x[i, j] if once else x[i, j] + x[i, j]
+            right[i, place + j] = m[i, j] * wave[i, j]
+        if interleaved:
             for j in range(1, wave.shape[1], 2):
-                out[i, j] = -out[i, j]
+                right[i, place + j] = -right[i, place + j]
 
 
 @njit(nogil=True, cache=True, fastmath=True)
@@ -160,13 +180,6 @@ def _recur(
             for j in range(here.shape[1]):
                 value = m[i, j] * product[i, j] + d[i, j] * here[i, j]
                 before[i, j] = value + value - before[i, j]
-
-
-@njit(nogil=True, cache=True, fastmath=True)
-def _accumulate(total: ComplexArray, step: ComplexArray, once: bool) -> None:
-    for i in range(total.shape[0]):
-        for j in range(total.shape[1]):
-            total[i, j] += step[i, j] if once else step[i, j] + step[i, j]
 
 
 @njit(nogil=True, cache=True, fastmath=True)

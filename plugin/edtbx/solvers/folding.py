@@ -114,7 +114,7 @@ def _cost(block: Block, orientations: IntArray) -> float:
     low, high = _extent(block.s_g, orientations)
     strong, weak = _strong_and_weak(block, low, high)
     terms = np.pi * float(block.thickness.max()) * (float(high[strong].max() - low[strong].min()) + 0.005) + 20.0
-    return float(len(strong) ** 2 * ((len(orientations) + 4.0) * terms + len(weak)) + 2e6)
+    return float(len(strong) ** 2 * ((len(orientations) + 4.0) * terms + len(weak)) + 6e6)
 
 
 @njit(nogil=True, cache=True)

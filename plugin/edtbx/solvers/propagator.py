@@ -10,7 +10,7 @@ such series. Where the coupling is real (centrosymmetric crystals), so are all t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,24 +44,27 @@ class PropagatorSolver:
     """
 
     precision: str = "auto"
+    folds: ClassVar[bool] = True
 
     def intensities(self, block: Block) -> FloatArray:
         """Σ_b w_jb I_h(b, t), shape (J, M, T)."""
         total = np.zeros((len(block.weights), len(block.wanted), len(block.thickness)))
-        u = self._working(block)
-        for group in _groups(block):
-            waves = _Series.of(block, group, u).waves()
+        u, groups = self._working(block), _groups(block)
+        bounds = _bounds(u, groups)
+        for group in groups:
+            waves = _Series.of(block, group, u, bounds).waves()
             total[:, group.asked] += _summed(waves.real**2 + waves.imag**2, block, group)
         return total
 
     def adjoint(self, block: Block, seed: FloatArray) -> Adjoint:
         """Derivatives of T = Σ seed · intensities."""
         u = self._working(block)
-        by_u, by_s = np.zeros_like(u), np.zeros_like(block.s_g)
-        for group in _groups(block):
+        by_u, by_s, groups = np.zeros_like(u), np.zeros_like(block.s_g), _groups(block)
+        bounds = _bounds(u, groups)
+        for group in groups:
             weights = block.weights[:, group.orientations]
             seed_of_flux = np.einsum("jmt,jb->tmb", seed[:, group.asked], weights, optimize=True)
-            by_coupling, by_diagonal = _Series.of(block, group, u).adjoint(seed_of_flux)
+            by_coupling, by_diagonal = _Series.of(block, group, u, bounds).adjoint(seed_of_flux)
             by_inverse = group.collect(u, by_coupling, by_u)
             m = block.surface[np.ix_(group.orientations, group.strong)]
             by_s[np.ix_(group.orientations, group.strong)] += 2.0 * block.wavenumber * m * m * by_diagonal.T
@@ -104,13 +107,13 @@ class _Series:
     coefficients: AnyArray
 
     @classmethod
-    def of(cls, block: Block, group: Group, u: AnyArray) -> _Series:
+    def of(cls, block: Block, group: Group, u: AnyArray, bounds: tuple[float, float]) -> _Series:
         coupling = group.coupling(u)
         s_g = block.s_g[np.ix_(group.orientations, group.strong)].T
         m = block.surface[np.ix_(group.orientations, group.strong)].T
         diagonal = (2.0 * block.wavenumber * s_g + coupling.diagonal().real[:, None]) * m * m
         np.fill_diagonal(coupling, 0.0)
-        low, high = (bound * float(m.max()) ** 2 for bound in _bounds(coupling))
+        low, high = (bound * float(m.max()) ** 2 for bound in bounds)
         low, high = min(low, 0.0) + float(diagonal.min()), max(high, 0.0) + float(diagonal.max())
         centre, radius = 0.5 * (low + high), 0.5 * (high - low) * (1.0 + _MARGIN) + 1e-12
         kind, columns = u.real.dtype, 2 if np.iscomplexobj(u) else 1
@@ -177,11 +180,16 @@ def _coefficients(arguments: FloatArray, tolerance: float, kind: np.dtype[Any]) 
     return np.asarray(table.astype(kind))
 
 
-def _bounds(matrix: AnyArray, steps: int = 6) -> tuple[float, float]:
-    """Bounds on the extreme eigenvalues of a Hermitian matrix (n, n): Ritz values of a few Lanczos steps, and residual.
+def _bounds(u: AnyArray, groups: list[Group], steps: int = 8) -> tuple[float, float]:
+    """Bounds on the eigenvalues of the coupling of any of the groups, but for what folding adds.
 
-    The start is the sum of the rows, rich in the extreme vectors of a potential, and a ripple so that symmetry hides none.
+    Eigenvalues of a part lie between those of the whole, here of all beams that are strong in some group: Ritz values
+    of a few Lanczos steps, and their residual. The start is the sum of the rows, rich in the extreme vectors of a
+    potential, and a ripple so that symmetry hides none.
     """
+    beams = np.unique(np.concatenate([group.strong for group in groups])) if groups else np.zeros(1, dtype=int)
+    matrix = u[np.ix_(beams, beams)]
+    np.fill_diagonal(matrix, 0.0)
     n = len(matrix)
     vector = matrix @ np.ones(n) + np.linalg.norm(matrix) / n * np.cos(np.arange(n) * 1.7)
     basis: list[AnyArray] = []
