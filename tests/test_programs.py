@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from cctbx.array_family import flex
 
 from edtbx.experiment import ScanGeometry
 from edtbx.thickness import QUANTILES
@@ -80,11 +81,12 @@ def test_parameters_come_from_files_as_well_and_from_defaults(tmp_path, monkeypa
 def test_refine_brings_displaced_atoms_back(tmp_path):
     start = read_model(MODEL)
     truth = start.deep_copy_scatterers()
+    flex.set_random_seed(1)
     start.shake_sites_in_place(rms_difference=0.05)
     model = tmp_path / "start.cif"
     with model.open("w") as out:
         start.as_cif_simple(out=out, format="coreCIF")
-    quick = ["frames.last=6", "refinement.cycles=1", "refinement.anisotropic=none"]
+    quick = ["refinement.cycles=1", "refinement.anisotropic=none"]
     run(refine_program, str(model), DATA, *quick, f"output.prefix={tmp_path / 'r'}")
     refined = read_model(tmp_path / "r.cif")
     heavy = truth.element_selection("H")

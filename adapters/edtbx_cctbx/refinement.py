@@ -37,7 +37,7 @@ class Schedule:
 
     ``anisotropic`` is "auto" (atoms other than H where there are at least ``rows_per_parameter`` rows a parameter),
     "all" or "none"; ``cycles`` bounds the fine cycles, ``iterations`` the steps of a minimisation, which ends
-    where a step lowers the target by less than ``convergence``; refinement stops
+    where a step lowers the target by less than ``convergence`` of it; refinement stops
     when no site moves by more than ``site_tolerance`` in Å in a cycle.
     """
 
@@ -46,7 +46,7 @@ class Schedule:
     rows_per_parameter: float = 10.0
     cycles: int = 3
     iterations: int = 12
-    convergence: float = 3e-4
+    convergence: float = 5e-4
     site_tolerance: float = 0.002
 
 
@@ -152,20 +152,20 @@ def minimise(target: DynamicalTarget, structure: xray.structure, schedule: Sched
     damped = curvature + np.diag(_DAMPING * np.maximum(np.diag(curvature), np.diag(curvature).max() * 1e-6))
     whitened = np.linalg.inv(np.linalg.cholesky(damped)).T
     start, slope = parameters.value_and_gradient(target)
-    # so that the first step, which scipy makes one unit long, is the Newton step of the estimated curvature
+    # the first step, which scipy makes one unit long, is the Newton step of the estimated curvature
     whitened *= float(np.linalg.norm(whitened.T @ slope))
 
     def evaluate(position: FloatArray) -> tuple[float, FloatArray]:
-        if not np.any(position):
-            return start, whitened.T @ slope
-        parameters.move(whitened @ position)
-        value, gradient = parameters.value_and_gradient(target)
-        return value, whitened.T @ gradient
+        value, gradient = start, slope
+        if np.any(position):
+            parameters.move(whitened @ position)
+            value, gradient = parameters.value_and_gradient(target)
+        return value / start, whitened.T @ gradient / start
 
     options = {"maxiter": schedule.iterations, "maxfun": 2 * schedule.iterations, "ftol": schedule.convergence}
     found = minimize(evaluate, np.zeros(len(parameters)), jac=True, method="L-BFGS-B", options=options)
     parameters.move(whitened @ found.x)
-    return start, float(found.fun), len(parameters)
+    return start, start * float(found.fun), len(parameters)
 
 
 def _allows_anisotropic(structure: xray.structure, experiment: Experiment, schedule: Schedule) -> bool:
