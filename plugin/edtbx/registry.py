@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from functools import lru_cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 
 import pluggy
 
@@ -72,7 +72,7 @@ def installed_solvers() -> SolverRegistry:
     registry = SolverRegistry()
     registry.collect(builtin, "edtbx")
     for entry in entry_points(group=hookspecs.PROJECT):
-        origin = entry.dist.name if entry.dist is not None else entry.name
+        origin = _origin(entry)
         try:
             registry.collect(entry.load(), origin)
         except DuplicateSolverError:
@@ -80,3 +80,10 @@ def installed_solvers() -> SolverRegistry:
         except Exception as error:  # a broken guest must not take the house down
             warnings.warn(f"the solver plugin of {origin} could not be loaded: {error}", RuntimeWarning, stacklevel=2)
     return registry
+
+
+def _origin(entry: EntryPoint) -> str:
+    """What to call a plugin: its distribution; the adapters that edtbx itself ships go by their modules."""
+    if entry.dist is None:
+        return entry.name
+    return entry.module if entry.dist.name == hookspecs.PROJECT else entry.dist.name

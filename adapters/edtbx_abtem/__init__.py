@@ -1,0 +1,27 @@
+"""abTEM's waves beside ours: the solver ``abtem``, and Bloch waves and multislice of whole crystals (extra ``[abtem]``).
+
+abTEM is loaded only when it is asked for: loading it takes seconds, and it need not be installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from edtbx.hookspecs import hookimpl
+from edtbx.solvers.block import Solver, SolverFactory
+
+__all__ = ["edtbx_register_solvers"]
+
+
+@hookimpl
+def edtbx_register_solvers(register: Callable[[str, SolverFactory], None]) -> None:
+    """Register ``abtem``."""
+    register("abtem", _solver)
+
+
+def _solver() -> Solver:
+    try:
+        from edtbx_abtem.solver import AbtemSolver
+    except ImportError as error:
+        raise ValueError(f"the solver 'abtem' cannot be had: {error}") from error
+    return AbtemSolver()
