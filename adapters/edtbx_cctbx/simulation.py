@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
 from cctbx import xray
 
 from edtbx.experiment import Experiment, FloatArray, Frame, IntArray, Reflections, ScanGeometry
-from edtbx.forward import ForwardModel, Progress, Sampling, no_progress
+from edtbx.forward import ForwardModel, Progress, Sampling, frame_threads, no_progress
 from edtbx.geometry import excitation_error, frame_vectors, orthogonalisation_matrix, scan_lever
 from edtbx.nuisance import FrameCube, Nuisance
 from edtbx.registry import installed_solvers
@@ -150,7 +149,7 @@ def simulate(
         scales=np.exp(noise.scale * rng.standard_normal(scan.frames)),
     )
     f = Expansion.of(structure, vectors).structure_factors(structure)
-    with ThreadPoolExecutor(nproc) as threads:
+    with frame_threads(nproc) as threads:
         forward = ForwardModel(
             experiment,
             _everything(experiment),

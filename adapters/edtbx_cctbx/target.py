@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass, replace
 
@@ -19,7 +18,7 @@ from cctbx.array_family import flex
 from libtbx.utils import Sorry
 
 from edtbx.experiment import BoolArray, ComplexArray, Experiment, FloatArray, IntArray
-from edtbx.forward import ForwardModel, Progress, Sampling, no_progress
+from edtbx.forward import ForwardModel, Progress, Sampling, frame_threads, no_progress
 from edtbx.geometry import orthogonalisation_matrix
 from edtbx.nuisance import Choices, FrameCube, Nuisance, fit_nuisance
 from edtbx.registry import installed_solvers
@@ -123,7 +122,7 @@ class DynamicalTarget:
                 vectors,
                 sampling or Sampling(),
                 backend,
-                ThreadPoolExecutor(nproc),
+                frame_threads(nproc),
                 f_000=self._f_000,
             )
         except ValueError as error:

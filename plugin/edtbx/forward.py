@@ -7,8 +7,9 @@ of every frame. Its cost is that of the solver times frames × y nodes × tilts.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -32,6 +33,15 @@ Progress = Callable[[Iterable[_Result], int], Iterable[_Result]]
 def no_progress(items: Iterable[_Result], total: int) -> Iterable[_Result]:
     """Show nothing."""
     return items
+
+
+def frame_threads(number: int | None = None) -> ThreadPoolExecutor:
+    """Threads to work on one frame each; as many as there are cores unless a number is given.
+
+    More than cores would fight for the interpreter's lock and for the cache.
+    """
+    available = getattr(os, "sched_getaffinity", None)
+    return ThreadPoolExecutor(number or (len(available(0)) if available else os.cpu_count()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
