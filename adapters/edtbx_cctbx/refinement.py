@@ -46,7 +46,7 @@ class Schedule:
     rows_per_parameter: float = 10.0
     cycles: int = 3
     iterations: int = 12
-    convergence: float = 5e-4
+    convergence: float = 1e-3
     site_tolerance: float = 0.002
 
 
@@ -123,7 +123,7 @@ def _draft(
 ) -> None:
     """Atoms, then measurement, at the draft level."""
     draft = _draft_of(target, settings)
-    draft.fit_nuisance(structure)
+    draft.choices = replace(draft.choices, shapes=(target.nuisance.shape,))
     first, last, n = minimise(draft, structure, schedule)
     say(f"{target.solver_name}: draft, target {first:.5f} -> {last:.5f} with {n} parameters")
     target.nuisance = draft.fit_nuisance(structure)

@@ -227,12 +227,18 @@ class ForwardModel:
 
         ``offsets``, one (M,) array a frame, are added to the unscaled I_calc: what a finer sampling adds to this one.
         """
-        return sum(self._map(lambda place: self._frame_target(place, f, nuisance, offsets)[0]))
+
+        def one(place: int) -> float:
+            waves, times, over_t = self._weighted(nuisance, place)
+            calc = waves.cube(self.solver, f, times)[0] @ over_t
+            return self._residual(place, calc, offsets)[0]
+
+        return sum(self._map(one))
 
     def target_and_gradient(
         self, f: ComplexArray, nuisance: Nuisance, offsets: Sequence[FloatArray] | None = None
     ) -> tuple[float, ComplexArray]:
-        """The target, and ∂T/∂Re F + i ∂T/∂Im F (G,). Costs about four forward passes.
+        """The target, and ∂T/∂Re F + i ∂T/∂Im F (G,). Costs about three forward passes.
 
         Raises
         ------
@@ -244,8 +250,10 @@ class ForwardModel:
             raise ValueError(f"the solver {type(solver).__name__} gives no derivatives: take another one to refine")
 
         def one(place: int) -> tuple[float, ComplexArray]:
-            value, seeds, waves, times = self._frame_target(place, f, nuisance, offsets)
-            return value, waves.adjoint(solver, f, times, seeds)
+            waves, times, over_t = self._weighted(nuisance, place)
+            cube, gradient = waves.pullback(solver, f, times)
+            value, by_calc = self._residual(place, cube[0] @ over_t, offsets)
+            return value, gradient(by_calc[None, :, None] * over_t)
 
         total, gradient = 0.0, np.zeros(len(f), dtype=complex)
         for value, part in self._map(one):
@@ -253,23 +261,15 @@ class ForwardModel:
             gradient += part
         return total, gradient
 
-    def _frame_target(
-        self, place: int, f: ComplexArray, nuisance: Nuisance, offsets: Sequence[FloatArray] | None
-    ) -> tuple[float, FloatArray, FrameWaves, FloatArray]:
-        """Share of one frame in the target, ∂T/∂cube (1, M, T), and the waves and thicknesses it stands on.
-
-        At its best the scale contributes nothing to the derivative.
-        """
+    def _residual(self, place: int, calc: FloatArray, offsets: Sequence[FloatArray] | None) -> tuple[float, FloatArray]:
+        """Share of one frame in the target, and ∂T/∂I_calc (M,). At its best the scale contributes nothing to it."""
         frame = self.frames[place]
-        waves, times, over_t = self._weighted(nuisance, place)
-        calc = waves.cube(self.solver, f, times)[0] @ over_t
         if offsets is not None:
             calc = calc + offsets[place]
         w = intensity_weights(frame.observed, frame.sigma) / self._norm
         scale = best_scale(calc, frame.observed, frame.sigma)
         residual = frame.observed - scale * calc
-        seed = (-2.0 * scale * w * residual)[None, :, None] * over_t
-        return float(w @ residual**2), seed, waves, times
+        return float(w @ residual**2), -2.0 * scale * w * residual
 
     def _weighted(self, nuisance: Nuisance, place: int) -> tuple[FrameWaves, FloatArray, FloatArray]:
         """A frame's waves with their weights over the spread, the thicknesses that count, and the weights of these."""

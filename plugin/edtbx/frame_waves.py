@@ -6,6 +6,7 @@ over the tilts only; scale, spread, centre and thickness law are weights on it (
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +15,7 @@ from edtbx.experiment import BoolArray, ComplexArray, Experiment, FloatArray, Fr
 from edtbx.geometry import excitation_errors, frame_vectors
 from edtbx.potential import GVectors, surface_term, u_per_f
 from edtbx.quadrature import Orientations, Quadrature
-from edtbx.solvers.block import Accuracy, Block, DifferentiableSolver, Solver
+from edtbx.solvers.block import Accuracy, Block, DifferentiableSolver, Solver, pullback
 
 _ROUNDING = 1e-12
 """Imaginary part, relative to the largest structure factor, that a centrosymmetric crystal's may have by rounding."""
@@ -93,12 +94,16 @@ class FrameWaves:
         """Intensities (J, M, T) of the frame's reflections at every y node and thickness."""
         return solver.intensities(self.block(f, thickness))
 
-    def adjoint(
-        self, solver: DifferentiableSolver, f: ComplexArray, thickness: FloatArray, seed: FloatArray
-    ) -> ComplexArray:
-        """∂T/∂Re F + i ∂T/∂Im F (G,) of T = Σ seed · cube, for a seed (J, M, T); of real F, ∂T/∂F."""
-        by_u = solver.adjoint(self.block(f, thickness), seed).u
-        return np.asarray(self.scale * self.vectors.collect(self.hkl, by_u), dtype=complex)
+    def pullback(
+        self, solver: DifferentiableSolver, f: ComplexArray, thickness: FloatArray
+    ) -> tuple[FloatArray, Callable[[FloatArray], ComplexArray]]:
+        """The cube (J, M, T), and what leads from ∂T/∂cube to ∂T/∂Re F + i ∂T/∂Im F (G,); of real F, to ∂T/∂F."""
+        cube, back = pullback(solver, self.block(f, thickness))
+
+        def gradient(seed: FloatArray) -> ComplexArray:
+            return np.asarray(self.scale * self.vectors.collect(self.hkl, back(seed).u), dtype=complex)
+
+        return cube, gradient
 
 
 def _come_near(g: FloatArray, orientations: Orientations, s_max: float, wavenumber: float) -> BoolArray:

@@ -69,7 +69,7 @@ class Level:
         )
 
 
-DRAFT = Level(accuracy=Accuracy(s_max=0.03, s_strong=0.005, tolerance=1e-4), tilts=0.3, spacing=5.0)
+DRAFT = Level(accuracy=Accuracy(s_max=0.03, s_strong=0.005, tolerance=1e-4), tilts=0.25, spacing=6.0)
 """The level at which atoms move, corrected by a finer one."""
 
 LEVELS = (

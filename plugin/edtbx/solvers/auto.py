@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from edtbx.experiment import FloatArray
-from edtbx.solvers.block import Adjoint, Block
+from edtbx.solvers.block import Adjoint, Block, Pullback, pullback
 from edtbx.solvers.eigen import EigenSolver
 from edtbx.solvers.propagator import PropagatorSolver
 
@@ -29,6 +29,10 @@ class AutoSolver:
     def adjoint(self, block: Block, seed: FloatArray) -> Adjoint:
         """Derivatives of T = Σ seed · intensities."""
         return _faster(block).adjoint(block, seed)
+
+    def pullback(self, block: Block) -> tuple[FloatArray, Pullback]:
+        """Intensities, and the way back from a seed of them."""
+        return pullback(_faster(block), block)
 
 
 def _faster(block: Block) -> EigenSolver | PropagatorSolver:

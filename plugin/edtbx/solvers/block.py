@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from numpy.typing import NDArray
@@ -106,6 +107,21 @@ class DifferentiableSolver(Solver, Protocol):
     def adjoint(self, block: Block, seed: FloatArray) -> Adjoint:
         """Derivatives of ``T = Σ seed · intensities`` for a seed (J, M, T)."""
         ...
+
+
+Pullback: TypeAlias = Callable[[FloatArray], Adjoint]
+"""Takes a seed (J, M, T) of the intensities to the derivatives of a block."""
+
+
+def pullback(solver: DifferentiableSolver, block: Block) -> tuple[FloatArray, Pullback]:
+    """The intensities (J, M, T), and what leads from a seed of them to derivatives.
+
+    A solver that can keep what the way back needs has a method ``pullback(block)`` of its own.
+    """
+    if hasattr(solver, "pullback"):
+        found: tuple[FloatArray, Pullback] = solver.pullback(block)
+        return found
+    return solver.intensities(block), partial(solver.adjoint, block)
 
 
 SolverFactory: TypeAlias = Callable[[], Solver]

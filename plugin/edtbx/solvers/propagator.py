@@ -9,7 +9,9 @@ such series. Where the coupling is real (centrosymmetric crystals), so are all t
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 
 from edtbx.experiment import FloatArray, IntArray
 from edtbx.solvers import chebyshev
-from edtbx.solvers.block import Adjoint, Block
+from edtbx.solvers.block import Adjoint, Block, Pullback
 from edtbx.solvers.folding import Group, cheapest_groups
 
 AnyArray: TypeAlias = NDArray[Any]
@@ -29,7 +31,10 @@ _MARGIN = 0.01
 _SINGLE = 3e-7
 """Tolerance above which single precision does: its rounding over some hundred terms stays below 1e-6 of the beam."""
 
-_FEWEST = 16
+_KEPT_BYTES = 250_000_000
+"""Most bytes of terms that a block keeps for the way back; where it is more they are computed again."""
+
+_FEWEST = 6
 """Orientations that a group should hold: narrower products are slow."""
 
 
@@ -49,22 +54,34 @@ class PropagatorSolver:
     def intensities(self, block: Block) -> FloatArray:
         """Σ_b w_jb I_h(b, t), shape (J, M, T)."""
         total = np.zeros((len(block.weights), len(block.wanted), len(block.thickness)))
-        u, groups = self._working(block), _groups(block)
-        bounds = _bounds(u, groups)
-        for group in groups:
-            waves = _Series.of(block, group, u, bounds).waves()
-            total[:, group.asked] += _summed(waves.real**2 + waves.imag**2, block, group)
+        for group, series in self._series(block):
+            total[:, group.asked] += _summed(series.waves(series.picked()), block, group)
         return total
 
     def adjoint(self, block: Block, seed: FloatArray) -> Adjoint:
         """Derivatives of T = Σ seed · intensities."""
+        return self._way_back(block, ((group, series, series.terms()) for group, series in self._series(block)), seed)
+
+    def pullback(self, block: Block) -> tuple[FloatArray, Pullback]:
+        """Intensities, and the way back, for which all terms are kept where they are few enough."""
+        kept = list(self._series(block))
+        if sum(series.size for _, series in kept) > _KEPT_BYTES:
+            return self.intensities(block), partial(self.adjoint, block)
+        total = np.zeros((len(block.weights), len(block.wanted), len(block.thickness)))
+        with_terms = []
+        for group, series in kept:
+            terms = series.terms()
+            total[:, group.asked] += _summed(series.waves(terms[:, series.rows]), block, group)
+            with_terms.append((group, series, terms))
+        return total, partial(self._way_back, block, with_terms)
+
+    def _way_back(self, block: Block, parts: Iterable[tuple[Group, _Series, AnyArray]], seed: FloatArray) -> Adjoint:
         u = self._working(block)
-        by_u, by_s, groups = np.zeros_like(u), np.zeros_like(block.s_g), _groups(block)
-        bounds = _bounds(u, groups)
-        for group in groups:
+        by_u, by_s = np.zeros_like(u), np.zeros_like(block.s_g)
+        for group, series, terms in parts:
             weights = block.weights[:, group.orientations]
             seed_of_flux = np.einsum("jmt,jb->tmb", seed[:, group.asked], weights, optimize=True)
-            by_coupling, by_diagonal = _Series.of(block, group, u, bounds).adjoint(seed_of_flux)
+            by_coupling, by_diagonal = series.adjoint(terms, seed_of_flux)
             by_inverse = group.collect(u, by_coupling, by_u)
             m = block.surface[np.ix_(group.orientations, group.strong)]
             by_s[np.ix_(group.orientations, group.strong)] += 2.0 * block.wavenumber * m * m * by_diagonal.T
@@ -73,6 +90,14 @@ class PropagatorSolver:
         np.fill_diagonal(by_u, 0.0)
         return Adjoint(u=by_u.astype(block.u.dtype), s_g=by_s)
 
+    def _series(self, block: Block) -> Iterator[tuple[Group, _Series]]:
+        """The series of every group with something to compute."""
+        u = self._working(block)
+        groups = [group for group in cheapest_groups(block, _FEWEST) if len(group.asked)]
+        bounds = _bounds(u, groups)
+        for group in groups:
+            yield group, _Series.of(block, group, u, bounds)
+
     def _working(self, block: Block) -> AnyArray:
         """The coupling in the precision that will do."""
         if self.precision == "single" or (self.precision == "auto" and block.accuracy.tolerance > _SINGLE):
@@ -80,13 +105,9 @@ class PropagatorSolver:
         return block.u
 
 
-def _groups(block: Block) -> list[Group]:
-    """Groups with something to compute."""
-    return [group for group in cheapest_groups(block, _FEWEST) if len(group.asked)]
-
-
-def _summed(flux: AnyArray, block: Block, group: Group) -> AnyArray:
-    """Sums (J, m, T) over the orientations of a group of its fluxes (T, m, B)."""
+def _summed(waves: AnyArray, block: Block, group: Group) -> AnyArray:
+    """Sums (J, m, T) over the orientations of a group of the fluxes of its waves (T, m, B)."""
+    flux = waves.real**2 + waves.imag**2
     weights = block.weights[:, group.orientations].astype(flux.dtype)
     return np.moveaxis(flux @ weights.T, (2, 1, 0), (0, 1, 2))
 
@@ -140,24 +161,32 @@ class _Series:
         wave[0, :: self._columns] = 1.0
         return wave
 
-    def waves(self) -> AnyArray:
-        """ψ (T, m, B) of the wanted beams, up to a phase."""
-        return self._combined(
+    @property
+    def size(self) -> int:
+        """Bytes of all terms."""
+        return len(self.coefficients) * self.d.nbytes
+
+    def picked(self) -> AnyArray:
+        """The wanted rows of all terms, (L, m, w)."""
+        return np.asarray(
             chebyshev.picked_terms(self.a, self.m, self.d, self._start, self.rows, len(self.coefficients))
         )
 
-    def _combined(self, picked: AnyArray) -> AnyArray:
-        """Waves (T, m, B) from the wanted rows of all terms (L, m, w)."""
+    def terms(self) -> AnyArray:
+        """All terms, (L, n, w)."""
+        return np.asarray(chebyshev.all_terms(self.a, self.m, self.d, self._start, len(self.coefficients)))
+
+    def waves(self, picked: AnyArray) -> AnyArray:
+        """ψ (T, m, B) of the wanted beams, up to a phase, from their rows of all terms (L, m, w)."""
         parts = [
             (self.coefficients[first::2].T @ picked[first::2].reshape(-1, picked[0].size)).view(self.a.dtype)
             for first in (0, 1)
         ]
         return (parts[0] + 1j * parts[1]).reshape(len(parts[0]), len(self.rows), -1)
 
-    def adjoint(self, seed: AnyArray) -> tuple[AnyArray, AnyArray]:
+    def adjoint(self, terms: AnyArray, seed: AnyArray) -> tuple[AnyArray, AnyArray]:
         """∂T/∂coupling (n, n), its diagonal included, and ∂T/∂A_gg (n, B), for a seed (T, m, B) of the fluxes."""
-        terms = chebyshev.all_terms(self.a, self.m, self.d, self._start, len(self.coefficients))
-        waves = self._combined(terms[:, self.rows])
+        waves = self.waves(terms[:, self.rows])
         bar = (2.0 * seed * waves).astype(waves.dtype)
         by_term = (self.coefficients @ bar.reshape(len(bar), -1)).reshape(-1, *bar.shape[1:])
         by_term[1::2] *= -1j
