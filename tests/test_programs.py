@@ -6,12 +6,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cctbx.array_family import flex
 
 from edtbx.experiment import ScanGeometry
+from edtbx.levels import DRAFT, LEVELS, Level, intensity_error
+from edtbx.solvers.block import Accuracy
 from edtbx.thickness import QUANTILES
 from edtbx_cctbx import read_experiment, read_model
+from edtbx_cctbx.comparison import Settings, fit_coarse
+from edtbx_cctbx.parameters import StructureParameters
 from edtbx_cctbx.programs import compare as compare_program
 from edtbx_cctbx.programs import refine as refine_program
 from edtbx_cctbx.programs.command_line import named_files
@@ -172,3 +177,49 @@ def test_bare_names_are_files():
         "--overwrite",
         "c.eff",
     ]
+
+
+@pytest.mark.parametrize("after", [1, 3])
+def test_an_interrupted_refinement_leaves_the_best_that_it_found(after, tmp_path, monkeypatch, capsys):
+    """Ctrl-C in the middle of a step of the first theory: both are fitted, and the files are written."""
+    calls = []
+    whole = StructureParameters.value_and_gradient
+
+    def interrupted(self, target):
+        calls.append(target.solver_name)
+        if len(calls) > after:
+            raise KeyboardInterrupt
+        return whole(self, target)
+
+    monkeypatch.setattr(StructureParameters, "value_and_gradient", interrupted)
+    start = EXAMPLES / "start.cif"
+    run(refine_program, str(start), DATA, "frames.last=3", "nproc=2", f"output.prefix={tmp_path / 'x'}")
+    assert set(calls) == {"kinematical"}
+    assert len(calls) == after + 1
+    assert "interrupted: going on with what is there" in capsys.readouterr().out
+    sites = read_model(tmp_path / "x.cif").sites_frac().as_numpy_array()
+    # the theory that had no turn, which is the one whose structure is written, keeps the start
+    np.testing.assert_allclose(sites, read_model(start).sites_frac().as_numpy_array(), atol=1e-5)
+    assert json.loads((tmp_path / "x.json").read_text())["dynamical"]["n_all"] > 0
+
+
+def test_the_error_promised_is_the_error_found(tmp_path):
+    """Against a sampling much finer than any level; the promise is kept by the level chosen, not by one finer still."""
+    experiment, structure = read_experiment(DATA).select_frames([2, 6, 9]), read_model(MODEL)
+    settings = Settings(tolerance=0.2)
+    target = settings.target("auto", experiment, structure)
+    target.nuisance = fit_coarse(target, structure, settings)
+    found = settings.level_for(target, structure, target.nuisance)
+    assert found.kept
+    assert found.level is not LEVELS[-1]
+    finest = Level(accuracy=Accuracy(s_max=0.2, s_strong=0.03, tolerance=1e-6), tilts=2.0, spacing=0.4)
+    f, choices, g_max = target.structure_factors(structure), settings.choices, target.forward.g_max
+    levels = (found.level, finest, DRAFT)
+    fine, true, draft = (
+        target.forward.resampled(level.sampling(target.nuisance, choices, g_max), bases=target.nuisance.centres)
+        for level in levels
+    )
+    intensities = [model.intensities(f, target.nuisance) for model in (fine, true, draft)]
+    error = intensity_error(true, range(3), intensities[0], intensities[1])
+    assert error <= 1.5 * max(found.error, 0.1)  # the next level, by which it was judged, has an error of its own
+    assert intensity_error(true, range(3), intensities[2], intensities[1]) > 2.0 * error

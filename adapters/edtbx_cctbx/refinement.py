@@ -59,16 +59,33 @@ def refine(
     say: Say = print,
     parameters: dict[str, Any] | None = None,
 ) -> Comparison:
-    """Both theories refined from the same start, each on its own."""
+    """Both theories refined from the same start, each on its own.
+
+    Ctrl-C ends the refinement; what is found by then is fitted to the data, and a theory that has not had its turn keeps
+    the start. A second one raises KeyboardInterrupt.
+    """
     began = time.perf_counter()
-    kinematical, _ = refine_theory("kinematical", experiment, structure, settings, schedule, progress, say)
-    dynamical, target = refine_theory(settings.solver, experiment, structure, settings, schedule, progress, say)
+    fits: list[TheoryFit] = []
+    interrupted = False
+    for solver in ("kinematical", settings.solver):
+        target = settings.target(solver, experiment, structure)
+        target.nuisance = fit_coarse(target, structure, settings, progress)
+        refined = structure.deep_copy_scatterers()
+        say(f"{solver}: {_described(target.nuisance)}")
+        try:
+            if not interrupted:
+                refine_theory(target, refined, settings, schedule, progress, say)
+        except KeyboardInterrupt:
+            interrupted = True
+            say("interrupted: going on with what is there; Ctrl-C again leaves at once, without results")
+        fit, target = fit_theory(target, refined, settings, progress)
+        fits.append(fit)
     return Comparison(
         experiment=target.experiment,
         selection=target.selection,
         rows=target.rows,
-        kinematical=kinematical,
-        dynamical=dynamical,
+        kinematical=fits[0],
+        dynamical=fits[1],
         refined=True,
         total_seconds=time.perf_counter() - began,
         parameters=parameters or {},
@@ -76,40 +93,35 @@ def refine(
 
 
 def refine_theory(
-    solver: str,
-    experiment: Experiment,
-    start: xray.structure,
+    target: DynamicalTarget,
+    structure: xray.structure,
     settings: Settings,
     schedule: Schedule,
     progress: ProgressFactory,
     say: Say,
-) -> tuple[TheoryFit, DynamicalTarget]:
-    """One theory, refined; the start is left alone. Ctrl-C between two steps ends it with what is there."""
-    structure = start.deep_copy_scatterers()
-    target = settings.target(solver, experiment, structure)
-    target.nuisance = fit_coarse(target, structure, settings, progress)
-    say(f"{solver}: {_described(target.nuisance)}")
-    try:
-        for round_ in range(2):
-            _draft(target, structure, settings, schedule, say)
-            if round_ == 0:
-                target.nuisance = fit_coarse(target, structure, settings, progress)
-        if _allows_anisotropic(structure, experiment, schedule):
-            make_anisotropic(structure, hydrogen=schedule.anisotropic == "all")
-            _draft(target, structure, settings, schedule, say)
-        for cycle in range(schedule.cycles):
-            fit, _ = fit_theory(target, structure, settings, progress)
-            target.nuisance = fit.nuisance
-            say(f"{solver}: cycle {cycle + 1}, R(obs) {fit.statistics.r_obs:.4f}, {_described(fit.nuisance)}")
-            before = structure.sites_cart()
-            _with_offsets(target, structure, settings, schedule, fit)
-            moved = float(np.sqrt(((structure.sites_cart() - before).norms() ** 2).as_numpy_array().max()))
-            say(f"{solver}: largest shift {moved:.4f} Å")
-            if moved < schedule.site_tolerance:
-                break
-    except KeyboardInterrupt:
-        say(f"{solver}: interrupted; going on with the structure as it stands")
-    return fit_theory(target, structure, settings, progress)
+) -> None:
+    """Refine a structure, in place, and the nuisance parameters of its target.
+
+    A KeyboardInterrupt leaves both at the best that was found.
+    """
+    for round_ in range(2):
+        _draft(target, structure, settings, schedule, say)
+        if round_ == 0:
+            target.nuisance = fit_coarse(target, structure, settings, progress)
+    if _allows_anisotropic(structure, target.experiment, schedule):
+        make_anisotropic(structure, hydrogen=schedule.anisotropic == "all")
+        _draft(target, structure, settings, schedule, say)
+    for cycle in range(schedule.cycles):
+        fit, _ = fit_theory(target, structure, settings, progress)
+        target.nuisance = fit.nuisance
+        said = f"cycle {cycle + 1}, R(obs) {fit.statistics.r_obs:.4f}, {_described(fit.nuisance)}"
+        say(f"{target.solver_name}: {said}")
+        before = structure.sites_cart()
+        _with_offsets(target, structure, settings, schedule, fit)
+        moved = float(np.sqrt(((structure.sites_cart() - before).norms() ** 2).as_numpy_array().max()))
+        say(f"{target.solver_name}: largest shift {moved:.4f} Å")
+        if moved < schedule.site_tolerance:
+            break
 
 
 def _draft_of(target: DynamicalTarget, settings: Settings) -> DynamicalTarget:
@@ -155,17 +167,23 @@ def minimise(target: DynamicalTarget, structure: xray.structure, schedule: Sched
     # the first step, which scipy makes one unit long, is the Newton step of the estimated curvature
     whitened *= float(np.linalg.norm(whitened.T @ slope))
 
+    best = start, np.zeros(len(parameters))
+
     def evaluate(position: FloatArray) -> tuple[float, FloatArray]:
+        nonlocal best
         value, gradient = start, slope
         if np.any(position):
             parameters.move(whitened @ position)
             value, gradient = parameters.value_and_gradient(target)
+        best = min(best, (value, position.copy()), key=lambda each: each[0])
         return value / start, whitened.T @ gradient / start
 
     options = {"maxiter": schedule.iterations, "maxfun": 2 * schedule.iterations, "ftol": schedule.convergence}
-    found = minimize(evaluate, np.zeros(len(parameters)), jac=True, method="L-BFGS-B", options=options)
-    parameters.move(whitened @ found.x)
-    return start, start * float(found.fun), len(parameters)
+    try:
+        minimize(evaluate, best[1], jac=True, method="L-BFGS-B", options=options)
+    finally:  # interrupted or not
+        parameters.move(whitened @ best[1])
+    return start, best[0], len(parameters)
 
 
 def _allows_anisotropic(structure: xray.structure, experiment: Experiment, schedule: Schedule) -> bool:
