@@ -146,7 +146,7 @@ class ForwardModel:
             vectors=self.vectors,
             quadrature=Quadrature(tilts=tilts, y=base + self.grid.y),
             # no beam besides those asked for where the solver has no use for it
-            accuracy=replace(sampling.accuracy, s_max=0.0) if approximate else sampling.accuracy,
+            accuracy=replace(sampling.accuracy, s_max=-math.inf) if approximate else sampling.accuracy,
             wavenumber=self.wavenumber,
         )
         return FrameData(

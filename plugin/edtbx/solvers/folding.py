@@ -128,8 +128,9 @@ def _extent(s_g: FloatArray, orientations: IntArray) -> tuple[FloatArray, FloatA
     return low, high
 
 
-def _coordinates(s_g: FloatArray) -> FloatArray:
-    """Two coordinates (B, 2) of every orientation, each the S_g that the most sensitive beam has along it."""
+def _coordinates(s_g: FloatArray, enough: int = 100) -> FloatArray:
+    """Two coordinates (B, 2) of every orientation, each the S_g that the most sensitive beam, of enough, has along it."""
+    s_g = s_g[:, :: max(1, s_g.shape[1] // enough)]
     deviation = s_g - s_g.mean(axis=0)
     first = deviation[:, np.argmax(np.ptp(deviation, axis=0))]
     norm = float(first @ first)
