@@ -16,8 +16,9 @@ from edtbx import hookspecs, registry
 from edtbx.geometry import excitation_error, orthogonalisation_matrix, rotate
 from edtbx.potential import GVectors, indices_within, surface_term
 from edtbx.registry import SolverRegistry, installed_solvers
-from edtbx.solvers import builtin
-from edtbx.solvers.block import Accuracy, Block
+from edtbx.solvers import builtin, propagator
+from edtbx.solvers.auto import AutoSolver
+from edtbx.solvers.block import Accuracy, Block, pullback
 from edtbx.solvers.chebyshev import bessel, series_length
 from edtbx.solvers.eigen import EigenSolver
 from edtbx.solvers.folding import cheapest_groups
@@ -262,6 +263,28 @@ def test_the_adjoint_of_folded_beams_is_that_of_their_intensities(centric):
     assert np.abs(PROPAGATOR.intensities(folded) - PROPAGATOR.intensities(block)).max() > 1e-6
     exact, numerical = slopes(PROPAGATOR, folded)
     assert exact == pytest.approx(numerical, rel=1e-7)
+
+
+@pytest.mark.parametrize("kept", [10**9, 0])
+@pytest.mark.parametrize("solver", [AutoSolver(), PROPAGATOR, EIGEN])
+def test_a_pullback_is_intensities_and_adjoint_together(solver, kept, monkeypatch):
+    """Whether the terms of the series are kept or computed again, or the solver has no pullback of its own."""
+    monkeypatch.setattr(propagator, "_KEPT_BYTES", kept)
+    block = block_of(tilts=40)
+    seed = random_seed(block)
+    intensities, back = pullback(solver, block)
+    np.testing.assert_allclose(intensities, solver.intensities(block), rtol=1e-12, atol=1e-15)
+    for found, expected in zip((back(seed), back(2.0 * seed)), (1.0, 2.0), strict=True):
+        np.testing.assert_allclose(found.u, expected * solver.adjoint(block, seed).u, rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(found.s_g, expected * solver.adjoint(block, seed).s_g, rtol=1e-10, atol=1e-12)
+
+
+def test_auto_takes_eigen_where_it_is_faster():
+    few, many = block_of(tilts=3), block_of(tilts=40)
+    exploded = replace(many, u=1e6 * many.u)  # what a minimiser may ask for: an answer, not a series of 10^7 terms
+    for block in (few, exploded):
+        np.testing.assert_array_equal(AutoSolver().intensities(block), EIGEN.intensities(block))
+    np.testing.assert_array_equal(AutoSolver().intensities(many), PROPAGATOR.intensities(many))
 
 
 def test_folding_beats_leaving_out():

@@ -24,17 +24,15 @@ class KinematicalSolver:
 
     def intensities(self, block: Block) -> FloatArray:
         """Σ_b w_jb I_h(b, t), shape (J, M, T)."""
-        ones = np.ones((len(block.weights), len(block.wanted), len(block.thickness)))
-        geometric, _ = _rocking_curves(*_arguments(block), ones)
-        return np.asarray(np.abs(block.u[block.wanted, 0])[:, None] ** 2 * geometric)
+        return np.asarray(np.abs(block.u[block.wanted, 0])[:, None] ** 2 * _rocking_curves(*_arguments(block)))
 
     def adjoint(self, block: Block, seed: FloatArray) -> Adjoint:
         """Derivatives of T = Σ seed · intensities; only the first column of u couples."""
-        square = np.abs(block.u[block.wanted, 0]) ** 2
-        geometric, slopes = _rocking_curves(*_arguments(block), square[:, None] * seed)
+        by_square = np.einsum("jmt,jmt->m", seed, _rocking_curves(*_arguments(block)))
         by_u, by_s = np.zeros_like(block.u), np.zeros_like(block.s_g)
-        np.add.at(by_u[:, 0], block.wanted, 2.0 * block.u[block.wanted, 0] * np.einsum("jmt,jmt->m", seed, geometric))
-        np.add.at(by_s.T, block.wanted, slopes)
+        np.add.at(by_u[:, 0], block.wanted, 2.0 * block.u[block.wanted, 0] * by_square)
+        square = np.abs(block.u[block.wanted, 0]) ** 2
+        np.add.at(by_s.T, block.wanted, square[:, None] * _slopes(*_arguments(block), seed))
         return Adjoint(u=by_u, s_g=by_s)
 
 
@@ -45,6 +43,24 @@ def _arguments(block: Block) -> tuple[FloatArray, FloatArray, FloatArray, IntArr
 
 @njit(nogil=True, cache=True)
 def _rocking_curves(
+    s_g: FloatArray, surface: FloatArray, weights: FloatArray, wanted: IntArray, phase: FloatArray, wavenumber: float
+) -> FloatArray:
+    """Intensity per |U|², Σ_b w_jb (m sin(phase x)/x)² with x = K S m², shape (J, M, T)."""
+    total = np.zeros((len(weights), len(wanted), len(phase)))
+    for b in range(len(s_g)):
+        some = np.nonzero(weights[:, b])[0]
+        for row in range(len(wanted)):
+            m = surface[b, wanted[row]]
+            x = wavenumber * s_g[b, wanted[row]] * m * m
+            for t in range(len(phase)):
+                wave = m * _sine(x, phase[t])
+                for j in some:
+                    total[j, row, t] += weights[j, b] * wave * wave
+    return total
+
+
+@njit(nogil=True, cache=True)
+def _slopes(
     s_g: FloatArray,
     surface: FloatArray,
     weights: FloatArray,
@@ -52,12 +68,8 @@ def _rocking_curves(
     phase: FloatArray,
     wavenumber: float,
     seed: FloatArray,
-) -> tuple[FloatArray, FloatArray]:
-    """Intensity per |U|², Σ_b w_jb (m sin(phase x)/x)² with x = K S m², shape (J, M, T); and its slope by S.
-
-    The slope (M, B) is Σ_jt w_jb seed_jmt ∂/∂S.
-    """
-    total = np.zeros((len(weights), len(wanted), len(phase)))
+) -> FloatArray:
+    """Σ_jt w_jb seed_jmt ∂/∂S of the same before the sum, shape (M, B)."""
     slopes = np.zeros((len(wanted), len(s_g)))
     for b in range(len(s_g)):
         some = np.nonzero(weights[:, b])[0]
@@ -65,13 +77,16 @@ def _rocking_curves(
             m = surface[b, wanted[row]]
             x = wavenumber * s_g[b, wanted[row]] * m * m
             for t in range(len(phase)):
+                wave = _sine(x, phase[t])
                 angle = x * phase[t]
-                if abs(angle) < 1e-4:
-                    wave, by_x = phase[t] * (1.0 - angle * angle / 6.0), -(phase[t] ** 3) * x / 3.0
-                else:
-                    wave = np.sin(angle) / x
-                    by_x = (phase[t] * np.cos(angle) - wave) / x
+                by_x = -(phase[t] ** 3) * x / 3.0 if abs(angle) < 1e-4 else (phase[t] * np.cos(angle) - wave) / x
                 for j in some:
-                    total[j, row, t] += weights[j, b] * (m * wave) ** 2
-                    slopes[row, b] += weights[j, b] * seed[j, row, t] * 2.0 * m * m * wave * by_x * wavenumber * m * m
-    return total, slopes
+                    slopes[row, b] += weights[j, b] * seed[j, row, t] * 2.0 * wavenumber * m**4 * wave * by_x
+    return slopes
+
+
+@njit(nogil=True, cache=True)
+def _sine(x: float, phase: float) -> float:
+    """sin(phase x)/x."""
+    angle = x * phase
+    return phase * (1.0 - angle * angle / 6.0) if abs(angle) < 1e-4 else np.sin(angle) / x
