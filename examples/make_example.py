@@ -16,7 +16,7 @@ HERE = Path(__file__).resolve().parent
 SCAN = ["scan.first=-44", "scan.step=8", "scan.frames=12", "scan.semi_angle=1", "scan.orientation=25 40 10"]
 CRYSTAL = ["thickness.value=900", "thickness.shape=wedge", "spread.sigma=0.06", "beam.energy=200"]
 NOISE = ["noise.counts=500", "noise.background=10", "noise.orientation=0.03", "noise.scale=0.1", "seed=1"]
-ACCURACY = ["selection.d_min=0.7", "beams.s_max=0.03"]
+ACCURACY = ["selection.d_min=0.7", "beams.s_max=0.03", "solver.name=eigen"]
 
 
 def disturbed_model() -> str:

@@ -167,7 +167,7 @@ def settings_from(params: Any) -> Settings:
     if not thickness.refine and thickness.value is None:
         raise Sorry("thickness.refine=False needs thickness.value (in Å)")
     try:
-        installed_solvers().create(_solver_name(params))
+        installed_solvers().create(solver_name(params))
     except ValueError as error:
         raise Sorry(str(error)) from error
     sigma = spread.sigma if spread.sigma is not None else (None if spread.refine else 0.0)
@@ -175,7 +175,7 @@ def settings_from(params: Any) -> Settings:
     shapes = tuple(QUANTILES) if shape == "auto" else (shape,)
     frames = params.frames
     return Settings(
-        solver=_solver_name(params),
+        solver=solver_name(params),
         g_max=params.beams.g_max,
         tolerance=params.accuracy.tolerance,
         s_max=params.beams.s_max,
@@ -199,7 +199,7 @@ def settings_from(params: Any) -> Settings:
     )
 
 
-def _solver_name(params: Any) -> str:
+def solver_name(params: Any) -> str:
     """The name, or ``auto``, which PHIL takes for a word of its own."""
     return "auto" if params.solver.name in (Auto, None) else params.solver.name
 

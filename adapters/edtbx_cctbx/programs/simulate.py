@@ -14,6 +14,7 @@ from edtbx.constants import wavelength_from_energy
 from edtbx.experiment import FloatArray, ScanGeometry
 from edtbx_cctbx.pets import write_experiment
 from edtbx_cctbx.programs import command_line
+from edtbx_cctbx.programs.parameters import solver_name
 from edtbx_cctbx.report import output_base
 from edtbx_cctbx.simulation import Crystal, Noise, Scan, Simulation, simulate
 
@@ -96,9 +97,10 @@ seed = 1
   .type = int(value_min=0)
   .help = "Seed of all random numbers: the same seed gives the same file."
 solver {
-  name = eigen
+  name = auto
     .type = str
-    .help = "eigen: all beams, exact. two_beam: each reflection with the incident beam only. kinematical: single \
+    .help = "auto, propagator: all beams that come near in a group of orientations, exact. eigen: those of each \
+      orientation by itself, slower. two_beam: each reflection with the incident beam only. kinematical: single \
       scattering."
 }
 beams {
@@ -107,7 +109,7 @@ beams {
     .help = "Beams reach out to this |g| in 1/Angstrom. None: 0.2 beyond 1/d_min."
   s_max = 0.02
     .type = float
-    .help = "Beams with a larger excitation error (1/Angstrom) are left out. The time rises with its third power."
+    .help = "Beams with a larger excitation error (1/Angstrom) are left out. The time rises with its second or third power."
 }
 nproc = None
   .type = int(value_min=1)
@@ -155,7 +157,7 @@ Example: edtbx.simulate urea.cif scan.frames=20 thickness.value=800 output.prefi
                 **self.setting,
                 orientation=_orientation(params.scan.orientation, rng),
                 rng=rng,
-                solver=params.solver.name,
+                solver=solver_name(params),
                 s_max=params.beams.s_max,
                 g_max=params.beams.g_max,
                 nproc=params.nproc,
