@@ -134,7 +134,10 @@ class _Series:
         m = block.surface[np.ix_(group.orientations, group.strong)].T
         diagonal = (2.0 * block.wavenumber * s_g + coupling.diagonal().real[:, None]) * m * m
         np.fill_diagonal(coupling, 0.0)
-        low, high = (bound * float(m.max()) ** 2 for bound in bounds)
+        folded = coupling - u[np.ix_(group.strong, group.strong)]
+        np.fill_diagonal(folded, 0.0)
+        reach = float(np.linalg.norm(folded))
+        low, high = ((bound + side) * float(m.max()) ** 2 for bound, side in zip(bounds, (-reach, reach), strict=True))
         low, high = min(low, 0.0) + float(diagonal.min()), max(high, 0.0) + float(diagonal.max())
         centre, radius = 0.5 * (low + high), 0.5 * (high - low) * (1.0 + _MARGIN) + 1e-12
         kind, columns = u.real.dtype, 2 if np.iscomplexobj(u) else 1
@@ -210,7 +213,8 @@ def _coefficients(arguments: FloatArray, tolerance: float, kind: np.dtype[Any]) 
 
 
 def _bounds(u: AnyArray, groups: list[Group], steps: int = 8) -> tuple[float, float]:
-    """Bounds on the eigenvalues of the coupling of any of the groups, but for what folding adds.
+    """Bounds on the eigenvalues of the coupling of any of the groups, without what folding adds (that is bounded by its
+    norm).
 
     Eigenvalues of a part lie between those of the whole, here of all beams that are strong in some group: Ritz values
     of a few Lanczos steps, and their residual. The start is the sum of the rows, rich in the extreme vectors of a
