@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from edtbx.experiment import ScanGeometry
 from edtbx.levels import DRAFT, LEVELS, Level, intensity_error
 from edtbx.solvers.block import Accuracy
 from edtbx.thickness import QUANTILES
-from edtbx_cctbx import read_experiment, read_model
+from edtbx_cctbx import read_experiment, read_model, refinement
 from edtbx_cctbx.comparison import Settings, fit_coarse
 from edtbx_cctbx.parameters import StructureParameters
 from edtbx_cctbx.programs import compare as compare_program
@@ -223,3 +224,17 @@ def test_the_error_promised_is_the_error_found(tmp_path):
     error = intensity_error(true, range(3), intensities[0], intensities[1])
     assert error <= 1.5 * max(found.error, 0.1)  # the next level, by which it was judged, has an error of its own
     assert intensity_error(true, range(3), intensities[2], intensities[1]) > 2.0 * error
+
+
+def test_a_solver_without_derivatives_cannot_refine(tmp_path, monkeypatch, capsys):
+    class Blind:
+        def intensities(self, block):
+            raise AssertionError("nothing is to be computed")
+
+    monkeypatch.setattr(refinement, "installed_solvers", lambda: SimpleNamespace(create=lambda name: Blind()))
+    with pytest.raises(SystemExit, match="1"):
+        run(refine_program, MODEL, DATA, f"output.prefix={tmp_path / 'x'}")
+    assert capsys.readouterr().err.startswith(
+        "Sorry: the solver auto gives no derivatives, which refinement needs: take"
+    )
+    assert list(tmp_path.iterdir()) == []

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import smtbx.utils
-from cctbx import adptbx, xray
+from cctbx import xray
 from cctbx.array_family import flex
 from smtbx.refinement import constraints
 from smtbx.structure_factors import direct
@@ -164,11 +164,3 @@ def make_anisotropic(structure: xray.structure, hydrogen: bool = False) -> int:
     )
     structure.convert_to_anisotropic(selection=chosen)
     return chosen.count(True)
-
-
-def displacement_parameters(structure: xray.structure) -> FloatArray:
-    """Equivalent isotropic U of each atom in Å²."""
-    cell = structure.unit_cell()
-    return np.array(
-        [s.u_iso if s.flags.use_u_iso() else adptbx.u_star_as_u_iso(cell, s.u_star) for s in structure.scatterers()]
-    )

@@ -14,11 +14,14 @@ from typing import Any
 
 import numpy as np
 from cctbx import xray
+from libtbx.utils import Sorry
 from scipy.optimize import minimize
 
 from edtbx.experiment import Experiment, FloatArray
 from edtbx.levels import DRAFT
 from edtbx.nuisance import Nuisance
+from edtbx.registry import installed_solvers
+from edtbx.solvers.block import DifferentiableSolver
 from edtbx_cctbx.comparison import ProgressFactory, Settings, fit_coarse, fit_theory, silent
 from edtbx_cctbx.parameters import Refined, StructureParameters, make_anisotropic
 from edtbx_cctbx.results import Comparison, TheoryFit
@@ -63,8 +66,15 @@ def refine(
 
     Ctrl-C ends the refinement; what is found by then is fitted to the data, and a theory that has not had its turn keeps
     the start. A second one raises KeyboardInterrupt.
+
+    Raises
+    ------
+    Sorry
+        The solver gives no derivatives.
     """
     began = time.perf_counter()
+    if not isinstance(installed_solvers().create(settings.solver), DifferentiableSolver):
+        raise Sorry(f"the solver {settings.solver} gives no derivatives, which refinement needs: take solver.name=auto")
     fits: list[TheoryFit] = []
     interrupted = False
     for solver in ("kinematical", settings.solver):
