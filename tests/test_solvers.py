@@ -1,7 +1,9 @@
 """Invariants of the solvers, their derivatives, and the registry through which they come."""
 
+import gc
 import types
 import warnings
+import weakref
 from dataclasses import replace
 from importlib.metadata import EntryPoint
 
@@ -311,6 +313,20 @@ def test_groups_hold_every_orientation_once_and_neighbours_only():
         nearest = np.abs(block.s_g[group.orientations]).min(axis=0)
         assert nearest[group.strong[1:]].max() <= 0.002 < nearest[group.weak].min()
     assert len(cheapest_groups(replace(block, thickness=np.array([1.0])), 4)) == 1  # nothing to gain
+
+
+def test_a_block_is_gone_when_its_user_lets_it_go():
+    """No cycle of references keeps it: blocks are large, and the collector comes late."""
+    gc.disable()
+    try:
+        block = block_of(tilts=40)
+        excitation_errors = weakref.ref(block.s_g)
+        PROPAGATOR.intensities(block)
+        pullback(PROPAGATOR, block)
+        del block
+        assert excitation_errors() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("argument", [1e-3, 0.5, 7.0, 90.0, 400.0])

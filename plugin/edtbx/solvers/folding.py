@@ -84,21 +84,23 @@ def cheapest_groups(block: Block, fewest: int) -> list[Group]:
     Small groups have fewer strong beams and shorter series; ``fewest`` orientations are the least a group should hold.
     S_g is linear in the two angles of an orientation to 1e-5 Å⁻¹, so two beams tell where an orientation stands.
     """
-    coordinates = _coordinates(block.s_g)
-
-    def halved(orientations: IntArray, cost: float) -> list[IntArray]:
-        if len(orientations) < 2 * fewest:
-            return [orientations]
-        along = int(np.argmax(np.ptp(coordinates[orientations], axis=0)))
-        order = orientations[np.argsort(coordinates[orientations, along], kind="stable")]
-        halves = order[: len(order) // 2], order[len(order) // 2 :]
-        costs = [_cost(block, half) for half in halves]
-        if sum(costs) > cost:
-            return [orientations]
-        return [part for half, each in zip(halves, costs, strict=True) for part in halved(half, each)]
-
     everything = np.arange(len(block.s_g))
-    return [Group.of(block, orientations) for orientations in halved(everything, _cost(block, everything))]
+    parts = _halved(block, _coordinates(block.s_g), everything, _cost(block, everything), fewest)
+    return [Group.of(block, orientations) for orientations in parts]
+
+
+def _halved(block: Block, coordinates: FloatArray, orientations: IntArray, cost: float, fewest: int) -> list[IntArray]:
+    """Some orientations, in halves of halves as long as these cost less than the given whole."""
+    if len(orientations) < 2 * fewest:
+        return [orientations]
+    along = int(np.argmax(np.ptp(coordinates[orientations], axis=0)))
+    order = orientations[np.argsort(coordinates[orientations, along], kind="stable")]
+    halves = order[: len(order) // 2], order[len(order) // 2 :]
+    costs = [_cost(block, half) for half in halves]
+    if sum(costs) > cost:
+        return [orientations]
+    pairs = zip(halves, costs, strict=True)
+    return [part for half, each in pairs for part in _halved(block, coordinates, half, each, fewest)]
 
 
 def _strong_and_weak(block: Block, low: FloatArray, high: FloatArray) -> tuple[IntArray, IntArray]:
