@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from cctbx import xray
 
+from edtbx.executors import frame_threads
 from edtbx.experiment import Experiment, FloatArray, Frame, IntArray, Reflections, ScanGeometry
-from edtbx.forward import ForwardModel, Progress, Sampling, frame_threads, no_progress
+from edtbx.forward import ForwardModel, Progress, Sampling, no_progress
 from edtbx.geometry import excitation_error, frame_vectors, orthogonalisation_matrix, scan_lever
 from edtbx.nuisance import FrameCube, Nuisance
 from edtbx.registry import installed_solvers

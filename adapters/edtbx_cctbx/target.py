@@ -17,8 +17,9 @@ from cctbx import miller, xray
 from cctbx.array_family import flex
 from libtbx.utils import Sorry
 
+from edtbx.executors import frame_threads
 from edtbx.experiment import BoolArray, ComplexArray, Experiment, FloatArray, IntArray
-from edtbx.forward import ForwardModel, Progress, Sampling, frame_threads, no_progress
+from edtbx.forward import ForwardModel, Progress, Sampling, no_progress
 from edtbx.geometry import orthogonalisation_matrix
 from edtbx.nuisance import Choices, FrameCube, Nuisance, fit_nuisance
 from edtbx.registry import installed_solvers

@@ -7,23 +7,23 @@ of every frame. Its cost is that of the solver times frames × y nodes × tilts.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
+from edtbx.executors import results
 from edtbx.experiment import ComplexArray, Experiment, FloatArray, IntArray
+from edtbx.frame_task import FrameTask, Measured
 from edtbx.frame_waves import FrameWaves
 from edtbx.geometry import frame_vectors, scan_lever
-from edtbx.nuisance import FrameCube, Grid, Nuisance, best_scale, intensity_weights
+from edtbx.nuisance import FrameCube, Grid, Nuisance, intensity_weights
 from edtbx.potential import GVectors, u_per_f, wave_number
 from edtbx.quadrature import Quadrature, tilts_needed
 from edtbx.selection import Selection
-from edtbx.solvers.block import Accuracy, DifferentiableSolver, Solver
+from edtbx.solvers.block import Accuracy, Solver
 
 _Result = TypeVar("_Result")
 Progress = Callable[[Iterable[_Result], int], Iterable[_Result]]
@@ -33,15 +33,6 @@ Progress = Callable[[Iterable[_Result], int], Iterable[_Result]]
 def no_progress(items: Iterable[_Result], total: int) -> Iterable[_Result]:
     """Show nothing."""
     return items
-
-
-def frame_threads(number: int | None = None) -> ThreadPoolExecutor:
-    """Threads to work on one frame each; as many as there are cores unless a number is given.
-
-    More than cores would fight for the interpreter's lock and for the cache.
-    """
-    available = getattr(os, "sched_getaffinity", None)
-    return ThreadPoolExecutor(number or (len(available(0)) if available else os.cpu_count()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +88,8 @@ class FrameData:
 class ForwardModel:
     """Intensities of the selected rows of an experiment as a function of F(g).
 
-    ``f_000`` in Å sets the mean inner potential once and for all; ``executor`` takes one frame at a time; ``bases`` in
+    ``f_000`` in Å sets the mean inner potential once and for all; ``executor`` takes one frame at a time and may be that of
+    threads, processes or a cluster (:mod:`edtbx.executors`); ``bases`` in
     radians are the zeros of the y nodes, one for each frame with rows (0 by default).
     """
 
@@ -199,41 +191,33 @@ class ForwardModel:
 
     def cubes(self, f: ComplexArray, progress: Progress[FrameCube] = no_progress) -> list[FrameCube]:
         """Intensities of every frame on the grid of y × thickness, for f (G,) in Å."""
-
-        def one(place: int) -> FrameCube:
-            frame = self.frames[place]
-            cube = frame.waves.cube(self.solver, f, self.grid.thickness)
-            return FrameCube(
+        tasks = [
+            FrameTask(waves=frame.waves, solver=self.solver, f=f, thickness=self.grid.thickness)
+            for frame in self.frames
+        ]
+        found = zip(self.frames, results(self._executor, FrameTask.cube, tasks), strict=True)
+        cubes = (
+            FrameCube(
                 frame_id=frame.frame_id,
                 intensities=cube,
                 observed=frame.observed,
                 sigma=frame.sigma,
                 base=frame.base,
             )
-
-        return list(progress(self._map(one), len(self.frames)))
+            for frame, cube in found
+        )
+        return list(progress(cubes, len(self.frames)))
 
     def intensities(self, f: ComplexArray, nuisance: Nuisance) -> list[FloatArray]:
         """Unscaled I_calc (M,) of every frame for a fixed thickness law, spread and centres."""
-
-        def one(place: int) -> FloatArray:
-            waves, times, over_t = self._weighted(nuisance, place)
-            return np.asarray(waves.cube(self.solver, f, times)[0] @ over_t)
-
-        return list(self._map(one))
+        return list(self._each(FrameTask.intensities, f, nuisance))
 
     def target(self, f: ComplexArray, nuisance: Nuisance, offsets: Sequence[FloatArray] | None = None) -> float:
         """T = Σ w (I_obs − k I_calc)²/Σ w I_obs² with the best scale of each frame.
 
         ``offsets``, one (M,) array a frame, are added to the unscaled I_calc: what a finer sampling adds to this one.
         """
-
-        def one(place: int) -> float:
-            waves, times, over_t = self._weighted(nuisance, place)
-            calc = waves.cube(self.solver, f, times)[0] @ over_t
-            return self._residual(place, calc, offsets)[0]
-
-        return sum(self._map(one))
+        return sum(self._each(FrameTask.misfit, f, nuisance, offsets))
 
     def target_and_gradient(
         self, f: ComplexArray, nuisance: Nuisance, offsets: Sequence[FloatArray] | None = None
@@ -245,45 +229,37 @@ class ForwardModel:
         ValueError
             The solver gives no derivatives.
         """
-        solver = self.solver
-        if not isinstance(solver, DifferentiableSolver):
-            raise ValueError(f"the solver {type(solver).__name__} gives no derivatives: take another one to refine")
-
-        def one(place: int) -> tuple[float, ComplexArray]:
-            waves, times, over_t = self._weighted(nuisance, place)
-            cube, gradient = waves.pullback(solver, f, times)
-            value, by_calc = self._residual(place, cube[0] @ over_t, offsets)
-            return value, gradient(by_calc[None, :, None] * over_t)
-
         total, gradient = 0.0, np.zeros(len(f), dtype=complex)
-        for value, part in self._map(one):
+        for value, part in self._each(FrameTask.misfit_and_gradient, f, nuisance, offsets):
             total += value
             gradient += part
         return total, gradient
 
-    def _residual(self, place: int, calc: FloatArray, offsets: Sequence[FloatArray] | None) -> tuple[float, FloatArray]:
-        """Share of one frame in the target, and ∂T/∂I_calc (M,). At its best the scale contributes nothing to it."""
-        frame = self.frames[place]
-        if offsets is not None:
-            calc = calc + offsets[place]
-        w = intensity_weights(frame.observed, frame.sigma) / self._norm
-        scale = best_scale(calc, frame.observed, frame.sigma)
-        residual = frame.observed - scale * calc
-        return float(w @ residual**2), -2.0 * scale * w * residual
-
-    def _weighted(self, nuisance: Nuisance, place: int) -> tuple[FrameWaves, FloatArray, FloatArray]:
-        """A frame's waves with their weights over the spread, the thicknesses that count, and the weights of these."""
-        over_y = nuisance.over_spread(self.grid, place, self.frames[place].base)
+    def _each(
+        self,
+        function: Callable[[FrameTask], _Result],
+        f: ComplexArray,
+        nuisance: Nuisance,
+        offsets: Sequence[FloatArray] | None = None,
+    ) -> Iterator[_Result]:
+        """A function of every frame at a fixed thickness law, spread and centres."""
         over_t = nuisance.over_thickness(self.grid)
         times = np.flatnonzero(over_t)
-        waves = self.frames[place].waves.summed(np.where(over_y > 1e-6, over_y, 0.0))
-        return waves, self.grid.thickness[times], over_t[times]
-
-    def _map(self, function: Callable[[int], _Result]) -> Iterator[_Result]:
-        """The function at every place among the frames, in order, through the executor if there is one."""
-        places = range(len(self.frames))
-        with threadpool_limits(1, user_api="blas"):
-            yield from map(function, places) if self._executor is None else self._executor.map(function, places)
+        tasks = []
+        for place, frame in enumerate(self.frames):
+            over_y = nuisance.over_spread(self.grid, place, frame.base)
+            offset = 0.0 if offsets is None else offsets[place]
+            tasks.append(
+                FrameTask(
+                    waves=frame.waves.summed(np.where(over_y > 1e-6, over_y, 0.0)),
+                    solver=self.solver,
+                    f=f,
+                    thickness=self.grid.thickness[times],
+                    over_thickness=over_t[times],
+                    measured=Measured(observed=frame.observed, sigma=frame.sigma, norm=self._norm, offset=offset),
+                )
+            )
+        return results(self._executor, function, tasks)
 
 
 def _rows_by_frame(experiment: Experiment, selection: Selection) -> list[IntArray]:

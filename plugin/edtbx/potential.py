@@ -39,6 +39,10 @@ class GVectors:
             raise ValueError("the set of g vectors must hold 000")
         return cls(hkl, extent, position, g_max)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # a few bytes each on the way to another process; the table is quickly made anew
+        return GVectors.from_indices, (self.hkl.astype(np.int16), self.g_max)
+
     def find(self, hkl: IntArray) -> IntArray:
         """Where the given indices (..., 3) stand in ``hkl``; −1 for those that are not in the set."""
         inside = np.all(np.abs(hkl) <= self.extent, axis=-1)
