@@ -98,7 +98,7 @@ def test_orientations_summed_over_the_nodes_keep_their_weight():
     orientations = Quadrature(tilts=8, y=NODES).orientations(ScanGeometry.ROTATION, 0.02)
     over_y = np.zeros(len(NODES))
     over_y[:2] = 0.25, 0.75
-    summed = orientations.summed(over_y)
+    summed = orientations.summed(over_y[None])
     assert summed.weights.shape == (1, 16)
     np.testing.assert_allclose(summed.weights @ summed.y, 0.25 * NODES[0] + 0.75 * NODES[1])
 

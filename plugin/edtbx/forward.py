@@ -10,14 +10,15 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
 
 from edtbx.executors import results
 from edtbx.experiment import ComplexArray, Experiment, FloatArray, IntArray
-from edtbx.frame_task import FrameTask, Measured
-from edtbx.frame_waves import FrameWaves
+from edtbx.frame_task import FrameTask, Linearised, Measured, Projection
+from edtbx.frame_waves import FrameWaves, Rows
 from edtbx.geometry import frame_vectors, scan_lever
 from edtbx.nuisance import FrameCube, Grid, Nuisance, intensity_weights
 from edtbx.potential import GVectors, u_per_f, wave_number
@@ -235,6 +236,16 @@ class ForwardModel:
             gradient += part
         return total, gradient
 
+    def linearised(
+        self, f: ComplexArray, nuisance: Nuisance, project: Projection, rows: Rows = Rows.EXACT
+    ) -> list[Linearised]:
+        """Unscaled I_calc of every frame, and its derivatives by centre, σ, thickness and what F is projected on."""
+        spread = [(self.grid, n, frame.base) for n, frame in enumerate(self.frames)]
+        weights = [np.vstack([nuisance.over_spread(*at), nuisance.slopes_over_spread(*at)]) for at in spread]
+        law = np.vstack([nuisance.over_thickness(self.grid), nuisance.slopes_over_thickness(self.grid)])
+        function = partial(FrameTask.linearised, rows=rows, project=project)
+        return list(results(self._executor, function, self._tasks(f, weights, law)))
+
     def _each(
         self,
         function: Callable[[FrameTask], _Result],
@@ -243,23 +254,35 @@ class ForwardModel:
         offsets: Sequence[FloatArray] | None = None,
     ) -> Iterator[_Result]:
         """A function of every frame at a fixed thickness law, spread and centres."""
-        over_t = nuisance.over_thickness(self.grid)
-        times = np.flatnonzero(over_t)
-        tasks = []
-        for place, frame in enumerate(self.frames):
-            over_y = nuisance.over_spread(self.grid, place, frame.base)
-            offset = 0.0 if offsets is None else offsets[place]
-            tasks.append(
-                FrameTask(
-                    waves=frame.waves.summed(np.where(over_y > 1e-6, over_y, 0.0)),
-                    solver=self.solver,
-                    f=f,
-                    thickness=self.grid.thickness[times],
-                    over_thickness=over_t[times],
-                    measured=Measured(observed=frame.observed, sigma=frame.sigma, norm=self._norm, offset=offset),
-                )
-            )
+        weights = [nuisance.over_spread(self.grid, n, frame.base)[None] for n, frame in enumerate(self.frames)]
+        tasks = self._tasks(f, weights, nuisance.over_thickness(self.grid)[None], offsets)
         return results(self._executor, function, tasks)
+
+    def _tasks(
+        self,
+        f: ComplexArray,
+        over_y: Sequence[FloatArray],
+        over_t: FloatArray,
+        offsets: Sequence[FloatArray] | None = None,
+    ) -> list[FrameTask]:
+        """One for every frame, with the y nodes and thicknesses that count in the first of the weights (K, J) and (Q, T)."""
+        times = np.flatnonzero(np.any(over_t, axis=0))
+        return [
+            FrameTask(
+                waves=frame.waves.summed(np.where(weights[0] > 1e-6, weights, 0.0)),
+                solver=self.solver,
+                f=f,
+                thickness=self.grid.thickness[times],
+                over_thickness=over_t[:, times],
+                measured=Measured(
+                    observed=frame.observed,
+                    sigma=frame.sigma,
+                    norm=self._norm,
+                    offset=0.0 if offsets is None else offsets[place],
+                ),
+            )
+            for place, (frame, weights) in enumerate(zip(self.frames, over_y, strict=True))
+        ]
 
 
 def _rows_by_frame(experiment: Experiment, selection: Selection) -> list[IntArray]:

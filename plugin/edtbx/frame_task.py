@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from edtbx.experiment import ComplexArray, FloatArray
-from edtbx.frame_waves import FrameWaves
+from edtbx.frame_waves import FrameWaves, Rows
 from edtbx.nuisance import best_scale, intensity_weights
-from edtbx.solvers.block import DifferentiableSolver, Solver
+from edtbx.solvers.block import Solver, derivatives_of
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -33,11 +34,32 @@ class Measured:
         return float(w @ residual**2), -2.0 * scale * w * residual
 
 
+Projection = Callable[[ComplexArray], FloatArray]
+"""From rows ∂I/∂Re F + i ∂I/∂Im F (m, G) to derivatives (m, P) by the parameters of a structure."""
+
+_AT_ONCE = 32
+"""Rows that are projected together."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Linearised:
+    """Unscaled I_calc (M,) of a frame and its derivatives.
+
+    ``by_measurement`` (M, 3) by centre and σ per radian and by thickness per Å, ``by_structure`` (M, P).
+    """
+
+    intensities: FloatArray
+    by_measurement: FloatArray
+    by_structure: FloatArray
+
+
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class FrameTask:
     """The waves of one frame for structure factors ``f`` (G,) in Å at thicknesses (T,) in Å.
 
-    ``over_thickness`` (T,) are the weights of the thicknesses; where it is given, the waves are summed over the spread.
+    ``over_thickness`` (Q, T) are weights of the thicknesses: one row, or the weights and their derivatives by the thickness.
+    With one row, the waves are summed over the spread; with two, there are three such sums: over it, and over the
+    derivatives of its weights by centre and σ.
     """
 
     waves: FrameWaves
@@ -53,7 +75,7 @@ class FrameTask:
 
     def intensities(self) -> FloatArray:
         """Unscaled I_calc (M,)."""
-        return np.asarray(self.cube()[0] @ self._law)
+        return np.asarray(self.cube()[0] @ self._law[0])
 
     def misfit(self) -> float:
         """The frame's share of the target."""
@@ -61,13 +83,29 @@ class FrameTask:
 
     def misfit_and_gradient(self) -> tuple[float, ComplexArray]:
         """The same, and ∂T/∂Re F + i ∂T/∂Im F (G,)."""
-        if not isinstance(self.solver, DifferentiableSolver):
-            raise ValueError(
-                f"the solver {type(self.solver).__name__} gives no derivatives: take another one to refine"
-            )
-        cube, gradient = self.waves.pullback(self.solver, self.f, self.thickness)
-        value, by_calc = self._measured.misfit(cube[0] @ self._law)
-        return value, gradient(by_calc[None, :, None] * self._law)
+        cube, gradient = self.waves.pullback(derivatives_of(self.solver), self.f, self.thickness)
+        value, by_calc = self._measured.misfit(cube[0] @ self._law[0])
+        return value, gradient(by_calc[None, :, None] * self._law[0]).f
+
+    def linearised(self, rows: Rows, project: Projection) -> Linearised:
+        """Unscaled I_calc and all its derivatives; some rows of the Jacobian by F at a time, never all of them."""
+        cube = self.cube()
+        law, by_thickness = self._law
+        seed = np.stack([law, np.zeros_like(law), np.zeros_like(law)])
+        found: list[FloatArray] = []
+        order: list[int] = []
+        pending: list[ComplexArray] = []
+        for place, row in self.waves.jacobian_rows(rows, self.solver, self.f, self.thickness, seed):
+            order.append(place)
+            pending.append(row)
+            if len(pending) == _AT_ONCE or len(order) == cube.shape[1]:
+                found.append(project(np.array(pending)))
+                pending.clear()
+        return Linearised(
+            intensities=cube[0] @ law,
+            by_measurement=np.column_stack([cube[1] @ law, cube[2] @ law, cube[0] @ by_thickness]),
+            by_structure=np.concatenate(found)[np.argsort(order)],
+        )
 
     @property
     def _law(self) -> FloatArray:

@@ -69,6 +69,13 @@ def excitation_errors(g: FloatArray, x: FloatArray, y: FloatArray, wavevector: f
     return np.asarray(depth @ g.T - np.sum(g * g, axis=1) / (2.0 * wavevector))
 
 
+def excitation_error_slopes(g: FloatArray, x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """∂S_g/∂x and ∂S_g/∂y (B, N) in Å⁻¹ per radian, of what :func:`excitation_errors` gives."""
+    by_x = np.column_stack([np.sin(x) * np.sin(y), np.cos(x), -np.sin(x) * np.cos(y)])
+    by_y = np.column_stack([-np.cos(x) * np.cos(y), np.zeros_like(x), -np.cos(x) * np.sin(y)])
+    return by_x @ g.T, by_y @ g.T
+
+
 def scan_lever(experiment: Experiment, g: FloatArray) -> FloatArray:
     """How fast S_g changes along the scan in Å⁻¹ per radian (N,): |g_y| in rotation, |g| in precession."""
     if experiment.geometry is ScanGeometry.ROTATION:

@@ -17,8 +17,8 @@ from scipy.ndimage import minimum_filter
 from scipy.optimize import minimize, nnls
 
 from edtbx.experiment import FloatArray
-from edtbx.quadrature import spread_weights
-from edtbx.thickness import histogram_weights, thickness_weights
+from edtbx.quadrature import spread_slopes, spread_weights
+from edtbx.thickness import histogram_weights, thickness_slopes, thickness_weights
 
 INSTABILITY = 0.01
 """p, the relative error that the best measured intensities are given. On urea R(obs) rises from 0.081 at 0.01 to 0.083 at
@@ -85,6 +85,16 @@ class Nuisance:
     def over_spread(self, grid: Grid, frame: int, base: float = 0.0) -> FloatArray:
         """Weights (J,) on the y nodes for the frame in that place, whose nodes have their zero at the base."""
         return spread_weights(grid.y, float(self.centres[frame]) - base, self.sigma)
+
+    def slopes_over_thickness(self, grid: Grid) -> FloatArray:
+        """Derivatives (T,) of ``over_thickness`` by the thickness, per Å; 0 for a free histogram."""
+        if self.histogram is not None:
+            return np.zeros_like(grid.thickness)
+        return thickness_slopes(grid.thickness, self.shape, self.thickness)
+
+    def slopes_over_spread(self, grid: Grid, frame: int, base: float = 0.0) -> FloatArray:
+        """Derivatives (2, J) of ``over_spread`` by centre and σ, per radian."""
+        return spread_slopes(grid.y, float(self.centres[frame]) - base, self.sigma)
 
     def intensities(self, grid: Grid, cubes: Sequence[FrameCube]) -> list[FloatArray]:
         """Scaled I_calc (M,) of each frame."""

@@ -74,12 +74,22 @@ def _scatter(
     position: IntArray, extent: IntArray, beams: IntArray, by_coupling: ComplexArray, size: int
 ) -> ComplexArray:
     out = np.zeros(size, dtype=by_coupling.dtype)
-    n = len(beams)
-    for i in range(n):
-        h, k, l = extent[0] - beams[i, 0], extent[1] - beams[i, 1], extent[2] - beams[i, 2]
-        for j in range(n):
-            out[position[h + beams[j, 0], k + beams[j, 1], l + beams[j, 2]]] += by_coupling[i, j]
+    add_differences(position, extent, beams, by_coupling, out)
     return out
+
+
+@njit(nogil=True, cache=True)
+def add_differences(
+    position: IntArray, extent: IntArray, beams: IntArray, by_coupling: ComplexArray, total: ComplexArray
+) -> None:
+    """Add the elements (n, n) of a matrix to a total (G,), each at the difference h − g of its beams (n, 3).
+
+    For kernels; from Python, see :meth:`GVectors.collect`.
+    """
+    for i in range(len(beams)):
+        h, k, l = extent[0] - beams[i, 0], extent[1] - beams[i, 1], extent[2] - beams[i, 2]
+        for j in range(len(beams)):
+            total[position[h + beams[j, 0], k + beams[j, 1], l + beams[j, 2]]] += by_coupling[i, j]
 
 
 def indices_within(cell: Cell, g_max: float) -> IntArray:

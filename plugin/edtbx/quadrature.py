@@ -27,10 +27,10 @@ class Orientations:
     weights: FloatArray
 
     def summed(self, over_y: FloatArray) -> Orientations:
-        """With one weight (1, B) from those of the nodes (J,); orientations without any are left out."""
+        """With the weights of K sums from those of the nodes (K, J); orientations without any are left out."""
         weights = over_y @ self.weights
-        some = np.flatnonzero(weights)
-        return Orientations(x=self.x[some], y=self.y[some], weights=weights[None, some])
+        some = np.flatnonzero(np.any(weights, axis=0))
+        return Orientations(x=self.x[some], y=self.y[some], weights=weights[:, some])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +85,18 @@ def spread_weights(y: FloatArray, centre: float, sigma: float) -> FloatArray:
     weights[0] += ramp[1] - ramp[0]
     weights[-1] += 1.0 - (ramp[-1] - ramp[-2])
     return np.asarray(weights)
+
+
+def spread_slopes(y: FloatArray, centre: float, sigma: float) -> FloatArray:
+    """Derivatives (2, J) of :func:`spread_weights` by centre and by sigma, per radian."""
+    step = y[1] - y[0] if len(y) > 1 else 1.0
+    edges = (y - centre) / step
+    scaled = np.concatenate([edges[:1] - 1.0, edges, edges[-1:] + 1.0]) * step / max(sigma, 1e-9 * step)
+    ramps = np.stack([-ndtr(scaled), np.exp(-0.5 * scaled * scaled) / math.sqrt(2.0 * math.pi)]) / step
+    slopes = np.diff(ramps, 2, axis=1)
+    slopes[:, 0] += ramps[:, 1] - ramps[:, 0]
+    slopes[:, -1] -= ramps[:, -1] - ramps[:, -2]
+    return np.asarray(slopes)
 
 
 def _gaussian_ramp(x: FloatArray, sigma: float) -> FloatArray:

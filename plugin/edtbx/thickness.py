@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.polynomial.legendre import leggauss
 
-from edtbx.experiment import FloatArray
+from edtbx.experiment import FloatArray, IntArray
 
 QUANTILES: Mapping[str, Callable[[FloatArray], FloatArray]] = {
     "slab": np.ones_like,
@@ -36,15 +36,31 @@ def thickness_weights(grid: FloatArray, shape: str, thickness: float) -> FloatAr
     return histogram_weights(grid, QUANTILES[shape](_SHARES) * thickness, 0.5 * _NODE_WEIGHTS)
 
 
+def thickness_slopes(grid: FloatArray, shape: str, thickness: float) -> FloatArray:
+    """Derivatives (T,) of :func:`thickness_weights` by the greatest thickness, per Å."""
+    shares = QUANTILES[shape](_SHARES)
+    left, step, padded = _cells(grid, shares * thickness)
+    rise = np.where(shares * thickness < grid[-1], 0.5 * _NODE_WEIGHTS * shares / step, 0.0)
+    slopes = np.bincount(left + 1, weights=rise, minlength=len(padded))
+    slopes -= np.bincount(left, weights=rise, minlength=len(padded))
+    return np.asarray(slopes[1:])
+
+
 def histogram_weights(grid: FloatArray, thickness: FloatArray, weight: FloatArray) -> FloatArray:
     """Weights (T,) on the grid of a histogram given by thicknesses (H,) in Å and their weights (H,)."""
     t = np.clip(thickness, 0.0, grid[-1])
-    padded = np.concatenate([[0.0], grid])
-    left = np.clip(np.searchsorted(padded, t) - 1, 0, len(grid) - 1)
-    part = (t - padded[left]) / (padded[left + 1] - padded[left])
+    left, step, padded = _cells(grid, t)
+    part = (t - padded[left]) / step
     weights = np.bincount(left + 1, weights=weight * part, minlength=len(padded))
     weights += np.bincount(left, weights=weight * (1.0 - part), minlength=len(padded))
     return np.asarray(weights[1:])
+
+
+def _cells(grid: FloatArray, t: FloatArray) -> tuple[IntArray, FloatArray, FloatArray]:
+    """The point (H,) of the grid, 0 put before it, that each thickness lies above, the step there, and that grid."""
+    padded = np.concatenate([[0.0], grid])
+    left = np.clip(np.searchsorted(padded, t) - 1, 0, len(grid) - 1)
+    return left, padded[left + 1] - padded[left], padded
 
 
 def mean_thickness(shape: str, thickness: float) -> float:

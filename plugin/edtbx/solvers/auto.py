@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from edtbx.experiment import FloatArray
-from edtbx.solvers.block import Adjoint, Block, Pullback, pullback
+from edtbx.solvers.block import Adjoint, Block, Coupling, Pullback, jacobian_rows, pullback
 from edtbx.solvers.eigen import EigenSolver
 from edtbx.solvers.propagator import PropagatorSolver
 
@@ -33,6 +35,10 @@ class AutoSolver:
     def pullback(self, block: Block) -> tuple[FloatArray, Pullback]:
         """Intensities, and the way back from a seed of them."""
         return pullback(_faster(block), block)
+
+    def jacobian_rows(self, block: Block, seed: FloatArray) -> Iterator[tuple[int, Coupling]]:
+        """∂/∂u of Σ_jt seed_jt I_m(j, t), beam by beam."""
+        return jacobian_rows(_faster(block), block, seed)
 
 
 def _faster(block: Block) -> EigenSolver | PropagatorSolver:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
@@ -113,6 +113,19 @@ Pullback: TypeAlias = Callable[[FloatArray], Adjoint]
 """Takes a seed (J, M, T) of the intensities to the derivatives of a block."""
 
 
+def derivatives_of(solver: Solver) -> DifferentiableSolver:
+    """The solver itself.
+
+    Raises
+    ------
+    ValueError
+        It gives no derivatives.
+    """
+    if not isinstance(solver, DifferentiableSolver):
+        raise ValueError(f"the solver {type(solver).__name__} gives no derivatives: take another one to refine")
+    return solver
+
+
 def pullback(solver: DifferentiableSolver, block: Block) -> tuple[FloatArray, Pullback]:
     """The intensities (J, M, T), and what leads from a seed of them to derivatives.
 
@@ -122,6 +135,20 @@ def pullback(solver: DifferentiableSolver, block: Block) -> tuple[FloatArray, Pu
         found: tuple[FloatArray, Pullback] = solver.pullback(block)
         return found
     return solver.intensities(block), partial(solver.adjoint, block)
+
+
+def jacobian_rows(solver: DifferentiableSolver, block: Block, seed: FloatArray) -> Iterator[tuple[int, Coupling]]:
+    """∂/∂u (N, N), as in :class:`Adjoint`, of Σ_jt seed_jt I_m(j, t) for each wanted beam m: its place, and the row.
+
+    The seed (J, T) is one for all. Beams come in any order, one row at a time, for M of them may not fit the memory. A
+    solver that does better than an adjoint for each beam has a method ``jacobian_rows(block, seed)`` of its own.
+    """
+    if hasattr(solver, "jacobian_rows"):
+        yield from solver.jacobian_rows(block, seed)
+        return
+    for place in range(len(block.wanted)):
+        one = replace(block, wanted=block.wanted[place : place + 1])
+        yield place, solver.adjoint(one, seed[:, None, :]).u
 
 
 SolverFactory: TypeAlias = Callable[[], Solver]

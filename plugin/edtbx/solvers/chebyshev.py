@@ -129,7 +129,8 @@ def adjoint_terms(
             for j in range(w):
                 bar[rows[r], j] += seeds[term, r, j]
         _scale(m, bar, x)
-        _keep_outer(m, x, terms[term - 1], left, right, filled * w, np.iscomplexobj(a_adjoint), term == 1)
+        _keep(x, left, filled * w, term == 1)
+        _keep_conjugate(m, terms[term - 1], right, filled * w, np.iscomplexobj(a_adjoint))
         _correlate(by_d, bar, terms[term - 1], term == 1)
         filled += 1
         if filled == _AT_ONCE or term == 1:
@@ -137,6 +138,46 @@ def adjoint_terms(
             by_a += np.dot(left.view(a_adjoint.dtype), right.view(a_adjoint.dtype).T)
             filled = 0
     return by_a, by_d
+
+
+@njit(nogil=True, cache=True)
+def adjoint_rows(
+    a_adjoint: ComplexArray, m: FloatArray, d: FloatArray, terms: FloatArray, rows: IntArray, seeds: FloatArray
+) -> ComplexArray:
+    """∂T_r/∂a (R, n, n) of R numbers, each of which depends on one picked row: ∂T_r/∂(its terms) is ``seeds[:, r]``.
+
+    The R ways back share the terms and go side by side: twice the products of R series, and no wider ones of n.
+    """
+    n, w = d.shape
+    number = len(rows)
+    bar, after = np.zeros((n, number * w), dtype=d.dtype), np.zeros((n, number * w), dtype=d.dtype)
+    x, product = np.zeros_like(bar), np.empty_like(bar)
+    wide_m, wide_d = np.empty_like(bar), np.empty_like(bar)
+    for r in range(number):
+        wide_m[:, r * w : (r + 1) * w] = m
+        wide_d[:, r * w : (r + 1) * w] = d
+    by_a = np.zeros((number * n, n), dtype=a_adjoint.dtype)
+    left = np.zeros((number * n, _AT_ONCE * w), dtype=d.dtype)
+    right = np.zeros((n, _AT_ONCE * w), dtype=d.dtype)
+    filled = 0
+    for term in range(len(terms) - 1, 0, -1):
+        if term < len(terms) - 1:
+            np.dot(a_adjoint, x.view(a_adjoint.dtype), product.view(a_adjoint.dtype))
+            _recur(wide_m, wide_d, product, bar, after, False)
+            bar, after = after, bar
+        for r in range(number):
+            for j in range(w):
+                bar[rows[r], r * w + j] += seeds[term, r, j]
+        _scale(wide_m, bar, x)
+        for r in range(number):
+            _keep(x[:, r * w : (r + 1) * w], left[r * n : (r + 1) * n], filled * w, term == 1)
+        _keep_conjugate(m, terms[term - 1], right, filled * w, np.iscomplexobj(a_adjoint))
+        filled += 1
+        if filled == _AT_ONCE or term == 1:
+            left[:, filled * w :] = 0.0
+            by_a += np.dot(left.view(a_adjoint.dtype), right.view(a_adjoint.dtype).T)
+            filled = 0
+    return by_a.reshape(number, n, n)
 
 
 @njit(nogil=True, cache=True, fastmath=True)
@@ -147,20 +188,18 @@ def _scale(m: FloatArray, wave: FloatArray, out: FloatArray) -> None:
 
 
 @njit(nogil=True, cache=True, fastmath=True)
-def _keep_outer(
-    m: FloatArray,
-    x: FloatArray,
-    wave: FloatArray,
-    left: FloatArray,
-    right: FloatArray,
-    place: int,
-    interleaved: bool,
-    once: bool,
-) -> None:
-    """Put x (twice it, unless ``once``) and the conjugate of m wave where the next outer products take them from."""
+def _keep(x: FloatArray, left: FloatArray, place: int, once: bool) -> None:
+    """Put x (twice it, unless ``once``) where the next outer products take it from."""
+    for i in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            left[i, place + j] = x[i, j] if once else x[i, j] + x[i, j]
+
+
+@njit(nogil=True, cache=True, fastmath=True)
+def _keep_conjugate(m: FloatArray, wave: FloatArray, right: FloatArray, place: int, interleaved: bool) -> None:
+    """Put the conjugate of m wave where the next outer products take it from."""
     for i in range(wave.shape[0]):
         for j in range(wave.shape[1]):
-            left[i, place + j] = x[i, j] if once else x[i, j] + x[i, j]
             right[i, place + j] = m[i, j] * wave[i, j]
         if interleaved:
             for j in range(1, wave.shape[1], 2):

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from edtbx.experiment import FloatArray, IntArray
 from edtbx.solvers import chebyshev
-from edtbx.solvers.block import Adjoint, Block, Pullback
+from edtbx.solvers.block import Adjoint, Block, Coupling, Pullback
 from edtbx.solvers.folding import Group, cheapest_groups
 
 AnyArray: TypeAlias = NDArray[Any]
@@ -33,6 +33,12 @@ _SINGLE = 3e-7
 
 _KEPT_BYTES = 250_000_000
 """Most bytes of terms that a block keeps for the way back; where it is more they are computed again."""
+
+_ROW_BYTES = 60_000_000
+"""Most bytes of rows of a Jacobian that are held at a time."""
+
+_MOST_ROWS = 32
+"""Most such rows: more would not make the products any faster."""
 
 _FEWEST = 6
 """Orientations that a group should hold: narrower products are slow."""
@@ -74,6 +80,32 @@ class PropagatorSolver:
             total[:, group.asked] += _summed(series.waves(terms[:, series.rows]), block, group)
             with_terms.append((group, series, terms))
         return total, partial(self._way_back, block, with_terms)
+
+    def jacobian_rows(self, block: Block, seed: FloatArray) -> Iterator[tuple[int, Coupling]]:
+        """∂/∂u of Σ_jt seed_jt I_m(j, t), beam by beam, those that are strong in the same groups side by side.
+
+        Costs some 2 m + 1 forward passes of a group with m of the wanted beams, and holds a few of the rows at a time.
+        """
+        u = self._working(block)
+        parts = list(self._series(block))
+        where = np.full(len(block.wanted), len(parts))
+        for number, (group, _) in reversed(list(enumerate(parts))):
+            where[group.asked] = number
+        at_once = max(1, min(_MOST_ROWS, _ROW_BYTES // u.nbytes))
+        order = np.argsort(where, kind="stable")
+        for chunk in np.split(order, range(at_once, len(order), at_once)):
+            total = np.zeros((len(chunk), *u.shape), dtype=u.dtype)
+            for group, series in parts:
+                picked = np.flatnonzero(np.isin(group.asked, chunk))
+                if not len(picked):
+                    continue
+                seed_of_flux = (seed.T @ block.weights[:, group.orientations])[:, None, :]
+                by_coupling = series.adjoint_rows(series.terms(), picked, seed_of_flux)
+                for place, each in zip(group.asked[picked], by_coupling, strict=True):
+                    group.collect(u, each, total[np.flatnonzero(chunk == place)[0]])
+            for place, row in zip(chunk, total, strict=True):
+                np.fill_diagonal(row, 0.0)
+                yield int(place), row.astype(block.u.dtype)
 
     def _way_back(self, block: Block, parts: Iterable[tuple[Group, _Series, AnyArray]], seed: FloatArray) -> Adjoint:
         u = self._working(block)
@@ -185,21 +217,34 @@ class _Series:
             (self.coefficients[first::2].T @ picked[first::2].reshape(-1, picked[0].size)).view(self.a.dtype)
             for first in (0, 1)
         ]
-        return (parts[0] + 1j * parts[1]).reshape(len(parts[0]), len(self.rows), -1)
+        return (parts[0] + 1j * parts[1]).reshape(len(parts[0]), picked.shape[1], -1)
 
     def adjoint(self, terms: AnyArray, seed: AnyArray) -> tuple[AnyArray, AnyArray]:
         """∂T/∂coupling (n, n), its diagonal included, and ∂T/∂A_gg (n, B), for a seed (T, m, B) of the fluxes."""
-        waves = self.waves(terms[:, self.rows])
+        seeds = self._seeds(terms[:, self.rows], seed)
+        by_a, by_d = chebyshev.adjoint_terms(self._a_adjoint, self.m, self.d, terms, self.rows, seeds)
+        np.fill_diagonal(by_a, np.sum(by_d * self.m**2, axis=1))
+        by_d = by_d.reshape(len(by_d), -1, self._columns).sum(axis=2)
+        return by_a / by_d.dtype.type(self.radius), by_d / self.radius
+
+    def adjoint_rows(self, terms: AnyArray, picked: IntArray, seed: AnyArray) -> AnyArray:
+        """∂T_r/∂coupling (R, n, n) of some of the wanted beams, each with the seed (T, 1, B) of its own flux."""
+        rows = self.rows[picked]
+        by_a = chebyshev.adjoint_rows(self._a_adjoint, self.m, self.d, terms, rows, self._seeds(terms[:, rows], seed))
+        return np.asarray(by_a / self.d.dtype.type(self.radius))
+
+    @property
+    def _a_adjoint(self) -> AnyArray:
+        return np.ascontiguousarray(self.a.conj().T)
+
+    def _seeds(self, picked: AnyArray, seed: AnyArray) -> AnyArray:
+        """∂T/∂(picked terms) (L, m, w) for a seed (T, m, B) of the fluxes."""
+        waves = self.waves(picked)
         bar = (2.0 * seed * waves).astype(waves.dtype)
         by_term = (self.coefficients @ bar.reshape(len(bar), -1)).reshape(-1, *bar.shape[1:])
         by_term[1::2] *= -1j
         # terms of a real coupling are real, and so is what they ask of their derivatives
-        seeds = np.ascontiguousarray(by_term.view(self.d.dtype) if self._columns == 2 else by_term.real)
-        a_adjoint = np.ascontiguousarray(self.a.conj().T)
-        by_a, by_d = chebyshev.adjoint_terms(a_adjoint, self.m, self.d, terms, self.rows, seeds)
-        np.fill_diagonal(by_a, np.sum(by_d * self.m**2, axis=1))
-        by_d = by_d.reshape(len(by_d), -1, self._columns).sum(axis=2)
-        return by_a / by_d.dtype.type(self.radius), by_d / self.radius
+        return np.ascontiguousarray(by_term.view(self.d.dtype) if self._columns == 2 else by_term.real)
 
 
 def _coefficients(arguments: FloatArray, tolerance: float, kind: np.dtype[Any]) -> AnyArray:
