@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edtbx.registry import installed_solvers
-from edtbx.solvers.block import Accuracy, Adjoint
+from edtbx.solvers.block import Accuracy, Adjoint, jacobian_rows
 from edtbx.solvers.eigen import EigenSolver
 from edtbx.solvers.kinematical import KinematicalSolver
 from edtbx.solvers.propagator import PropagatorSolver
@@ -327,6 +327,16 @@ class DividingAdjoint(EigenSolver):
         return replace(found, u=found.u * np.nan) if not np.any(block.s_g) else found
 
 
+class Rows(EigenSolver):
+    """Rows of the Jacobian as they should be, then spoilt."""
+
+    def __init__(self, spoil):
+        self.spoil = spoil
+
+    def jacobian_rows(self, block, seed):
+        yield from self.spoil(block, list(jacobian_rows(EIGEN, block, seed)))
+
+
 class Raising(Forward):
     def after(self, block, found):
         if len(block.u) == 2:
@@ -374,6 +384,17 @@ BROKEN = [
     ("derivative_by_s_g", by_s_g(lambda b, s: -s), "of the wrong sign"),
     ("derivative_by_s_g", by_s_g(lambda b, s: s / b.surface**2), "the factor 2 K M_g²"),
     ("derivative_by_s_g", by_s_g(lambda b, s: s.T), "adjoint.s_g is float64 (20, 3)"),
+    ("derivative_rows", Rows(lambda b, rows: rows[1:]), "one for each of the 21 wanted beams"),
+    (
+        "derivative_rows",
+        Rows(lambda b, rows: zip(range(21), [u for _, u in rows][::-1], strict=True)),
+        "the order of",
+    ),
+    (
+        "derivative_rows",
+        Rows(lambda b, rows: ((m, u[0]) for m, u in rows)),
+        "complex128 (20,); complex128 (20, 20)",
+    ),
     ("derivative_by_s_g", by_s_g(lambda b, s: np.column_stack([0 * s[:, :1], s[:, 1:]])), "a beam without its S_g"),
 ]
 

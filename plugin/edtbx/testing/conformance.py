@@ -31,6 +31,7 @@ CHECKS: tuple[Callable[[Subject], Iterable[Finding]], ...] = (
     derivatives.derivative_by_real_u,
     derivatives.derivative_at_equal_eigenvalues,
     derivatives.derivative_by_s_g,
+    derivatives.derivative_rows,
 )
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from edtbx.experiment import FloatArray
-from edtbx.solvers.block import Adjoint, Block, Coupling, DifferentiableSolver
+from edtbx.solvers.block import Adjoint, Block, Coupling, DifferentiableSolver, jacobian_rows
 from edtbx.testing.crystal import copied, degenerate_block
 from edtbx.testing.subject import Finding, Subject
 
@@ -45,6 +45,36 @@ def derivative_by_s_g(subject: Subject) -> Iterator[Finding]:
     for block in (subject.block(54), subject.block(55, inclined=True), subject.block(56, centric=True)):
         if subject.differentiable:
             yield _by_s_g(subject, subject.differentiable, _shuffled(block))
+
+
+def derivative_rows(subject: Subject) -> Iterator[Finding]:
+    """Rows of the Jacobian are the adjoints of single beams."""
+    solver = subject.differentiable
+    if solver is None:
+        return
+    for block in (_shuffled(subject.block(57)), _shuffled(subject.block(58, inclined=True, centric=True))):
+        seed = _seed(block)[:, 0]
+        rows = dict(jacobian_rows(solver, copied(block), seed))
+        if sorted(rows) != list(range(len(block.wanted))):
+            yield Finding.wrong(
+                f"rows of the places {sorted(rows)}; one for each of the {len(block.wanted)} wanted beams"
+            )
+            return
+        for place, found in rows.items():
+            alone = np.zeros_like(_seed(block))
+            alone[:, place] = seed
+            expected = solver.adjoint(copied(block), alone).u
+            problem = _misshapen("u", found, block.u)
+            if problem:
+                yield Finding.wrong(problem)
+                return
+            yield Finding.measured(
+                float(np.max(np.abs(found - expected)) / max(np.max(np.abs(expected)), 1e-300)),
+                max(100.0 * subject.tolerance, 1e-9),
+                unit="the largest element",
+                limit="rounding",
+                cause="the usual cause: the seed (J, T), or rows that do not follow the order of the wanted beams",
+            )
 
 
 def _by_u(subject: Subject, block: Block) -> Iterator[Finding]:
