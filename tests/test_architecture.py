@@ -19,6 +19,7 @@ LOCAL_IMPORTS = {
     ("edtbx._import_order", "numpy"),
     ("edtbx._import_order", "resource"),
     ("edtbx_abtem", "edtbx_abtem.solver"),
+    ("edtbx_cctbx.programs.cluster", "distributed"),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -38,7 +39,8 @@ class Settings:
     """What a program was told: rows, beams, what may be fitted. Angles in radians, lengths in Å and Å⁻¹.
 
     ``tolerance`` is the numerical error of intensities allowed, in units of max(σ, 0.01 I_obs); ``s_max`` and
-    ``s_strong`` override what follows from it.
+    ``s_strong`` override what follows from it. ``executor`` takes the frames in place of ``nproc`` threads
+    (see :class:`DynamicalTarget`).
     """
 
     solver: str = "auto"
@@ -51,6 +53,7 @@ class Settings:
     choices: Choices = field(default_factory=Choices)
     rules: SelectionRules = field(default_factory=SelectionRules)
     nproc: int | None = None
+    executor: Executor | None = None
 
     def target(self, solver: str, experiment: Experiment, structure: xray.structure) -> DynamicalTarget:
         """A target of the named solver, coarsely sampled, its nuisance parameters still to be fitted."""
@@ -65,6 +68,7 @@ class Settings:
             sampling=COARSE,
             g_max=self.g_max,
             nproc=self.nproc,
+            executor=self.executor,
             nuisance=_UNFITTED,
         )
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
 import numpy as np
 from cctbx import xray
 
-from edtbx.executors import frame_threads
+from edtbx.executors import frame_executor
 from edtbx.experiment import Experiment, FloatArray, Frame, IntArray, Reflections, ScanGeometry
 from edtbx.forward import ForwardModel, Progress, Sampling, no_progress
 from edtbx.geometry import excitation_error, frame_vectors, orthogonalisation_matrix, scan_lever
@@ -115,6 +116,7 @@ def simulate(
     s_max: float = 0.02,
     g_max: float | None = None,
     nproc: int | None = None,
+    executor: Executor | None = None,
     progress: Progress[FrameCube] = no_progress,
 ) -> Simulation:
     """The experiment that a crystal of this structure would give.
@@ -127,6 +129,8 @@ def simulate(
         λ in Å and the rotation matrix U (3, 3).
     s_max, g_max
         Beams beyond this |S_g| or |g| in Å⁻¹ are left out; ``g_max`` None: a little beyond the reflections listed.
+    nproc, executor
+        Threads, or what takes the frames in their place, as in :class:`DynamicalTarget`.
 
     Raises
     ------
@@ -150,17 +154,16 @@ def simulate(
         scales=np.exp(noise.scale * rng.standard_normal(scan.frames)),
     )
     f = Expansion.of(structure, vectors).structure_factors(structure)
-    with frame_threads(nproc) as threads:
-        forward = ForwardModel(
-            experiment,
-            _everything(experiment),
-            vectors,
-            _sampling(truth, s_max),
-            backend,
-            threads,
-            f_000=float(f[vectors.find(np.zeros(3, dtype=np.int64))].real),
-        )
-        intensities = np.concatenate(truth.intensities(forward.grid, forward.cubes(f, progress)))
+    forward = ForwardModel(
+        experiment,
+        _everything(experiment),
+        vectors,
+        _sampling(truth, s_max),
+        backend,
+        frame_executor(executor, nproc),
+        f_000=float(f[vectors.find(np.zeros(3, dtype=np.int64))].real),
+    )
+    intensities = np.concatenate(truth.intensities(forward.grid, forward.cubes(f, progress)))
     to_counts = noise.counts / float(intensities.mean())
     expected = to_counts * intensities
     return Simulation(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from copy import copy
 from dataclasses import dataclass, replace
 
@@ -17,7 +18,7 @@ from cctbx import miller, xray
 from cctbx.array_family import flex
 from libtbx.utils import Sorry
 
-from edtbx.executors import frame_threads
+from edtbx.executors import frame_executor
 from edtbx.experiment import BoolArray, ComplexArray, Experiment, FloatArray, IntArray
 from edtbx.forward import ForwardModel, Progress, Sampling, no_progress
 from edtbx.geometry import orthogonalisation_matrix
@@ -72,7 +73,11 @@ class DynamicalTarget:
     rules, sampling, g_max
         Rows used, fineness of the sampling, and reach of the beams in Å⁻¹ (None: a little beyond the data).
     nproc
-        Threads, one frame each at a time.
+        Threads, one frame each at a time; None takes all cores.
+    executor
+        What takes the frames in place of threads, one each: the workers of a ``ProcessPoolExecutor`` (method spawn), of a
+        Dask client (``client.get_executor(pure=False)``) or of any other ``concurrent.futures.Executor``. Whoever made it
+        shuts it down.
 
     Warns
     -----
@@ -97,6 +102,7 @@ class DynamicalTarget:
         sampling: Sampling | None = None,
         g_max: float | None = None,
         nproc: int | None = None,
+        executor: Executor | None = None,
         progress: Progress[FrameCube] = no_progress,
         nuisance: Nuisance | None = None,
     ) -> None:
@@ -123,7 +129,7 @@ class DynamicalTarget:
                 vectors,
                 sampling or Sampling(),
                 backend,
-                frame_threads(nproc),
+                frame_executor(executor, nproc),
                 f_000=self._f_000,
             )
         except ValueError as error:

@@ -6,7 +6,8 @@ from libtbx.program_template import ProgramTemplate
 
 from edtbx_cctbx.comparison import compare
 from edtbx_cctbx.programs import command_line
-from edtbx_cctbx.programs.parameters import INPUT, OUTPUT, SHARED, settings_from
+from edtbx_cctbx.programs.cluster import workers_of
+from edtbx_cctbx.programs.parameters import INPUT, OUTPUT, SHARED, WORKERS, settings_from
 from edtbx_cctbx.report import output_base, show_comparison, write_outputs
 
 
@@ -22,7 +23,7 @@ are fitted for each theory; the structure stays as it is.
 Example: edtbx.compare urea.cif urea.cif_pets output.prefix=urea
 """
     datatypes = ["phil"]  # noqa: RUF012
-    master_phil_str = INPUT + SHARED + OUTPUT
+    master_phil_str = INPUT + SHARED + WORKERS + OUTPUT
 
     def validate(self) -> None:
         """Fail early on contradictory parameters."""
@@ -32,13 +33,14 @@ Example: edtbx.compare urea.cif urea.cif_pets output.prefix=urea
     def run(self) -> None:
         """Fit, print, write."""
         structure, experiment = command_line.read_inputs(self.params, self.logger)
-        self.comparison = compare(
-            experiment,
-            structure,
-            settings_from(self.params),
-            command_line.progress_bar,
-            command_line.flat(self.params),
-        )
+        with workers_of(self.params.cluster, self.logger) as executor:
+            self.comparison = compare(
+                experiment,
+                structure,
+                settings_from(self.params, executor),
+                command_line.progress_bar,
+                command_line.flat(self.params),
+            )
         show_comparison(self.comparison, self.logger)
         for path in write_outputs(self.params.output.prefix, self.comparison):
             print(f"  wrote {path}", file=self.logger)

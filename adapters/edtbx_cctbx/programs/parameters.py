@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
 from typing import Any
 
 import numpy as np
@@ -125,9 +126,6 @@ model {
     .type = bool
     .help = "Take the other hand of the structure (and the enantiomorphic space group)."
 }
-nproc = None
-  .type = int(value_min=1)
-  .help = "Threads; None takes all cores. Every one works on a frame of its own."
 """
 
 REFINEMENT = r"""
@@ -150,6 +148,17 @@ refinement {
 }
 """
 
+WORKERS = r"""
+nproc = None
+  .type = int(value_min=1)
+  .help = "Threads; None takes all cores. Every one works on a frame of its own."
+cluster = None
+  .type = str
+  .help = "Address of a Dask scheduler, such as tcp://host:8786: its workers take the frames in place of threads. `dask \
+    scheduler` prints it, and `dask worker ADDRESS` on each machine adds workers, at any time; one that dies is made up \
+    for. Scheduler and workers need the same edtbx[dask]. tcp:// is neither encrypted nor guarded: trust the network."
+"""
+
 OUTPUT = r"""
 output {
   prefix = edtbx
@@ -159,8 +168,9 @@ output {
 """
 
 
-def settings_from(params: Any) -> Settings:
-    """What the parameters ask for."""
+def settings_from(params: Any, executor: Executor | None = None) -> Settings:
+    """What the parameters ask for, with the workers of the cluster if they ask for one."""
+    check_workers(params)
     thickness, spread = params.thickness, params.spread
     if thickness.value is not None and not 0.0 < thickness.value < 1e5:
         raise Sorry(f"thickness.value must be > 0 Å and below 100000 Å, got {thickness.value:g} (is it in nm?)")
@@ -196,7 +206,16 @@ def settings_from(params: Any) -> Settings:
             min_reflections=frames.min_reflections,
         ),
         nproc=params.nproc,
+        executor=executor,
     )
+
+
+def check_workers(params: Any) -> None:
+    """Refuse threads beside a cluster."""
+    if params.cluster is not None and params.nproc is not None:
+        raise Sorry(
+            f"nproc={params.nproc} counts threads of this machine, and cluster takes their place: leave out one of them"
+        )
 
 
 def solver_name(params: Any) -> str:

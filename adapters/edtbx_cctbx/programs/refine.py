@@ -6,7 +6,8 @@ from libtbx.program_template import ProgramTemplate
 
 from edtbx_cctbx.parameters import Refined
 from edtbx_cctbx.programs import command_line
-from edtbx_cctbx.programs.parameters import INPUT, OUTPUT, REFINEMENT, SHARED, settings_from, word
+from edtbx_cctbx.programs.cluster import workers_of
+from edtbx_cctbx.programs.parameters import INPUT, OUTPUT, REFINEMENT, SHARED, WORKERS, settings_from, word
 from edtbx_cctbx.refinement import Schedule, refine
 from edtbx_cctbx.report import output_base, show_comparison, write_outputs
 
@@ -24,7 +25,7 @@ and writes what is there.
 Example: edtbx.refine quartz.cif quartz.cif_pets output.prefix=quartz
 """
     datatypes = ["phil"]  # noqa: RUF012
-    master_phil_str = INPUT + SHARED + REFINEMENT + OUTPUT
+    master_phil_str = INPUT + SHARED + REFINEMENT + WORKERS + OUTPUT
 
     def validate(self) -> None:
         """Fail early on contradictory parameters."""
@@ -35,19 +36,22 @@ Example: edtbx.refine quartz.cif quartz.cif_pets output.prefix=quartz
         """Refine, print, write."""
         structure, experiment = command_line.read_inputs(self.params, self.logger)
         asked = self.params.refinement
-        self.comparison = refine(
-            experiment,
-            structure,
-            settings_from(self.params),
-            Schedule(
-                refined=Refined(sites=asked.sites, displacements=asked.displacements, occupancies=asked.occupancies),
-                anisotropic=word(asked.anisotropic),
-                cycles=asked.cycles,
-            ),
-            command_line.progress_bar,
-            lambda line: print("  " + line, file=self.logger, flush=True),
-            command_line.flat(self.params),
-        )
+        with workers_of(self.params.cluster, self.logger) as executor:
+            self.comparison = refine(
+                experiment,
+                structure,
+                settings_from(self.params, executor),
+                Schedule(
+                    refined=Refined(
+                        sites=asked.sites, displacements=asked.displacements, occupancies=asked.occupancies
+                    ),
+                    anisotropic=word(asked.anisotropic),
+                    cycles=asked.cycles,
+                ),
+                command_line.progress_bar,
+                lambda line: print("  " + line, file=self.logger, flush=True),
+                command_line.flat(self.params),
+            )
         show_comparison(self.comparison, self.logger)
         self.comparison.dynamical.structure.show_scatterers(f=self.logger)
         for path in write_outputs(self.params.output.prefix, self.comparison):

@@ -14,7 +14,8 @@ from edtbx.constants import wavelength_from_energy
 from edtbx.experiment import FloatArray, ScanGeometry
 from edtbx_cctbx.pets import write_experiment
 from edtbx_cctbx.programs import command_line
-from edtbx_cctbx.programs.parameters import solver_name
+from edtbx_cctbx.programs.cluster import workers_of
+from edtbx_cctbx.programs.parameters import WORKERS, check_workers, solver_name
 from edtbx_cctbx.report import output_base
 from edtbx_cctbx.simulation import Crystal, Noise, Scan, Simulation, simulate
 
@@ -111,9 +112,9 @@ beams {
     .type = float
     .help = "Beams with a larger excitation error (1/Angstrom) are left out. The time rises with its second or third power."
 }
-nproc = None
-  .type = int(value_min=1)
-  .help = "Threads; None takes all cores. Every one works on a frame of its own."
+"""
+
+OUTPUT = r"""
 output {
   prefix = simulated
     .type = str
@@ -134,13 +135,14 @@ edtbx.refine and Jana2020 read. What the file does not tell (orientation and sca
 Example: edtbx.simulate urea.cif scan.frames=20 thickness.value=800 output.prefix=urea_simulated
 """
     datatypes = ["phil"]  # noqa: RUF012
-    master_phil_str = PHIL
+    master_phil_str = PHIL + WORKERS + OUTPUT
 
     def validate(self) -> None:
         """Fail early: on parameters out of range, and on a folder that is not there before any work is done."""
         if self.params.input.model is None:
             raise Sorry("no model given: name a CIF, PDB or SHELX file on the command line")
         output_base(self.params.output.prefix)
+        check_workers(self.params)
         try:
             self.setting = setting_from(self.params)
         except ValueError as error:
@@ -152,17 +154,19 @@ Example: edtbx.simulate urea.cif scan.frames=20 thickness.value=800 output.prefi
         structure = command_line.read_structure(params, self.logger)
         try:
             rng = np.random.default_rng(params.seed)
-            self.simulation = simulate(
-                structure,
-                **self.setting,
-                orientation=_orientation(params.scan.orientation, rng),
-                rng=rng,
-                solver=solver_name(params),
-                s_max=params.beams.s_max,
-                g_max=params.beams.g_max,
-                nproc=params.nproc,
-                progress=command_line.progress_bar("simulate"),
-            )
+            with workers_of(params.cluster, self.logger) as executor:
+                self.simulation = simulate(
+                    structure,
+                    **self.setting,
+                    orientation=_orientation(params.scan.orientation, rng),
+                    rng=rng,
+                    solver=solver_name(params),
+                    s_max=params.beams.s_max,
+                    g_max=params.beams.g_max,
+                    nproc=params.nproc,
+                    executor=executor,
+                    progress=command_line.progress_bar("simulate"),
+                )
         except ValueError as error:
             raise Sorry(str(error)) from error
         write_experiment(self._path(), self.simulation.experiment)

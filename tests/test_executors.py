@@ -1,0 +1,138 @@
+"""Frames in other processes: an executor of the standard library, and a Dask cluster that loses a worker."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor
+from io import StringIO
+from multiprocessing import get_context
+
+import numpy as np
+import pytest
+from libtbx.utils import Sorry
+from test_target import experiment_for, model_in, target_for
+
+from edtbx.executors import frame_executor
+from edtbx_cctbx.model import read_model
+from edtbx_cctbx.pets import read_experiment
+from edtbx_cctbx.programs.cluster import workers_of
+from edtbx_cctbx.target import DynamicalTarget
+
+
+def value_and_gradient(target, structure):
+    f = target.f_obs().structure_factors_from_scatterers(structure, algorithm="direct", cos_sin_table=False).f_calc()
+    result = target(f, True)
+    return result.target(), result.derivatives().as_numpy_array()
+
+
+def test_processes_give_the_same_numbers_as_threads():
+    structure = model_in("P 1")
+    experiment = experiment_for(structure)
+    value, gradient = value_and_gradient(target_for(structure, experiment), structure)
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as processes:
+        target = target_for(structure, experiment, nproc=None, executor=processes)
+        there = value_and_gradient(target, structure)
+    assert there[0] == value
+    np.testing.assert_array_equal(there[1], gradient)
+
+
+def test_threads_and_an_executor_exclude_each_other():
+    with ProcessPoolExecutor(1) as processes, pytest.raises(ValueError, match="leave out one"):
+        frame_executor(processes, 2)
+
+
+@pytest.fixture
+def cluster():
+    """A scheduler and two worker processes, and the address; all of them are gone afterwards."""
+    pytest.importorskip("distributed", reason='needs pip install "edtbx[dask]"')
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    running = []
+
+    def start(*arguments):
+        command = [sys.executable, "-m", "distributed.cli." + arguments[0], *arguments[1:]]
+        running.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment))
+        return running[-1]
+
+    scheduler = start("dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
+    found = None
+    while found is None:
+        line = scheduler.stderr.readline()
+        assert line, "the scheduler has ended"
+        found = re.search(r"Scheduler at:\s+(tcp://\S+)", line)
+    address = found.group(1)
+    drain(scheduler)
+    for _ in range(2):
+        drain(start("dask_worker", address, "--no-nanny", "--nthreads", "1", "--no-dashboard"))
+    yield address, running[1:]
+    for process in running:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def drain(process):
+    threading.Thread(target=lambda: [None for _ in process.stderr], daemon=True).start()
+
+
+def when_there_are(workers, address):
+    """Wait for so many workers."""
+    from distributed import Client
+
+    with Client(address, set_as_default=False) as client:
+        client.wait_for_workers(workers, timeout=60)
+
+
+def test_a_worker_that_dies_changes_nothing(cluster, repository):
+    """Killed after the first frames have come back, with others on their way."""
+    address, workers = cluster
+    structure = read_model(repository / "examples" / "example.cif", log=StringIO())
+    experiment = read_experiment(repository / "examples" / "example.cif_pets")
+    experiment = experiment.select_frames([frame.id for frame in experiment.frames][:6])
+    here = DynamicalTarget(experiment, structure)
+    when_there_are(2, address)
+    fetched = []
+
+    def watched(frames, total):
+        for frame in frames:
+            fetched.append(frame.frame_id)
+            if len(fetched) == 2:
+                workers[0].send_signal(signal.SIGKILL)
+                workers[0].wait()
+            yield frame
+
+    log = StringIO()
+    with workers_of(address, log) as executor:
+        there = DynamicalTarget(experiment, structure, nuisance=here.nuisance, executor=executor)
+        cubes = there.cubes(structure, watched)
+        value, gradient = value_and_gradient(there, structure)
+    assert "workers 2, threads 2" in log.getvalue()
+    assert workers[0].returncode == -signal.SIGKILL
+    assert workers[1].poll() is None
+    assert len(cubes) == len(fetched) > 3
+    for cube, expected in zip(cubes, here.cubes(structure), strict=True):
+        np.testing.assert_array_equal(cube.intensities, expected.intensities)
+    expected = value_and_gradient(here, structure)
+    assert value == expected[0]
+    np.testing.assert_array_equal(gradient, expected[1])
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [("nonsense", "tcp://host:8786"), ("tcp://127.0.0.1:9", "no Dask scheduler answers")],
+)
+def test_a_cluster_that_is_not_there_is_told_soon(address, said):
+    pytest.importorskip("distributed", reason='needs pip install "edtbx[dask]"')
+    began = time.monotonic()
+    with pytest.raises(Sorry, match=said), workers_of(address, StringIO()):
+        pass
+    assert time.monotonic() - began < 20.0
+
+
+def test_without_dask_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(Sorry, match=r"edtbx\[dask\]"), workers_of("tcp://127.0.0.1:9", StringIO()):
+        pass
