@@ -89,13 +89,14 @@ class FrameTask:
 
     def linearised(self, rows: Rows, project: Projection) -> Linearised:
         """Unscaled I_calc and all its derivatives; some rows of the Jacobian by F at a time, never all of them."""
-        cube = self.cube()
+        block = self.waves.block(self.f, self.thickness)
+        cube = self.solver.intensities(block)
         law, by_thickness = self._law
         seed = np.stack([law, np.zeros_like(law), np.zeros_like(law)])
         found: list[FloatArray] = []
         order: list[int] = []
         pending: list[ComplexArray] = []
-        for place, row in self.waves.jacobian_rows(rows, self.solver, self.f, self.thickness, seed):
+        for place, row in self.waves.jacobian_rows(rows, self.solver, block, seed):
             order.append(place)
             pending.append(row)
             if len(pending) == _AT_ONCE or len(order) == cube.shape[1]:

@@ -17,7 +17,16 @@ from edtbx.geometry import excitation_error_slopes, excitation_errors, frame_vec
 from edtbx.local_rows import local_rows
 from edtbx.potential import GVectors, surface_term, u_per_f
 from edtbx.quadrature import Orientations, Quadrature
-from edtbx.solvers.block import Accuracy, Block, DifferentiableSolver, Solver, derivatives_of, jacobian_rows, pullback
+from edtbx.solvers.block import (
+    Accuracy,
+    Adjoint,
+    Block,
+    DifferentiableSolver,
+    Solver,
+    derivatives_of,
+    jacobian_rows,
+    pullback,
+)
 
 _ROUNDING = 1e-12
 """Imaginary part, relative to the largest structure factor, that a centrosymmetric crystal's may have by rounding."""
@@ -121,25 +130,18 @@ class FrameWaves:
         """The cube (J, M, T), and what leads from ∂T/∂cube to derivatives by F and by the orientation."""
         cube, back = pullback(solver, self.block(f, thickness))
 
-        def gradient(seed: FloatArray) -> FrameGradient:
-            adjoint, o = back(seed), self.orientations
-            by_x, by_y = excitation_error_slopes(self.g, o.x, o.y)
-            return FrameGradient(
-                f=np.asarray(self.scale * self.vectors.collect(self.hkl, adjoint.u), dtype=complex),
-                x=float(np.sum(adjoint.s_g * by_x)),
-                y=float(np.sum(adjoint.s_g * by_y)),
-            )
-
-        return cube, gradient
+        return cube, lambda seed: FrameGradient(waves=self, adjoint=back(seed))
 
     def jacobian_rows(
-        self, rows: Rows, solver: Solver, f: ComplexArray, thickness: FloatArray, seed: FloatArray
+        self, rows: Rows, solver: Solver, block: Block, seed: FloatArray
     ) -> Iterator[tuple[int, ComplexArray]]:
-        """∂/∂Re F + i ∂/∂Im F (G,) of Σ_jt seed_jt I_m(j, t) for each reflection m: its place, and the row."""
-        block = self.block(f, thickness)
+        """∂/∂Re F + i ∂/∂Im F (G,) of Σ_jt seed_jt I_m(j, t) for each reflection m: its place, and the row.
+
+        The block is the frame's own, from ``block``.
+        """
         if rows is Rows.LOCAL:
             limit = block.accuracy.s_max
-            strong = max(LOCAL.s_strong, _CURVE * float(np.sum(seed) / np.sum(seed @ thickness)))
+            strong = max(LOCAL.s_strong, _CURVE * float(np.sum(seed) / np.sum(seed @ block.thickness)))
             block = replace(block, accuracy=Accuracy(s_max=min(LOCAL.s_max, limit), s_strong=min(strong, limit)))
             found = local_rows(block, seed, self.vectors, self.hkl)
         else:
@@ -151,15 +153,26 @@ class FrameWaves:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class FrameGradient:
-    """Derivatives of a number T that depends on the intensities of a frame.
+    """Derivatives of a number T that depends on the intensities of a frame, from those by its block."""
 
-    ``f`` (G,) is ∂T/∂Re F + i ∂T/∂Im F, of real F ∂T/∂F; ``x`` and ``y`` are ∂T per radian by which all orientations turn
-    along and across the scan, the surface terms held (they add some 1e-5 of it).
-    """
+    waves: FrameWaves
+    adjoint: Adjoint
 
-    f: ComplexArray
-    x: float
-    y: float
+    @property
+    def f(self) -> ComplexArray:
+        """∂T/∂Re F + i ∂T/∂Im F (G,), of real F ∂T/∂F."""
+        waves = self.waves
+        return np.asarray(waves.scale * waves.vectors.collect(waves.hkl, self.adjoint.u), dtype=complex)
+
+    @property
+    def orientation(self) -> tuple[float, float]:
+        """∂T per radian by which all orientations turn along the scan (x) and across it (y), the surface terms held.
+
+        These would add some 1e-5 of it.
+        """
+        o = self.waves.orientations
+        by_x, by_y = excitation_error_slopes(self.waves.g, o.x, o.y)
+        return float(np.sum(self.adjoint.s_g * by_x)), float(np.sum(self.adjoint.s_g * by_y))
 
 
 def _come_near(g: FloatArray, orientations: Orientations, s_max: float, wavenumber: float) -> BoolArray:
