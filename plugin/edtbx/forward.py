@@ -89,9 +89,9 @@ class FrameData:
 class ForwardModel:
     """Intensities of the selected rows of an experiment as a function of F(g).
 
-    ``f_000`` in Å sets the mean inner potential once and for all; ``executor`` takes one frame at a time and may be that of
-    threads, processes or a cluster (:mod:`edtbx.executors`); ``bases`` in
-    radians are the zeros of the y nodes, one for each frame with rows (0 by default).
+    ``f_000`` in Å sets the mean inner potential once and for all; ``executor`` takes one frame at a time and may be that
+    of threads, processes or a cluster (:mod:`edtbx.executors`); ``bases`` in radians are the zeros of the y nodes, one for
+    each frame with rows (0 by default).
     """
 
     def __init__(

@@ -78,25 +78,31 @@ def spread_weights(y: FloatArray, centre: float, sigma: float) -> FloatArray:
     The Gaussian is integrated against the piecewise linear interpolant on the nodes, so that any sigma, zero too, is
     represented; the part beyond the last node counts there. The weights sum to one.
     """
-    step = y[1] - y[0] if len(y) > 1 else 1.0
-    edges = (y - centre) / step
-    ramp = _gaussian_ramp(np.concatenate([edges[:1] - 1.0, edges, edges[-1:] + 1.0]), sigma / step)
-    weights = np.diff(ramp, 2)
-    weights[0] += ramp[1] - ramp[0]
-    weights[-1] += 1.0 - (ramp[-1] - ramp[-2])
-    return np.asarray(weights)
+    x, step = _ramp_places(y, centre)
+    return _over_nodes(_gaussian_ramp(x, sigma / step), 1.0)
 
 
 def spread_slopes(y: FloatArray, centre: float, sigma: float) -> FloatArray:
     """Derivatives (2, J) of :func:`spread_weights` by centre and by sigma, per radian."""
-    step = y[1] - y[0] if len(y) > 1 else 1.0
-    edges = (y - centre) / step
-    scaled = np.concatenate([edges[:1] - 1.0, edges, edges[-1:] + 1.0]) * step / max(sigma, 1e-9 * step)
+    x, step = _ramp_places(y, centre)
+    scaled = x * step / max(sigma, 1e-9 * step)
     ramps = np.stack([-ndtr(scaled), np.exp(-0.5 * scaled * scaled) / math.sqrt(2.0 * math.pi)]) / step
-    slopes = np.diff(ramps, 2, axis=1)
-    slopes[:, 0] += ramps[:, 1] - ramps[:, 0]
-    slopes[:, -1] -= ramps[:, -1] - ramps[:, -2]
-    return np.asarray(slopes)
+    return _over_nodes(ramps, 0.0)
+
+
+def _ramp_places(y: FloatArray, centre: float) -> tuple[FloatArray, float]:
+    """The nodes and one more at either end (J + 2,), from the centre in steps, and the step in radians."""
+    step = float(y[1] - y[0]) if len(y) > 1 else 1.0
+    edges = (y - centre) / step
+    return np.concatenate([edges[:1] - 1.0, edges, edges[-1:] + 1.0]), step
+
+
+def _over_nodes(ramp: FloatArray, total: float) -> FloatArray:
+    """Weights (..., J) that sum to a total: second differences of a ramp (..., J + 2), the rest at the end nodes."""
+    weights = np.diff(ramp, 2)
+    weights[..., 0] += ramp[..., 1] - ramp[..., 0]
+    weights[..., -1] += total - (ramp[..., -1] - ramp[..., -2])
+    return np.asarray(weights)
 
 
 def _gaussian_ramp(x: FloatArray, sigma: float) -> FloatArray:
