@@ -17,8 +17,10 @@ from libtbx.utils import Sorry
 from test_target import experiment_for, model_in, target_for
 
 from edtbx.executors import frame_executor
+from edtbx.levels import COARSE
 from edtbx_cctbx.model import read_model
 from edtbx_cctbx.pets import read_experiment
+from edtbx_cctbx.programs import command_line, refine
 from edtbx_cctbx.programs.cluster import workers_of
 from edtbx_cctbx.target import DynamicalTarget
 
@@ -46,8 +48,8 @@ def test_threads_and_an_executor_exclude_each_other():
 
 
 @pytest.fixture
-def cluster():
-    """A scheduler and two worker processes, and the address; all of them are gone afterwards."""
+def scheduler():
+    """The address of a scheduler, and what starts a worker process of one thread; all of them are gone afterwards."""
     pytest.importorskip("distributed", reason='needs pip install "edtbx[dask]"')
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
     running = []
@@ -57,21 +59,34 @@ def cluster():
         running.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment))
         return running[-1]
 
-    scheduler = start("dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
+    first = start("dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
     found = None
     while found is None:
-        line = scheduler.stderr.readline()
+        line = first.stderr.readline()
         assert line, "the scheduler has ended"
         found = re.search(r"Scheduler at:\s+(tcp://\S+)", line)
     address = found.group(1)
-    drain(scheduler)
-    for _ in range(2):
-        drain(start("dask_worker", address, "--no-nanny", "--nthreads", "1", "--no-dashboard"))
-    yield address, running[1:]
+    drain(first)
+
+    def worker():
+        process = start("dask_worker", address, "--no-nanny", "--nthreads", "1", "--no-dashboard")
+        drain(process)
+        return process
+
+    yield address, worker
     for process in running:
         process.kill()
         process.wait()
         process.stderr.close()
+
+
+@pytest.fixture
+def cluster(scheduler):
+    """The address of a scheduler, and two worker processes, ready."""
+    address, worker = scheduler
+    workers = [worker(), worker()]
+    when_there_are(2, address)
+    return address, workers
 
 
 def drain(process):
@@ -92,8 +107,7 @@ def test_a_worker_that_dies_changes_nothing(cluster, repository):
     structure = read_model(repository / "examples" / "example.cif", log=StringIO())
     experiment = read_experiment(repository / "examples" / "example.cif_pets")
     experiment = experiment.select_frames([frame.id for frame in experiment.frames][:6])
-    here = DynamicalTarget(experiment, structure)
-    when_there_are(2, address)
+    here = DynamicalTarget(experiment, structure, sampling=COARSE)
     fetched = []
 
     def watched(frames, total):
@@ -106,7 +120,7 @@ def test_a_worker_that_dies_changes_nothing(cluster, repository):
 
     log = StringIO()
     with workers_of(address, log) as executor:
-        there = DynamicalTarget(experiment, structure, nuisance=here.nuisance, executor=executor)
+        there = DynamicalTarget(experiment, structure, sampling=COARSE, nuisance=here.nuisance, executor=executor)
         cubes = there.cubes(structure, watched)
         value, gradient = value_and_gradient(there, structure)
     assert "workers 2, threads 2" in log.getvalue()
@@ -118,6 +132,45 @@ def test_a_worker_that_dies_changes_nothing(cluster, repository):
     expected = value_and_gradient(here, structure)
     assert value == expected[0]
     np.testing.assert_array_equal(gradient, expected[1])
+
+
+def test_a_refinement_on_a_cluster_that_loses_a_worker_ends_as_on_threads(cluster, repository, tmp_path, monkeypatch):
+    address, workers = cluster
+    files = [str(repository / "examples" / name) for name in ("example.cif", "example.cif_pets")]
+    options = ["frames.last=2", "refinement.cycles=1", "accuracy.tolerance=2"]
+    command_line.run(refine.Program, [*files, *options, "nproc=2", f"output.prefix={tmp_path / 'here'}"])
+
+    def fatal_bar(label):
+        def wrap(frames, total):
+            for number, frame in enumerate(frames):
+                if label == "auto, fine" and number == 0:
+                    workers[0].send_signal(signal.SIGKILL)
+                    workers[0].wait()
+                yield frame
+
+        return wrap
+
+    monkeypatch.setattr(command_line, "progress_bar", fatal_bar)
+    command_line.run(refine.Program, [*files, *options, f"cluster={address}", f"output.prefix={tmp_path / 'there'}"])
+    assert workers[0].returncode == -signal.SIGKILL
+    assert workers[1].poll() is None
+    here, there = ((tmp_path / f"{name}_reflections.csv").read_text() for name in ("here", "there"))
+    assert here == there
+
+
+def test_a_cluster_without_workers_is_told(scheduler):
+    address, _ = scheduler
+    said = f"no workers: start some with `dask worker {address}`"
+    with pytest.raises(Sorry, match=said), workers_of(address, StringIO()):
+        pass
+
+
+def test_a_cluster_with_another_edtbx_is_told(cluster, monkeypatch):
+    address, _ = cluster
+    monkeypatch.setattr("edtbx_cctbx.programs.cluster.__version__", "9.9")
+    said = r"edtbx differs on .* 9\.9 here, \S+ there; install the same"
+    with pytest.raises(Sorry, match=said), workers_of(address, StringIO()):
+        pass
 
 
 @pytest.mark.parametrize(

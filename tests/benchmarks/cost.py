@@ -5,9 +5,9 @@
     python tests/benchmarks/draw.py cost.json
 
 Each takes as few beams as an error of 0.002 in R of √I allows, against a converged propagation in double precision; one
-thread. Those that treat one orientation after another are given every sixteenth of some thousand (of large crystals every 64th), and
-are held to the same error on these.
-Every row of the result has its error, its beams and its orientations beside the time.
+thread. Those that treat one orientation after another are given every sixteenth of some thousand (of large crystals every
+64th), and are held to the same error on these. Every row of the result has its error, its beams and its orientations
+beside the time.
 """
 
 import edtbx_cctbx  # noqa: F401  # isort: skip  (before numpy, scipy and numba)
