@@ -48,7 +48,7 @@ def measured(truth, noise=0.0, rows=(40, 40, 40, 40), seed=0):
                 true += truth.scales[n] * w_y * w_t * cube[j, :, k]
         sigma = np.full(m, 0.01 * true.mean())
         observed = true + noise * sigma * rng.normal(size=m)
-        cubes.append(FrameCube(frame_id=n, intensities=cube, observed=observed, sigma=sigma))
+        cubes.append(FrameCube(frame_id=n, intensities=cube, observed=observed, weights=intensity_weights(observed, sigma)))
     return cubes
 
 
@@ -155,6 +155,6 @@ def test_the_best_scale_minimises_and_is_never_negative():
     w = 1.0 / (sigma**2 + (INSTABILITY * observed) ** 2)
     np.testing.assert_allclose(intensity_weights(observed, sigma), w, rtol=1e-14)
     best = minimize_scalar(lambda k: np.sum(w * (observed - k * calc) ** 2), bracket=(1.0, 10.0)).x
-    assert best_scale(calc, observed, sigma) == pytest.approx(best, rel=1e-6)  # a minimum is flat: root of rounding
-    assert best_scale(calc, -observed, sigma) == 0.0
-    assert best_scale(np.zeros(30), observed, sigma) == 0.0
+    assert best_scale(calc, observed, w) == pytest.approx(best, rel=1e-6)  # a minimum is flat: root of rounding
+    assert best_scale(calc, -observed, w) == 0.0
+    assert best_scale(np.zeros(30), observed, w) == 0.0

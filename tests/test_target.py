@@ -550,6 +550,8 @@ def test_the_hand_of_urea(data_dir):
     assert fits(right, experiment) < 0.97 * fits(wrong, experiment)
 
 
-def test_a_frame_cube_knows_its_weights():
-    cube = FrameCube(frame_id=1, intensities=np.ones((1, 2, 3)), observed=np.array([3.0, -1.0]), sigma=np.ones(2))
-    np.testing.assert_array_equal(cube.weights, intensity_weights(cube.observed, cube.sigma))
+def test_a_frame_cube_has_the_weights_of_its_frame():
+    structure = model_in("P 1")
+    target = target_for(structure, experiment_for(structure))
+    for cube, frame in zip(target.cubes(structure), target.forward.frames, strict=True):
+        np.testing.assert_array_equal(cube.weights, intensity_weights(frame.observed, frame.sigma))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from cctbx import crystal, miller, xray
 from cctbx.array_family import flex
+from scipy.sparse import csr_array
 
 from edtbx.experiment import BoolArray, ComplexArray, IntArray
 from edtbx.potential import GVectors, indices_within
@@ -104,13 +105,13 @@ class Expansion:
         return np.asarray(self.phase * np.where(self.mate, f.conj(), f))
 
     def collect(self, derivatives: ComplexArray) -> ComplexArray:
-        """∂T/∂Re F + i ∂T/∂Im F of the asymmetric unit from those of every g."""
+        """∂T/∂Re F + i ∂T/∂Im F (..., U) of the asymmetric unit from those of every g (..., G)."""
         turned = self.phase.conj() * derivatives
         turned = np.where(self.mate, turned.conj(), turned)
-        there = self.parent >= 0
-        size = self.unique.size()
-        real = np.bincount(self.parent[there], turned.real[there], minlength=size)
-        return np.asarray(real + 1j * np.bincount(self.parent[there], turned.imag[there], minlength=size))
+        there = np.flatnonzero(self.parent >= 0)
+        shape = self.unique.size(), len(self.parent)
+        sums = csr_array((np.ones(len(there)), (self.parent[there], there)), shape=shape)
+        return np.asarray((sums @ turned.T).T)
 
     def structure_factors(self, structure: xray.structure) -> ComplexArray:
         """F (G,) in Å by direct summation over the atoms."""

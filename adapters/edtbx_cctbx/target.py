@@ -185,6 +185,15 @@ class DynamicalTarget:
         """Which rows of the experiment are used, in the order of the frames."""
         return self.forward.rows
 
+    @property
+    def fo_sq(self) -> miller.array:
+        """Measured intensities and s.u.s of the used rows, for least squares."""
+        measured = self.experiment.reflections.select(self.rows)
+        intensities = miller_set(self.expansion.unique, measured.hkl).array(
+            data=flex.double(measured.intensity), sigmas=flex.double(measured.sigma)
+        )
+        return intensities.set_observation_type_xray_intensity()
+
     def statistics(self, i_calc: FloatArray) -> Statistics:
         """R factors of scaled intensities in the order of ``rows``."""
         measured = self.experiment.reflections.select(self.rows)

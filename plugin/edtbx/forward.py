@@ -202,7 +202,7 @@ class ForwardModel:
                 frame_id=frame.frame_id,
                 intensities=cube,
                 observed=frame.observed,
-                sigma=frame.sigma,
+                weights=intensity_weights(frame.observed, frame.sigma),
                 base=frame.base,
             )
             for frame, cube in found
@@ -235,6 +235,22 @@ class ForwardModel:
             total += value
             gradient += part
         return total, gradient
+
+    def gradient(self, f: ComplexArray, nuisance: Nuisance, seeds: Sequence[FloatArray]) -> ComplexArray:
+        """∂/∂Re F + i ∂/∂Im F (G,) of Σ seed · I_calc, for unscaled I_calc and a seed (M,) for each frame.
+
+        Raises
+        ------
+        ValueError
+            The solver gives no derivatives.
+        """
+        weights = [nuisance.over_spread(self.grid, n, frame.base)[None] for n, frame in enumerate(self.frames)]
+        tasks = self._tasks(f, weights, nuisance.over_thickness(self.grid)[None])
+        seeded = [replace(task, seed=seed) for task, seed in zip(tasks, seeds, strict=True)]
+        total = np.zeros(len(f), dtype=complex)
+        for part in results(self._executor, FrameTask.gradient, seeded):
+            total += part
+        return total
 
     def linearised(
         self, f: ComplexArray, nuisance: Nuisance, project: Projection, rows: Rows = Rows.EXACT

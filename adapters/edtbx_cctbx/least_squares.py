@@ -1,0 +1,278 @@
+"""Full-matrix least squares on dynamical intensities, in place of ``smtbx.refinement.least_squares.crystallographic_ls``.
+
+The observations are a :class:`DynamicalTarget`; reparametrisation, restraints, weighting schemes and drivers are the stock
+ones. Scales, centres, spread and thickness are refined with the structure (see :mod:`edtbx.least_squares`) and live in
+``target.nuisance``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from cctbx import miller
+from cctbx.array_family import flex
+from scitbx.lstbx import normal_eqns
+from smtbx.refinement import least_squares
+
+from edtbx.experiment import BoolArray, ComplexArray, FloatArray
+from edtbx.frame_task import Linearised
+from edtbx.frame_waves import Rows
+from edtbx.least_squares import FrameEquations, ReducedEquations, repetitions
+from edtbx.nuisance import FrameCube, Nuisance, centre_is_free, polish_nuisance
+from edtbx_cctbx.structure_slopes import StructureSlopes
+
+_WEIGHT = 0.02
+"""The a of w = 1/(σ² + (a P)²), P = (max(I_obs, 0) + 2 I_calc)/3, where no weighting scheme is given."""
+
+_ROUNDS = 20
+"""Most rounds of weights and scales, each from the other."""
+
+_LEAST_SPREAD = 1e-5
+"""A spread in radians below which it is not refined: intensities do not depend on it there."""
+
+
+class _Engine(normal_eqns.non_linear_ls_mixin):
+    """What drivers ask of normal equations, solved for the parameters of the structure alone.
+
+    Everything is divided by Σ w I_obs², as in ``scitbx.lstbx``.
+    """
+
+    finalised = False
+
+    def __init__(self, n_parameters: int) -> None:
+        self.n_parameters = n_parameters
+        self._step_equations: Any = None
+
+    def step_equations(self) -> Any:
+        """The equations of the next step, which a driver may damp."""
+        return self._step_equations
+
+    def sum_w_yo_sq(self) -> float:
+        """Σ w I_obs²."""
+        return self._sum_w_yo_sq
+
+    def objective(self) -> float:
+        """Half of Σ w (I_obs − k I_calc)²/Σ w I_obs², restraints and priors added."""
+        return self._objective
+
+    def chi_sq(self) -> float:
+        """Σ w (I_obs − k I_calc)² over the degrees of freedom, restraints and priors added."""
+        return 2.0 * self._objective * self._sum_w_yo_sq / self.dof()
+
+    def optimal_scale_factor(self) -> float:
+        """1: every frame has a scale of its own, and ``fc_sq`` is scaled."""
+        return 1.0
+
+
+class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # type: ignore[misc]  # noqa: N801
+    """Drop-in for ``smtbx.refinement.least_squares.crystallographic_ls``.
+
+    Parameters
+    ----------
+    observations : DynamicalTarget
+        Its nuisance parameters are where refinement starts; they follow every step.
+    reparametrisation
+        smtbx's, of the same structure.
+    rows : Rows
+        How the rows of the design matrix are computed. The right-hand side is exact with either, and so is the minimum.
+    repeats : bool
+        Share the weight of a measurement that overlapping frames repeat among its rows.
+    **kwds
+        Those of the stock class: ``weighting_scheme``, ``restraints_manager``, ``origin_fixing_restraints_type``.
+        Weighting schemes are given scaled intensities.
+
+    Attributes
+    ----------
+    nuisance_su : Nuisance
+        Standard uncertainties of scales, centres, spread and thickness, 0 for what is not refined.
+    """
+
+    rows = Rows.LOCAL
+    repeats = True
+
+    def __init__(self, observations: Any, reparametrisation: Any, **kwds: Any) -> None:
+        kwds.setdefault("weighting_scheme", least_squares.mainstream_shelx_weighting(a=_WEIGHT, b=0))
+        self.rows = Rows(kwds.pop("rows", self.rows))
+        self.repeats = kwds.pop("repeats", self.repeats)
+        # the stock class would linearise |F|², which nobody asks for
+        super().__init__(observations, reparametrisation, one_h_linearisation=True, **kwds)
+        target = observations
+        self._measured = target.experiment.reflections.select(target.rows)
+        self._shares = repetitions(self._measured) if self.repeats else np.ones(len(self._measured))
+        self._ends = np.cumsum([len(frame.rows) for frame in target.forward.frames])[:-1]
+        self._before: Nuisance | None = None
+
+    def build_up(self, objective_only: bool = False) -> None:
+        """Normal equations where the structure stands, or the objective alone."""
+        if not self.finalised:
+            self.reparametrisation.linearise()
+            self.reparametrisation.store()
+        target = self.observations
+        f = target.structure_factors(self.xray_structure)
+        at = target.forward.vectors.find(self._measured.hkl)
+        self.f_calc = self.fo_sq.array(data=flex.complex_double(f[at]), sigmas=None)
+        self._settle(f)
+        if self.restraints_manager is not None:
+            self._add_restraints()
+        if objective_only:
+            return
+        slopes = StructureSlopes.of(target.expansion, self.reparametrisation)
+        self._reduced = self._reduce(target.forward.linearised(f, target.nuisance, slopes, self.rows))
+        right = slopes(target.forward.gradient(f, target.nuisance, self._reduced.seeds))
+        normal, right = self._reduced.matrix / self._sum_w_yo_sq, right / self._sum_w_yo_sq
+        if self.restraints_manager is not None:
+            more = self._restraint_design
+            normal = normal + more.T @ (self._restraint_weights[:, None] * more)
+            right = right - more.T @ (self._restraint_weights * self._restraint_deltas)
+        self._step_equations = normal_eqns.ext.linear_ls(self.n_parameters)
+        # both are given by reference
+        packed, opposite_of_gradient = self.normal_matrix_packed_u(), self.opposite_of_gradient()
+        packed += flex.double(np.ascontiguousarray(normal)).matrix_symmetric_as_packed_u()
+        opposite_of_gradient += flex.double(right)
+        self.origin_fixing_restraint.add_to(
+            self.step_equations(),
+            self.reparametrisation.jacobian_transpose_matching_grad_fc(),
+            self.reparametrisation.asu_scatterer_parameters,
+        )
+        # drivers damp the matrix in place, and solving overwrites it
+        self._undamped = self.normal_matrix_packed_u().matrix_packed_u_as_symmetric().as_numpy_array()
+        self.finalised = True
+
+    def _settle(self, f: ComplexArray) -> None:
+        """Nuisance parameters and weights, each for the other; then what sums are divided by, and the objective."""
+        target, measured = self.observations, self._measured
+        cubes = self._with_offsets(target.forward.cubes(f))
+        observed, sigma = flex.double(measured.intensity), flex.double(measured.sigma)
+        nuisance, grid = target.nuisance, target.forward.grid
+        for _ in range(_ROUNDS):
+            calculated = flex.double(np.concatenate(nuisance.intensities(grid, cubes)))
+            self.weights = self.weighting_scheme(observed, sigma, calculated, 1.0) / flex.double(self._shares)
+            parts = zip(cubes, self._split(self.weights.as_numpy_array()), strict=True)
+            cubes = [replace(cube, weights=weights) for cube, weights in parts]
+            before, nuisance = nuisance, polish_nuisance(cubes, grid, target.choices, nuisance)
+            if np.allclose(nuisance.scales, before.scales, rtol=1e-4, atol=0.0):
+                break
+        target.nuisance = nuisance
+        calculated = np.concatenate(nuisance.intensities(grid, cubes))
+        self.fc_sq = self.fo_sq.array(data=flex.double(calculated), sigmas=None).set_observation_type_xray_intensity()
+        weights = self.weights.as_numpy_array()
+        self._sum_w_yo_sq = float(weights @ measured.intensity**2)
+        self.objective_data_only = float(weights @ (measured.intensity - calculated) ** 2) / (2.0 * self._sum_w_yo_sq)
+        self._objective = self.objective_data_only
+        self.n_restraints = None
+        self.chi_sq_data_only = self.chi_sq()
+
+    def _with_offsets(self, cubes: list[FrameCube]) -> list[FrameCube]:
+        """What a finer sampling adds to unscaled intensities, added at every node and thickness: weights sum to one."""
+        if self.observations.offsets is None:
+            return cubes
+        return [
+            replace(cube, intensities=cube.intensities + more[:, None])
+            for cube, more in zip(cubes, self.observations.offsets, strict=True)
+        ]
+
+    def _split(self, values: FloatArray) -> list[FloatArray]:
+        """An array (M,) of all rows, by frames."""
+        return np.split(values, self._ends)
+
+    @property
+    def fo_sq(self) -> miller.array:
+        """Measured intensities of the used rows."""
+        return self.observations.fo_sq
+
+    @property
+    def n_equations(self) -> int:
+        """Number of rows, repeated ones among them."""
+        return len(self._measured)
+
+    def dof(self) -> float:
+        """Measurements, each counted once, and restraints, less all parameters; centres are paid for by their priors."""
+        measurements = float(np.sum(1.0 / self._shares)) + (self.n_restraints or 0)
+        parameters = self.n_parameters + int(self._shared.sum()) + len(self._ends) + 1
+        return max(measurements - parameters, 1.0)
+
+    @property
+    def _shared(self) -> BoolArray:
+        """Whether σ and thickness are refined."""
+        choices, nuisance = self.observations.choices, self.observations.nuisance
+        spread = choices.sigma is None and _LEAST_SPREAD < nuisance.sigma < choices.sigma_max
+        return np.array([spread, choices.thickness is None and nuisance.histogram is None])
+
+    def _add_restraints(self) -> None:
+        """As the stock class does: on the scale of the average residual."""
+        if self.restraints_normalisation_factor is None:
+            self.restraints_normalisation_factor = 2.0 * self.objective_data_only / (self.n_equations - self.n_parameters)
+        rp = self.reparametrisation
+        linearised = self.restraints_manager.build_linearised_eqns(self.xray_structure, rp.parameter_map())
+        jacobian = rp.jacobian_transpose_matching(rp.mapping_to_grad_fc_all).transpose()
+        self._restraint_design = (linearised.design_matrix * jacobian).as_dense_matrix().as_numpy_array()
+        self._restraint_deltas = linearised.deltas.as_numpy_array()
+        self._restraint_weights = linearised.weights.as_numpy_array() * self.restraints_normalisation_factor
+        self._objective += 0.5 * float(self._restraint_weights @ self._restraint_deltas**2)
+        self.n_restraints = linearised.n_restraints()
+        self.chi_sq_data_and_restraints = self.chi_sq()
+
+    def _reduce(self, linearised: list[Linearised]) -> ReducedEquations:
+        target = self.observations
+        nuisance, grid = target.nuisance, target.forward.grid
+        offsets = [0.0] * len(linearised) if target.offsets is None else target.offsets
+        part = float(nuisance.over_thickness(grid).sum())
+        rows = zip(
+            linearised,
+            self._split(self._measured.intensity),
+            self._split(self.weights.as_numpy_array()),
+            self._split(self.fc_sq.data().as_numpy_array()),
+            offsets,
+            nuisance.centres,
+            target.forward.frames,
+            strict=True,
+        )
+        found = []
+        for frame, observed, weights, calculated, more, centre, data in rows:
+            misfit = float(weights @ (observed - calculated) ** 2) / len(observed)
+            free = centre_is_free(centre, data.base, len(observed), grid, target.choices)
+            found.append(
+                FrameEquations.of(
+                    replace(frame, intensities=frame.intensities + part * more),
+                    observed,
+                    weights,
+                    centre=centre,
+                    prior=math.sqrt(misfit) / target.choices.centre_prior if free else math.inf,
+                )
+            )
+        return ReducedEquations(frames=found, shared=self._shared)
+
+    def step_forward(self) -> None:
+        """Take the structure to the solution."""
+        self._before = self.observations.nuisance
+        super().step_forward()
+
+    def step_backward(self) -> None:
+        """Undo the last step."""
+        super().step_backward()
+        self.observations.nuisance = self._before
+
+    def covariance_matrix(self, jacobian_transpose: Any = None, normalised_by_goof: bool = True) -> flex.double:
+        """As in the stock class, packed; of the undamped equations, whatever a driver has made of them."""
+        covariance = np.linalg.inv(self._undamped) / self._sum_w_yo_sq
+        packed = flex.double(np.ascontiguousarray(covariance)).matrix_symmetric_as_packed_u()
+        if jacobian_transpose is not None:
+            packed = jacobian_transpose.self_transpose_times_symmetric_times_self(packed)
+        return packed * self.restrained_goof() ** 2 if normalised_by_goof else packed
+
+    @property
+    def nuisance_su(self) -> Nuisance:
+        """Standard uncertainties of what else is refined, 0 where it is not."""
+        shared, centres, scales = self._reduced.variances(np.linalg.inv(self._undamped) / self._sum_w_yo_sq)
+        nuisance, goof = self.observations.nuisance, self.restrained_goof()
+        sigma, thickness = goof * np.sqrt(np.diag(shared))
+        return Nuisance(
+            shape=nuisance.shape,
+            thickness=float(thickness),
+            sigma=float(sigma),
+            centres=goof * np.sqrt(centres),
+            scales=goof * np.sqrt(scales),
+        )

@@ -1,0 +1,322 @@
+"""Full-matrix least squares: against dense algebra, stock smtbx, finite differences, its own drivers and drawn noise."""
+
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import smtbx.utils
+from cctbx.array_family import flex
+from scitbx.lstbx import normal_eqns_solving
+from smtbx.refinement import constraints, least_squares
+from test_target import MODELS, experiment_for, model_in, nuisance_for, refining, simulated, target_for
+
+from edtbx.frame_task import Linearised
+from edtbx.frame_waves import Rows
+from edtbx.least_squares import FrameEquations, ReducedEquations, repetitions
+from edtbx.nuisance import Choices
+from edtbx_cctbx.least_squares import crystallographic_ls
+from edtbx_cctbx.structure_slopes import StructureSlopes
+from edtbx_cctbx.target import KinematicalTarget
+
+FIXED = Choices(refine_centres=False)
+
+
+def frames_of(rng, *, noise, prior=2.0, frames=4, parameters=3, rows=9):
+    """Equations with known derivatives, the scale of each frame 2 and the others 0 at the truth."""
+    found = []
+    for _ in range(frames):
+        calculated, slopes = rng.uniform(1.0, 3.0, rows), rng.normal(size=(rows, 3 + parameters))
+        linearised = Linearised(
+            intensities=calculated, by_measurement=slopes[:, :3], by_structure=slopes[:, 3:]
+        )
+        observed = 2.0 * calculated + noise * rng.normal(size=rows)
+        weights = rng.uniform(0.5, 2.0, rows)
+        found.append(FrameEquations.of(linearised, observed, weights, centre=0.0, prior=prior))
+    return found
+
+
+def dense(frames):
+    """The design matrix with all parameters: scales, centres, σ and thickness, structure; priors below."""
+    number, shared = len(frames), frames[0].slopes.shape[1] - 1
+    blocks = []
+    for n, frame in enumerate(frames):
+        rows = np.zeros((len(frame.root) + 1, 2 * number + shared))
+        rows[:-1, n] = frame.calculated
+        rows[:-1, number + n] = frame.scale * frame.slopes[:, 0]
+        rows[:-1, 2 * number :] = frame.scale * frame.slopes[:, 1:]
+        rows[-1, number + n] = frame.prior
+        blocks.append(rows)
+    return np.concatenate(blocks)
+
+
+def test_elimination_is_the_inverse_of_the_whole_matrix():
+    """With data that fit, where best scales and scales among the parameters are the same to all orders."""
+    frames = frames_of(np.random.default_rng(1), noise=0.0)
+    reduced = ReducedEquations(frames=frames, shared=np.array([True, True]))
+    whole = np.linalg.inv(dense(frames).T @ dense(frames))
+    covariance = np.linalg.inv(reduced.matrix)
+    np.testing.assert_allclose(covariance, whole[10:, 10:], rtol=1e-10)
+    shared, centres, scales = reduced.variances(covariance)
+    np.testing.assert_allclose(shared, whole[8:10, 8:10], rtol=1e-10)
+    np.testing.assert_allclose(centres, np.diag(whole)[4:8], rtol=1e-10)
+    np.testing.assert_allclose(scales, np.diag(whole)[:4], rtol=1e-10)
+
+
+def test_what_is_not_refined_has_no_variance():
+    frames = frames_of(np.random.default_rng(1), noise=0.0, prior=np.inf)
+    reduced = ReducedEquations(frames=frames, shared=np.array([False, True]))
+    shared, centres, _ = reduced.variances(np.linalg.inv(reduced.matrix))
+    np.testing.assert_array_equal(shared[0], 0.0)
+    np.testing.assert_array_equal(centres, 0.0)
+    keep = [0, 1, 2, 3, 9, 10, 11, 12]
+    design = dense([replace(frame, prior=0.0) for frame in frames])[:, keep]
+    np.testing.assert_allclose(np.linalg.inv(reduced.matrix), np.linalg.inv(design.T @ design)[5:, 5:], rtol=1e-10)
+
+
+@pytest.mark.parametrize("prior", [2.0, np.inf])
+def test_seeds_make_the_right_hand_side(prior):
+    frames = frames_of(np.random.default_rng(2), noise=0.3, prior=prior)
+    reduced = ReducedEquations(frames=frames, shared=np.array([True, False]))
+    by_structure = [frame.slopes[:, 3:] / frame.root[:, None] for frame in frames]
+    sums = sum(seed @ slopes for seed, slopes in zip(reduced.seeds, by_structure, strict=True))
+    np.testing.assert_allclose(sums, reduced.right_hand_side, rtol=1e-10)
+
+
+def test_the_step_is_that_of_all_parameters():
+    """Of Gauss and Newton, the scales being the best ones: to first order in the residual."""
+    for noise, allowed in ((1e-3, 3e-3), (1e-5, 3e-5)):
+        frames = frames_of(np.random.default_rng(3), noise=noise)
+        reduced = ReducedEquations(frames=frames, shared=np.array([True, True]))
+        residual = np.concatenate([np.append(frame.residual, 0.0) for frame in frames])
+        expected = np.linalg.lstsq(dense(frames), residual, rcond=None)[0][10:]
+        step = np.linalg.solve(reduced.matrix, reduced.right_hand_side)
+        assert np.abs(step - expected).max() < allowed * np.abs(expected).max()
+
+
+def reparametrisation_of(structure):
+    return constraints.reparametrisation(
+        structure=structure,
+        constraints=[],
+        connectivity_table=smtbx.utils.connectivity_table(structure),
+        temperature=20,
+    )
+
+
+def moving(structure, **flags):
+    """What smtbx refines."""
+    for scatterer in structure.scatterers():
+        scatterer.flags.set_grads(False)
+        scatterer.flags.set_grad_site(flags.get("site", True))
+        scatterer.flags.set_grad_u_iso(flags.get("u", True) and scatterer.flags.use_u_iso())
+        scatterer.flags.set_grad_u_aniso(flags.get("u", True) and scatterer.flags.use_u_aniso())
+        scatterer.flags.set_grad_occupancy(flags.get("occupancy", False))
+    return structure
+
+
+def noisy(structure, experiment, seed=0, nuisance=None):
+    """What the structure gives, and noise of the s.u.s."""
+    clean = simulated(structure, experiment, nuisance=nuisance or centred(experiment))
+    rows = clean.reflections
+    noise = rows.sigma * np.random.default_rng(seed).standard_normal(len(rows))
+    return replace(clean, reflections=replace(rows, intensity=rows.intensity + noise))
+
+
+def centred(experiment, **kwargs):
+    return replace(nuisance_for(experiment, **kwargs), centres=np.zeros(len(experiment.frames)))
+
+
+@pytest.mark.parametrize("symbol", MODELS)
+def test_rows_by_every_kind_of_parameter_against_finite_differences(symbol):
+    structure = moving(model_in(symbol), occupancy=True)
+    target = target_for(structure, experiment_for(structure))
+    rp = reparametrisation_of(structure)
+    rp.linearise()
+    rp.store()
+    f = target.structure_factors(structure)
+    slopes = StructureSlopes.of(target.expansion, rp)
+    frames = target.forward.linearised(f, target.nuisance, slopes, Rows.EXACT)
+    exact = np.concatenate([frame.by_structure for frame in frames])
+
+    def intensities(shift):
+        rp.apply_shifts(flex.double(shift))
+        rp.linearise()
+        rp.store()
+        found = np.concatenate(target.forward.intensities(target.structure_factors(structure), target.nuisance))
+        rp.apply_shifts(flex.double(-shift))
+        rp.linearise()
+        rp.store()
+        return found
+
+    assert exact.shape[1] == rp.n_independents > 3
+    for number in range(rp.n_independents):
+        shift = np.zeros(rp.n_independents)
+        shift[number] = 1e-6
+        numerical = (intensities(shift) - intensities(-shift)) / 2e-6
+        np.testing.assert_allclose(exact[:, number], numerical, rtol=0, atol=1e-5 * np.abs(numerical).max())
+
+
+def matrix_of(ls):
+    return ls.normal_matrix_packed_u().matrix_packed_u_as_symmetric().as_numpy_array()
+
+
+@pytest.mark.parametrize("symbol", MODELS)
+def test_one_kinematical_frame_is_stock_smtbx(symbol):
+    """I is |F|² times a constant of each reflection; divided by it, data and s.u.s are those that smtbx refines against."""
+    structure = moving(model_in(symbol))
+    experiment = noisy(structure, experiment_for(structure, per_frame=60, frames=1, reach=1.6))
+    target = target_for(
+        structure, experiment, KinematicalTarget, nuisance=centred(experiment), thickness=430.0, spread=0.001, choices=FIXED
+    )
+    rp = reparametrisation_of(structure)
+    mine = crystallographic_ls(target, rp, rows="exact", weighting_scheme=least_squares.sigma_weighting())
+    mine.build_up()
+    fo_sq = target.fo_sq
+    f = target.structure_factors(structure)[target.forward.vectors.find(target.experiment.reflections.hkl[target.rows])]
+    factor = flex.double(target.forward.intensities(target.structure_factors(structure), target.nuisance)[0] / np.abs(f) ** 2)
+    divided = fo_sq.customized_copy(data=fo_sq.data() / factor, sigmas=fo_sq.sigmas() / factor)
+    stock = least_squares.crystallographic_ls(
+        divided.set_observation_type_xray_intensity().as_xray_observations(),
+        rp,
+        weighting_scheme=least_squares.sigma_weighting(),
+    )
+    stock.build_up()
+    assert len(mine.observations.rows) > rp.n_independents
+    assert mine.objective() == pytest.approx(stock.objective(), rel=1e-12)
+    for name in ("normal_matrix_packed_u", "opposite_of_gradient"):
+        found, expected = (getattr(ls, name)().as_numpy_array() for ls in (mine, stock))
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
+    matrix, right = matrix_of(stock), stock.opposite_of_gradient().as_numpy_array()
+    mine.solve()
+    np.testing.assert_allclose(matrix @ mine.step().as_numpy_array(), right, rtol=0, atol=1e-9 * np.abs(right).max())
+    assert mine.wR2() == pytest.approx(stock.wR2(), rel=1e-12)
+
+
+@pytest.mark.parametrize("rows", list(Rows))
+@pytest.mark.parametrize("symbol", ["P 1", "P 41 21 2"])
+def test_the_gradient_is_that_of_the_objective(symbol, rows):
+    """With rows of either kind."""
+    structure = moving(model_in(symbol))
+    experiment = noisy(structure, experiment_for(structure, per_frame=60))
+    target = target_for(structure, experiment, nuisance=centred(experiment), thickness=430.0, spread=0.001, choices=FIXED)
+    ls = crystallographic_ls(
+        target, reparametrisation_of(structure), rows=rows, weighting_scheme=least_squares.sigma_weighting()
+    )
+    ls.build_up()
+    exact = -ls.opposite_of_gradient().as_numpy_array()
+    direction = np.random.default_rng(0).normal(size=len(exact)) * 1e-7
+
+    def objective(sign):
+        rp = ls.reparametrisation
+        rp.apply_shifts(flex.double(sign * direction))
+        rp.linearise()
+        rp.store()
+        ls.build_up(objective_only=True)
+        return ls.objective()
+
+    numerical = (objective(1.0) - objective(-2.0)) / 2.0
+    # what fixes a free origin adds nothing to the gradient
+    assert exact @ direction == pytest.approx(numerical, rel=1e-5)
+
+
+def twice(experiment):
+    """Every frame listed a second time, as overlapping virtual frames list a measurement."""
+    rows = experiment.reflections
+    both = {name: np.concatenate([getattr(rows, name)] * 2) for name in ("hkl", "intensity", "sigma")}
+    more = [replace(frame, id=frame.id + 1) for frame in experiment.frames]
+    return replace(
+        experiment,
+        frames=(*experiment.frames, *more),
+        reflections=replace(rows, **both, frame_id=np.concatenate([rows.frame_id, rows.frame_id + 1])),
+    )
+
+
+def refinement_of(structure, experiment, **kwds):
+    """Sites and displacements, spread and centres; the thickness is known."""
+    target = target_for(structure, experiment, nuisance=centred(experiment), thickness=430.0)
+    kwds = {"weighting_scheme": least_squares.sigma_weighting(), **kwds}
+    return crystallographic_ls(target, reparametrisation_of(structure), **kwds)
+
+
+def test_a_repeated_measurement_counts_once():
+    structure = moving(model_in("P 41 21 2"))
+    experiment = noisy(structure, experiment_for(structure, per_frame=60))
+    np.testing.assert_array_equal(repetitions(twice(experiment).reflections), 2.0)
+    once = refinement_of(structure, experiment)
+    shared = refinement_of(structure, twice(experiment))
+    counted_twice = refinement_of(structure, twice(experiment), repeats=False)
+    for ls in (once, shared, counted_twice):
+        ls.build_up()
+
+    def uncertainties(ls):
+        return np.sqrt(ls.covariance_matrix(normalised_by_goof=False).matrix_packed_u_diagonal().as_numpy_array())
+
+    np.testing.assert_allclose(uncertainties(shared), uncertainties(once), rtol=1e-6)
+    np.testing.assert_allclose(uncertainties(counted_twice), uncertainties(once) / np.sqrt(2.0), rtol=1e-6)
+
+
+DRIVERS = [
+    lambda ls: normal_eqns_solving.naive_iterations(ls, n_max_iterations=6, step_threshold=1e-7),
+    lambda ls: normal_eqns_solving.levenberg_marquardt_iterations(ls, n_max_iterations=12, step_threshold=1e-7),
+]
+
+
+@pytest.mark.parametrize("drive", DRIVERS, ids=["Gauss-Newton", "Levenberg-Marquardt"])
+@pytest.mark.parametrize("rows", list(Rows))
+def test_stock_drivers_find_the_structure_again(drive, rows):
+    """Displaced by 0.03 Å; the data have no noise."""
+    truth = moving(model_in("P 41 21 2"))
+    experiment = experiment_for(truth, per_frame=60)
+    experiment = simulated(truth, experiment, nuisance=centred(experiment))
+    start = truth.deep_copy_scatterers()
+    random.seed(2)
+    flex.set_random_seed(2)
+    start.shake_sites_in_place(rms_difference=0.03)
+    ls = refinement_of(start, experiment, rows=rows)
+    drive(ls)
+    np.testing.assert_allclose(start.sites_frac().as_double(), truth.sites_frac().as_double(), atol=2e-5)
+    assert ls.r1_factor()[0] < 1e-3
+
+
+def test_damping_leaves_the_uncertainties_alone():
+    structure = moving(model_in("P 41 21 2"))
+    ls = refinement_of(structure, noisy(structure, experiment_for(structure, per_frame=60)))
+    ls.build_up()
+    expected = ls.covariance_matrix().as_numpy_array()
+    ls.normal_matrix_packed_u().matrix_packed_u_diagonal_add_in_place(100.0)
+    ls.solve()
+    np.testing.assert_array_equal(ls.covariance_matrix().as_numpy_array(), expected)
+
+
+@pytest.mark.parametrize("case", ["centres drawn from their prior", "measurements listed twice"])
+def test_uncertainties_are_the_spread_of_results(case):
+    """(refined − true)/s.u. over 100 draws of the noise has spread 1."""
+    truth = moving(model_in("P 41 21 2"), u=False)
+    experiment = experiment_for(truth, per_frame=60)
+    refines_centres = case.startswith("centres")
+    deviations = []
+    for seed in range(100):
+        nuisance = centred(experiment)
+        if refines_centres:
+            drawn = np.random.default_rng(1000 + seed).normal(size=len(experiment.frames))
+            nuisance = replace(nuisance, centres=Choices().centre_prior * drawn)
+        measured = noisy(truth, experiment, seed, nuisance)
+        measured = measured if refines_centres else twice(measured)
+        target = target_for(
+            truth,
+            measured,
+            nuisance=centred(measured),
+            thickness=430.0,
+            choices=Choices(refine_centres=refines_centres, centre_max=np.radians(0.4)),
+        )
+        ls = crystallographic_ls(
+            target, reparametrisation_of(truth), weighting_scheme=least_squares.sigma_weighting()
+        )
+        ls.build_up()
+        ls.solve()
+        moved = ls.step().as_numpy_array()
+        variances = ls.covariance_matrix(normalised_by_goof=False).matrix_packed_u_diagonal().as_numpy_array()
+        deviations.append(moved / np.sqrt(variances))
+    # a standard deviation from 100 draws of some parameters is good to 7 % at most
+    assert np.std(deviations) == pytest.approx(1.0, abs=0.1)
+    assert abs(np.mean(deviations)) < 0.3
