@@ -48,7 +48,9 @@ def measured(truth, noise=0.0, rows=(40, 40, 40, 40), seed=0):
                 true += truth.scales[n] * w_y * w_t * cube[j, :, k]
         sigma = np.full(m, 0.01 * true.mean())
         observed = true + noise * sigma * rng.normal(size=m)
-        cubes.append(FrameCube(frame_id=n, intensities=cube, observed=observed, weights=intensity_weights(observed, sigma)))
+        cubes.append(
+            FrameCube(frame_id=n, intensities=cube, observed=observed, weights=intensity_weights(observed, sigma))
+        )
     return cubes
 
 

@@ -16,7 +16,7 @@ from test_structure_factors import structure_in
 from edtbx.experiment import Experiment, Frame, Reflections, ScanGeometry
 from edtbx.forward import Sampling
 from edtbx.geometry import excitation_error, frame_vectors, rotate
-from edtbx.nuisance import Choices, FrameCube, Nuisance, intensity_weights
+from edtbx.nuisance import Choices, Nuisance, intensity_weights
 from edtbx.potential import indices_within
 from edtbx.selection import SelectionRules
 from edtbx.solvers.block import Accuracy

@@ -4,6 +4,7 @@ from edtbx_cctbx import _import_order  # noqa: F401  # isort: skip  (first: it l
 
 from edtbx import __version__
 from edtbx_cctbx.comparison import Settings, compare
+from edtbx_cctbx.least_squares import crystallographic_ls
 from edtbx_cctbx.minimisation import minimise_with_lbfgs
 from edtbx_cctbx.model import read_model, set_electron_form_factors
 from edtbx_cctbx.pets import experiment_as_miller_array, read_experiment, write_experiment
@@ -17,6 +18,7 @@ __all__ = [
     "Settings",
     "__version__",
     "compare",
+    "crystallographic_ls",
     "experiment_as_miller_array",
     "minimise_with_lbfgs",
     "read_experiment",

@@ -40,11 +40,23 @@ class _Engine(normal_eqns.non_linear_ls_mixin):
     Everything is divided by Σ w I_obs², as in ``scitbx.lstbx``.
     """
 
-    finalised = False
-
     def __init__(self, n_parameters: int) -> None:
         self.n_parameters = n_parameters
         self._step_equations: Any = None
+        self._sum_w_yo_sq = 0.0
+        self._objective = 0.0
+
+    def dof(self) -> float:
+        """Degrees of freedom."""
+        raise NotImplementedError
+
+    @property
+    def finalised(self) -> bool:
+        """Whether there are any."""
+        return self._step_equations is not None
+
+    def _start_step_equations(self) -> None:
+        self._step_equations = normal_eqns.ext.linear_ls(self.n_parameters)
 
     def step_equations(self) -> Any:
         """The equations of the next step, which a driver may damp."""
@@ -67,7 +79,7 @@ class _Engine(normal_eqns.non_linear_ls_mixin):
         return 1.0
 
 
-class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # type: ignore[misc]  # noqa: N801
+class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # type: ignore[misc]
     """Drop-in for ``smtbx.refinement.least_squares.crystallographic_ls``.
 
     Parameters
@@ -90,8 +102,9 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
         Standard uncertainties of scales, centres, spread and thickness, 0 for what is not refined.
     """
 
-    rows = Rows.LOCAL
-    repeats = True
+    rows: Rows = Rows.LOCAL
+    repeats: bool = True
+    restraints_normalisation_factor: float | None = None
 
     def __init__(self, observations: Any, reparametrisation: Any, **kwds: Any) -> None:
         kwds.setdefault("weighting_scheme", least_squares.mainstream_shelx_weighting(a=_WEIGHT, b=0))
@@ -115,19 +128,18 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
         at = target.forward.vectors.find(self._measured.hkl)
         self.f_calc = self.fo_sq.array(data=flex.complex_double(f[at]), sigmas=None)
         self._settle(f)
-        if self.restraints_manager is not None:
-            self._add_restraints()
+        restraints = self._restraints()
         if objective_only:
             return
         slopes = StructureSlopes.of(target.expansion, self.reparametrisation)
         self._reduced = self._reduce(target.forward.linearised(f, target.nuisance, slopes, self.rows))
         right = slopes(target.forward.gradient(f, target.nuisance, self._reduced.seeds))
         normal, right = self._reduced.matrix / self._sum_w_yo_sq, right / self._sum_w_yo_sq
-        if self.restraints_manager is not None:
-            more = self._restraint_design
-            normal = normal + more.T @ (self._restraint_weights[:, None] * more)
-            right = right - more.T @ (self._restraint_weights * self._restraint_deltas)
-        self._step_equations = normal_eqns.ext.linear_ls(self.n_parameters)
+        if restraints is not None:
+            design, deltas, weights = restraints
+            normal = normal + design.T @ (weights[:, None] * design)
+            right = right - design.T @ (weights * deltas)
+        self._start_step_equations()
         # both are given by reference
         packed, opposite_of_gradient = self.normal_matrix_packed_u(), self.opposite_of_gradient()
         packed += flex.double(np.ascontiguousarray(normal)).matrix_symmetric_as_packed_u()
@@ -139,7 +151,6 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
         )
         # drivers damp the matrix in place, and solving overwrites it
         self._undamped = self.normal_matrix_packed_u().matrix_packed_u_as_symmetric().as_numpy_array()
-        self.finalised = True
 
     def _settle(self, f: ComplexArray) -> None:
         """Nuisance parameters and weights, each for the other; then what sums are divided by, and the objective."""
@@ -201,19 +212,22 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
         spread = choices.sigma is None and _LEAST_SPREAD < nuisance.sigma < choices.sigma_max
         return np.array([spread, choices.thickness is None and nuisance.histogram is None])
 
-    def _add_restraints(self) -> None:
-        """As the stock class does: on the scale of the average residual."""
+    def _restraints(self) -> tuple[FloatArray, FloatArray, FloatArray] | None:
+        """Design matrix, deltas and weights, added to the objective; on the scale of the average residual, as ever."""
+        if self.restraints_manager is None:
+            return None
         if self.restraints_normalisation_factor is None:
-            self.restraints_normalisation_factor = 2.0 * self.objective_data_only / (self.n_equations - self.n_parameters)
+            self.restraints_normalisation_factor = self.chi_sq_data_only / self._sum_w_yo_sq
         rp = self.reparametrisation
         linearised = self.restraints_manager.build_linearised_eqns(self.xray_structure, rp.parameter_map())
         jacobian = rp.jacobian_transpose_matching(rp.mapping_to_grad_fc_all).transpose()
-        self._restraint_design = (linearised.design_matrix * jacobian).as_dense_matrix().as_numpy_array()
-        self._restraint_deltas = linearised.deltas.as_numpy_array()
-        self._restraint_weights = linearised.weights.as_numpy_array() * self.restraints_normalisation_factor
-        self._objective += 0.5 * float(self._restraint_weights @ self._restraint_deltas**2)
+        design = (linearised.design_matrix * jacobian).as_dense_matrix().as_numpy_array()
+        deltas = linearised.deltas.as_numpy_array()
+        weights = linearised.weights.as_numpy_array() * self.restraints_normalisation_factor
+        self._objective += 0.5 * float(weights @ deltas**2)
         self.n_restraints = linearised.n_restraints()
         self.chi_sq_data_and_restraints = self.chi_sq()
+        return design, deltas, weights
 
     def _reduce(self, linearised: list[Linearised]) -> ReducedEquations:
         target = self.observations

@@ -4,7 +4,7 @@ Every frame has a scale and a centre of its own, all of them share spread and th
 the matrix that a crystallographer sees. The scale is the best one for whatever the rest is, a function of it (variable
 projection); centres, then spread and thickness, are eliminated by Schur complements. What is left has the P parameters
 of the structure, its inverse is their part of the covariance matrix of all parameters, and going back through the
-eliminations gives shifts and s.u.s of the others. Costs O(M P²) for M rows.
+eliminations gives the s.u.s of the others. Costs O(M P²) for M rows.
 
 References
 ----------
@@ -48,7 +48,9 @@ class FrameEquations:
     prior: float
 
     @classmethod
-    def of(cls, linearised: Linearised, observed: FloatArray, weights: FloatArray, centre: float, prior: float):
+    def of(
+        cls, linearised: Linearised, observed: FloatArray, weights: FloatArray, centre: float, prior: float
+    ) -> FrameEquations:
         """From what a frame task gives and the weights (M,) of its intensities."""
         root = np.sqrt(weights)
         slopes = np.column_stack([linearised.by_measurement, linearised.by_structure])
@@ -120,14 +122,14 @@ class ReducedEquations:
             centres.append((pivot, pull, row))
             matrix -= np.outer(row, row / pivot)
             right -= row * (pull / pivot)
-        return matrix, right, centres
+        return matrix, np.asarray(right), centres
 
     @cached_property
     def _blocks(self) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Of spread and thickness, as far as they are refined: inverse block, coupling to the structure, right-hand side."""
         matrix, right, _ = self._sums
         free = np.flatnonzero(self.shared)
-        return np.linalg.inv(matrix[np.ix_(free, free)]), matrix[free, 2:], right[free]
+        return np.asarray(np.linalg.inv(matrix[np.ix_(free, free)])), matrix[free, 2:], right[free]
 
     @cached_property
     def matrix(self) -> FloatArray:

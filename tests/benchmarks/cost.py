@@ -129,6 +129,7 @@ def run(benchmark, what, series, frame, contender, block, function, off):
         frame=frame.name,
         contender=contender.name,
         beams=beams(frame, contender, block),
+        near=dense_beams(frame, Accuracy(s_max=0.02)),
         orientations=len(block.s_g),
         reflections=len(block.wanted),
         thickness=float(block.thickness[-1]),
@@ -231,7 +232,7 @@ def test_cost_against_thickness(benchmark, thickness, contender, what):
     run(benchmark, what, "thickness", frame, contender, block, functions[what], off)
 
 
-@pytest.mark.parametrize("number", [1, 2, 4, 8, 16])
+@pytest.mark.parametrize("number", [2, 4, 8, 16, 32])
 @pytest.mark.parametrize("nproc", [1, 2])
 def test_gradient_against_frames(benchmark, number, nproc):
     """Value and gradient of urea, at the level that refinement uses."""
