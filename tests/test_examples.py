@@ -16,8 +16,8 @@ from edtbx.solvers.block import Accuracy
 from edtbx_cctbx import DynamicalTarget, KinematicalTarget, read_experiment, read_model
 
 
-def run_refinement(script: Path) -> tuple[float, float]:
-    """R(obs) and the distance from the true positions in Å that the script prints."""
+def run_example(script: Path) -> str:
+    """What the script prints."""
     root = Path(__file__).resolve().parents[1]
     paths = os.pathsep.join(str(root / name) for name in ("plugin", "adapters"))
     done = subprocess.run(
@@ -29,8 +29,28 @@ def run_refinement(script: Path) -> tuple[float, float]:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    r_obs, distance = re.findall(r"= (\d\.\d+)", done.stdout)
+    return done.stdout
+
+
+def run_refinement(script: Path) -> tuple[float, float]:
+    """R(obs) and the distance from the true positions in Å that the script prints."""
+    r_obs, distance = re.findall(r"= (\d\.\d+)", run_example(script))
     return float(r_obs), float(distance)
+
+
+def test_least_squares_find_the_structure_and_its_uncertainties(repository):
+    printed = run_example(repository / "examples" / "least_squares.py")
+    number = r" = (\d+\.\d+)"
+    r_obs, goodness, distance = (
+        float(re.search(re.escape(what) + number, printed).group(1))
+        for what in ("R(obs)", "goodness of fit", "from the true positions")
+    )
+    assert r_obs < 0.03
+    assert 0.7 < goodness < 1.3
+    assert distance < 0.012
+    uncertainties = [float(su) for su in re.findall(r"s\.u\. of O1\.[xyz]" + number, printed)]
+    assert len(uncertainties) == 3
+    assert 0.0001 < min(uncertainties) < max(uncertainties) < 0.002
 
 
 def test_two_lines_make_the_refinement_dynamical(repository, tmp_path):
