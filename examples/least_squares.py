@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from edtbx_cctbx import DynamicalTarget, read_experiment, read_model  # isort: skip  (before numpy, scipy and numba)
-from edtbx_cctbx import (
-    crystallographic_ls,
-)  # in place of: from smtbx.refinement.least_squares import crystallographic_ls
+
+# in place of: from smtbx.refinement.least_squares import crystallographic_ls
+from edtbx_cctbx import crystallographic_ls  # isort: skip
 
 import smtbx.utils
 from cctbx.array_family import flex
