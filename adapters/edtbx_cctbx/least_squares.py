@@ -21,14 +21,14 @@ from edtbx.experiment import BoolArray, ComplexArray, FloatArray
 from edtbx.frame_task import Linearised
 from edtbx.frame_waves import Rows
 from edtbx.least_squares import FrameEquations, ReducedEquations, repetitions
-from edtbx.nuisance import FrameCube, Nuisance, centre_is_free, polish_nuisance
+from edtbx.nuisance import FrameCube, Nuisance, centre_is_free, polish_nuisance, rescale
 from edtbx_cctbx.structure_slopes import StructureSlopes
 
 _WEIGHT = 0.02
 """The a of w = 1/(σ² + (a P)²), P = (max(I_obs, 0) + 2 I_calc)/3, where no weighting scheme is given."""
 
 _ROUNDS = 20
-"""Most rounds of weights and scales, each from the other."""
+"""Most rounds of weights and scales, each from the other; spread, thickness and centres follow in the first."""
 
 _LEAST_SPREAD = 1e-5
 """A spread in radians below which it is not refined: intensities do not depend on it there."""
@@ -89,7 +89,8 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
     reparametrisation
         smtbx's, of the same structure.
     rows : Rows
-        How the rows of the design matrix are computed. The right-hand side is exact with either, and so is the minimum.
+        How the rows of the design matrix are computed: local ones unless the solver is an approximation on purpose. The
+        right-hand side is exact with either, and so is the minimum.
     repeats : bool
         Share the weight of a measurement that overlapping frames repeat among its rows.
     **kwds
@@ -102,13 +103,13 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
         Standard uncertainties of scales, centres, spread and thickness, 0 for what is not refined.
     """
 
-    rows: Rows = Rows.LOCAL
     repeats: bool = True
     restraints_normalisation_factor: float | None = None
 
     def __init__(self, observations: Any, reparametrisation: Any, **kwds: Any) -> None:
         kwds.setdefault("weighting_scheme", least_squares.mainstream_shelx_weighting(a=_WEIGHT, b=0))
-        self.rows = Rows(kwds.pop("rows", self.rows))
+        approximate = getattr(observations.forward.solver, "approximation", None) is not None
+        self.rows = Rows(kwds.pop("rows", Rows.EXACT if approximate else Rows.LOCAL))
         self.repeats = kwds.pop("repeats", self.repeats)
         # the stock class would linearise |F|², which nobody asks for
         super().__init__(observations, reparametrisation, one_h_linearisation=True, **kwds)
@@ -158,13 +159,15 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
         cubes = self._with_offsets(target.forward.cubes(f))
         observed, sigma = flex.double(measured.intensity), flex.double(measured.sigma)
         nuisance, grid = target.nuisance, target.forward.grid
-        for _ in range(_ROUNDS):
+        for number in range(_ROUNDS):
             calculated = flex.double(np.concatenate(nuisance.intensities(grid, cubes)))
             self.weights = self.weighting_scheme(observed, sigma, calculated, 1.0) / flex.double(self._shares)
             parts = zip(cubes, self._split(self.weights.as_numpy_array()), strict=True)
             cubes = [replace(cube, weights=weights) for cube, weights in parts]
-            before, nuisance = nuisance, polish_nuisance(cubes, grid, target.choices, nuisance)
-            if np.allclose(nuisance.scales, before.scales, rtol=1e-4, atol=0.0):
+            before, nuisance = nuisance, rescale(nuisance, grid, cubes)
+            if number == 0:
+                nuisance = polish_nuisance(cubes, grid, target.choices, nuisance)
+            elif np.allclose(nuisance.scales, before.scales, rtol=1e-6, atol=0.0):
                 break
         target.nuisance = nuisance
         calculated = np.concatenate(nuisance.intensities(grid, cubes))

@@ -6,6 +6,7 @@ The constraints are smtbx's; this module only puts the gradients of a target and
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import smtbx.utils
@@ -40,23 +41,28 @@ class Refined:
     occupancies: bool = False
 
 
+def reparametrisation_of(structure: xray.structure, refined: Refined) -> Any:
+    """smtbx's, with the constraints of site symmetry; what moves is set in the flags of the atoms."""
+    for scatterer in structure.scatterers():
+        scatterer.flags.set_grads(False)
+        scatterer.flags.set_grad_site(refined.sites)
+        scatterer.flags.set_grad_u_iso(refined.displacements and scatterer.flags.use_u_iso())
+        scatterer.flags.set_grad_u_aniso(refined.displacements and scatterer.flags.use_u_aniso())
+        scatterer.flags.set_grad_occupancy(refined.occupancies)
+    return constraints.reparametrisation(
+        structure=structure,
+        constraints=[],
+        connectivity_table=smtbx.utils.connectivity_table(structure),
+        temperature=20,
+    )
+
+
 class StructureParameters:
     """The P independent parameters of a structure, in units of their usual shifts; the structure follows ``move``."""
 
     def __init__(self, structure: xray.structure, refined: Refined) -> None:
         self.structure = structure
-        for scatterer in structure.scatterers():
-            scatterer.flags.set_grads(False)
-            scatterer.flags.set_grad_site(refined.sites)
-            scatterer.flags.set_grad_u_iso(refined.displacements and scatterer.flags.use_u_iso())
-            scatterer.flags.set_grad_u_aniso(refined.displacements and scatterer.flags.use_u_aniso())
-            scatterer.flags.set_grad_occupancy(refined.occupancies)
-        self._rp = constraints.reparametrisation(
-            structure=structure,
-            constraints=[],
-            connectivity_table=smtbx.utils.connectivity_table(structure),
-            temperature=20,
-        )
+        self._rp = reparametrisation_of(structure, refined)
         self._rp.linearise()
         jacobian = self._rp.jacobian_transpose_matching_grad_fc().as_dense_matrix().as_numpy_array()
         self.scale = 1.0 / np.sqrt(np.sum((jacobian / self._steps()) ** 2, axis=1))

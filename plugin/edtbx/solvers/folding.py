@@ -54,28 +54,50 @@ class Group:
 
     def coupling(self, u: Coupling) -> Coupling:
         """U_ss − U_sw ⟨1/(2 K S_w)⟩ U_ws (n, n) in the precision of u; its diagonal is the energy that folding shifts."""
-        inner = u[np.ix_(self.strong, self.strong)]
+        inner = _gathered(u, self.strong, self.strong)
         np.fill_diagonal(inner, 0.0)
         if not len(self.weak):
             return inner
-        right = u[np.ix_(self.weak, self.strong)]
-        left = u[np.ix_(self.strong, self.weak)] * self.inverse.astype(u.real.dtype)
-        return np.asarray(inner - left @ right)
+        right = _gathered(u, self.weak, self.strong)
+        left = _gathered(u, self.strong, self.weak)
+        left *= self.inverse.astype(u.real.dtype)
+        inner -= left @ right
+        return np.asarray(inner)
 
     def collect(self, u: Coupling, by_coupling: Coupling, total: Coupling) -> FloatArray:
         """Add ∂T/∂u (N, N) of the folded coupling to a total, from ∂T/∂coupling (n, n); and ∂T/∂inverse (w,)."""
         inner = by_coupling.copy()
         np.fill_diagonal(inner, 0.0)
-        total[np.ix_(self.strong, self.strong)] += inner
+        _add_at(total, self.strong, self.strong, inner)
         if not len(self.weak):
             return np.zeros(0)
         inverse = self.inverse.astype(u.real.dtype)
-        right = u[np.ix_(self.weak, self.strong)].conj().T
-        left = u[np.ix_(self.strong, self.weak)].conj().T
-        by_left = by_coupling @ right
-        total[np.ix_(self.strong, self.weak)] -= by_left * inverse
-        total[np.ix_(self.weak, self.strong)] -= (left * inverse[:, None]) @ by_coupling
-        return np.asarray(-np.einsum("ws,sw->w", left, by_left).real, dtype=float)
+        left = _gathered(u, self.strong, self.weak)
+        by_left = by_coupling @ _gathered(u, self.weak, self.strong).conj().T
+        by_inverse = -np.einsum("sw,sw->w", left.conj(), by_left).real
+        by_left *= -inverse
+        _add_at(total, self.strong, self.weak, by_left)
+        left *= -inverse
+        _add_at(total, self.weak, self.strong, (by_coupling.conj().T @ left).conj().T)
+        return np.asarray(by_inverse, dtype=float)
+
+
+@njit(nogil=True, cache=True)
+def _gathered(u: Coupling, rows: IntArray, columns: IntArray) -> Coupling:
+    """u[rows, columns] as a matrix; several times faster than numpy's."""
+    found = np.empty((len(rows), len(columns)), dtype=u.dtype)
+    for i in range(len(rows)):
+        for j in range(len(columns)):
+            found[i, j] = u[rows[i], columns[j]]
+    return found
+
+
+@njit(nogil=True, cache=True)
+def _add_at(total: Coupling, rows: IntArray, columns: IntArray, values: Coupling) -> None:
+    """total[rows, columns] += values."""
+    for i in range(len(rows)):
+        for j in range(len(columns)):
+            total[rows[i], columns[j]] += values[i, j]
 
 
 def cheapest_groups(block: Block, fewest: int) -> list[Group]:
