@@ -273,16 +273,16 @@ def levenberg_marquardt(ls, cycles):
 
 
 @pytest.mark.parametrize("drive", [gauss_newton, levenberg_marquardt])
-@pytest.mark.parametrize(("rows", "cycles", "off"), [(Rows.EXACT, 6, 2e-5), (Rows.LOCAL, 16, 2e-4)])
+@pytest.mark.parametrize(("rows", "cycles", "off"), [(Rows.EXACT, 6, 2e-5), (Rows.LOCAL, 20, 2e-4)])
 def test_stock_drivers_find_the_structure_again(drive, rows, cycles, off):
-    """Displaced by 0.03 Å; the data have no noise. Local rows converge, too, if more slowly: by 0.8 a cycle here."""
+    """Displaced by 0.1 Å; the data have no noise. Local rows converge, too, if more slowly: by 0.8 a cycle here."""
     truth = moving(model_in("P 41 21 2"))
     experiment = experiment_for(truth, per_frame=60)
     experiment = simulated(truth, experiment, nuisance=centred(experiment))
     start = truth.deep_copy_scatterers()
     random.seed(2)
     flex.set_random_seed(2)
-    start.shake_sites_in_place(rms_difference=0.03)
+    start.shake_sites_in_place(rms_difference=0.1)
     ls = refinement_of(start, experiment, rows=rows)
     drive(ls, cycles)
     np.testing.assert_allclose(start.sites_frac().as_double(), truth.sites_frac().as_double(), rtol=0, atol=off)
