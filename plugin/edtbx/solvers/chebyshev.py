@@ -100,8 +100,7 @@ def all_terms(a: ComplexArray, m: FloatArray, d: FloatArray, start: FloatArray, 
     for term in range(1, length):
         _scale(m, terms[term - 1], x)
         np.dot(a, x.view(a.dtype), product.view(a.dtype))
-        terms[term] = terms[max(term - 2, 0)]
-        _recur(m, d, product, terms[term - 1], terms[term], term == 1)
+        _follow(m, d, product, terms[term - 1], terms[max(term - 2, 0)], terms[term], term == 1)
     return terms
 
 
@@ -219,6 +218,27 @@ def _recur(
             for j in range(here.shape[1]):
                 value = m[i, j] * product[i, j] + d[i, j] * here[i, j]
                 before[i, j] = value + value - before[i, j]
+
+
+@njit(nogil=True, cache=True, fastmath=True)
+def _follow(
+    m: FloatArray,
+    d: FloatArray,
+    product: FloatArray,
+    here: FloatArray,
+    before: FloatArray,
+    after: FloatArray,
+    first: bool,
+) -> None:
+    """after ← 2 H here − before, or H here where there is nothing before; ``product`` is a M here."""
+    for i in range(here.shape[0]):
+        if first:
+            for j in range(here.shape[1]):
+                after[i, j] = m[i, j] * product[i, j] + d[i, j] * here[i, j]
+        else:
+            for j in range(here.shape[1]):
+                value = m[i, j] * product[i, j] + d[i, j] * here[i, j]
+                after[i, j] = value + value - before[i, j]
 
 
 @njit(nogil=True, cache=True, fastmath=True)
