@@ -26,7 +26,7 @@ for scatterer in structure.scatterers():
     scatterer.flags.set_grad_site(True)
     scatterer.flags.set_grad_u_iso(scatterer.flags.use_u_iso())
     scatterer.flags.set_grad_u_aniso(scatterer.flags.use_u_aniso())
-# a coarse sampling, so that it is done in half a minute
+# a coarse sampling, so that it is done in seconds
 sampling = Sampling(accuracy=Accuracy(s_max=0.03, s_strong=0.005, tolerance=1e-4), tilts=18, thickness_max=1500.0)
 observations = DynamicalTarget(experiment, structure, sampling=sampling, rules=SelectionRules(d_min=0.9))
 
