@@ -5,11 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import smtbx.utils
 from cctbx import geometry_restraints
 from cctbx.array_family import flex
 from scitbx.lstbx import normal_eqns, normal_eqns_solving
-from smtbx.refinement import constraints, least_squares, restraints
+from smtbx.refinement import least_squares, restraints
 from test_target import MODELS, experiment_for, model_in, nuisance_for, simulated, target_for
 
 from edtbx.frame_task import Linearised
@@ -17,6 +16,7 @@ from edtbx.frame_waves import Rows
 from edtbx.least_squares import FrameEquations, ReducedEquations, repetitions
 from edtbx.nuisance import Choices
 from edtbx_cctbx.least_squares import crystallographic_ls
+from edtbx_cctbx.parameters import Refined, reparametrisation_of
 from edtbx_cctbx.structure_slopes import StructureSlopes
 from edtbx_cctbx.target import KinematicalTarget
 
@@ -93,26 +93,6 @@ def test_the_step_is_that_of_all_parameters():
         assert np.abs(step - expected).max() < allowed * np.abs(expected).max()
 
 
-def reparametrisation_of(structure):
-    return constraints.reparametrisation(
-        structure=structure,
-        constraints=[],
-        connectivity_table=smtbx.utils.connectivity_table(structure),
-        temperature=20,
-    )
-
-
-def moving(structure, **flags):
-    """What smtbx refines."""
-    for scatterer in structure.scatterers():
-        scatterer.flags.set_grads(False)
-        scatterer.flags.set_grad_site(flags.get("site", True))
-        scatterer.flags.set_grad_u_iso(flags.get("u", True) and scatterer.flags.use_u_iso())
-        scatterer.flags.set_grad_u_aniso(flags.get("u", True) and scatterer.flags.use_u_aniso())
-        scatterer.flags.set_grad_occupancy(flags.get("occupancy", False))
-    return structure
-
-
 def noisy(structure, experiment, seed=0, nuisance=None):
     """What the structure gives, and noise of the s.u.s."""
     clean = simulated(structure, experiment, nuisance=nuisance or centred(experiment))
@@ -127,9 +107,9 @@ def centred(experiment, **kwargs):
 
 @pytest.mark.parametrize("symbol", MODELS)
 def test_rows_by_every_kind_of_parameter_against_finite_differences(symbol):
-    structure = moving(model_in(symbol), occupancy=True)
+    structure = model_in(symbol)
     target = target_for(structure, experiment_for(structure))
-    rp = reparametrisation_of(structure)
+    rp = reparametrisation_of(structure, Refined(occupancies=True))
     rp.linearise()
     rp.store()
     f = target.structure_factors(structure)
@@ -162,7 +142,7 @@ def matrix_of(ls):
 @pytest.mark.parametrize("symbol", MODELS)
 def test_one_kinematical_frame_is_stock_smtbx(symbol):
     """I is |F|² times a constant of each reflection; divided by it, data and s.u.s are those that smtbx refines against."""
-    structure = moving(model_in(symbol))
+    structure = model_in(symbol)
     experiment = noisy(structure, experiment_for(structure, per_frame=60, frames=1, reach=1.6))
     target = target_for(
         structure,
@@ -173,14 +153,12 @@ def test_one_kinematical_frame_is_stock_smtbx(symbol):
         spread=0.001,
         choices=FIXED,
     )
-    rp = reparametrisation_of(structure)
+    rp = reparametrisation_of(structure, Refined())
     mine = crystallographic_ls(target, rp, rows="exact", weighting_scheme=least_squares.sigma_weighting())
     mine.build_up()
     fo_sq = target.fo_sq
-    f = target.structure_factors(structure)[target.forward.vectors.find(target.experiment.reflections.hkl[target.rows])]
-    factor = flex.double(
-        target.forward.intensities(target.structure_factors(structure), target.nuisance)[0] / np.abs(f) ** 2
-    )
+    (unscaled,) = target.forward.intensities(target.structure_factors(structure), target.nuisance)
+    factor = flex.double(unscaled) / flex.norm(mine.f_calc.data())
     divided = fo_sq.customized_copy(data=fo_sq.data() / factor, sigmas=fo_sq.sigmas() / factor)
     stock = least_squares.crystallographic_ls(
         divided.set_observation_type_xray_intensity().as_xray_observations(),
@@ -203,13 +181,13 @@ def test_one_kinematical_frame_is_stock_smtbx(symbol):
 @pytest.mark.parametrize("symbol", ["P 1", "P 41 21 2"])
 def test_the_gradient_is_that_of_the_objective(symbol, rows):
     """With rows of either kind."""
-    structure = moving(model_in(symbol))
+    structure = model_in(symbol)
     experiment = noisy(structure, experiment_for(structure, per_frame=60))
     target = target_for(
         structure, experiment, nuisance=centred(experiment), thickness=430.0, spread=0.001, choices=FIXED
     )
     ls = crystallographic_ls(
-        target, reparametrisation_of(structure), rows=rows, weighting_scheme=least_squares.sigma_weighting()
+        target, reparametrisation_of(structure, Refined()), rows=rows, weighting_scheme=least_squares.sigma_weighting()
     )
     ls.build_up()
     exact = -ls.opposite_of_gradient().as_numpy_array()
@@ -244,11 +222,11 @@ def refinement_of(structure, experiment, **kwds):
     """Sites and displacements, spread and centres; the thickness is known."""
     target = target_for(structure, experiment, nuisance=centred(experiment), thickness=430.0)
     kwds = {"weighting_scheme": least_squares.sigma_weighting(), **kwds}
-    return crystallographic_ls(target, reparametrisation_of(structure), **kwds)
+    return crystallographic_ls(target, reparametrisation_of(structure, Refined()), **kwds)
 
 
 def test_a_repeated_measurement_counts_once():
-    structure = moving(model_in("P 41 21 2"))
+    structure = model_in("P 41 21 2")
     experiment = noisy(structure, experiment_for(structure, per_frame=60))
     np.testing.assert_array_equal(repetitions(twice(experiment).reflections), 2.0)
     once = refinement_of(structure, experiment)
@@ -276,7 +254,7 @@ def levenberg_marquardt(ls, cycles):
 @pytest.mark.parametrize(("rows", "cycles", "off"), [(Rows.EXACT, 6, 2e-5), (Rows.LOCAL, 20, 2e-4)])
 def test_stock_drivers_find_the_structure_again(drive, rows, cycles, off):
     """Displaced by 0.1 Å; the data have no noise. Local rows converge, too, if more slowly: by 0.8 a cycle here."""
-    truth = moving(model_in("P 41 21 2"))
+    truth = model_in("P 41 21 2")
     experiment = experiment_for(truth, per_frame=60)
     experiment = simulated(truth, experiment, nuisance=centred(experiment))
     start = truth.deep_copy_scatterers()
@@ -291,7 +269,7 @@ def test_stock_drivers_find_the_structure_again(drive, rows, cycles, off):
 
 def test_restraints_act_as_in_stock_smtbx():
     """Their share of objective, matrix and right-hand side, on the scale of the data."""
-    structure = moving(model_in("P 41 21 2"))
+    structure = model_in("P 41 21 2")
     experiment = noisy(structure, experiment_for(structure, per_frame=60, frames=1, reach=1.6))
     manager = restraints.manager(
         bond_proxies=geometry_restraints.shared_bond_simple_proxy(
@@ -320,7 +298,7 @@ def test_restraints_act_as_in_stock_smtbx():
 
 
 def test_damping_leaves_the_uncertainties_alone():
-    structure = moving(model_in("P 41 21 2"))
+    structure = model_in("P 41 21 2")
     ls = refinement_of(structure, noisy(structure, experiment_for(structure, per_frame=60)))
     ls.build_up()
     expected = ls.covariance_matrix().as_numpy_array()
@@ -332,7 +310,7 @@ def test_damping_leaves_the_uncertainties_alone():
 @pytest.mark.parametrize("case", ["centres drawn from their prior", "measurements listed twice"])
 def test_uncertainties_are_the_spread_of_results(case):
     """(refined − true)/s.u. over 100 draws of the noise has spread 1."""
-    truth = moving(model_in("P 41 21 2"), u=False)
+    truth = model_in("P 41 21 2")
     experiment = experiment_for(truth, per_frame=60)
     refines_centres = case.startswith("centres")
     deviations = []
@@ -350,7 +328,11 @@ def test_uncertainties_are_the_spread_of_results(case):
             thickness=430.0,
             choices=Choices(refine_centres=refines_centres, centre_max=np.radians(0.4)),
         )
-        ls = crystallographic_ls(target, reparametrisation_of(truth), weighting_scheme=least_squares.sigma_weighting())
+        ls = crystallographic_ls(
+            target,
+            reparametrisation_of(truth, Refined(displacements=False)),
+            weighting_scheme=least_squares.sigma_weighting(),
+        )
         ls.build_up()
         ls.solve()
         moved = ls.step().as_numpy_array()

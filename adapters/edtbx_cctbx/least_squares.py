@@ -46,10 +46,6 @@ class _Engine(normal_eqns.non_linear_ls_mixin):
         self._sum_w_yo_sq = 0.0
         self._objective = 0.0
 
-    def dof(self) -> float:
-        """Degrees of freedom."""
-        raise NotImplementedError
-
     @property
     def finalised(self) -> bool:
         """Whether there are any."""
@@ -67,12 +63,8 @@ class _Engine(normal_eqns.non_linear_ls_mixin):
         return self._sum_w_yo_sq
 
     def objective(self) -> float:
-        """Half of Σ w (I_obs − k I_calc)²/Σ w I_obs², restraints and priors added."""
+        """Half of Σ w (I_obs − k I_calc)²/Σ w I_obs², restraints added."""
         return self._objective
-
-    def chi_sq(self) -> float:
-        """Σ w (I_obs − k I_calc)² over the degrees of freedom, restraints and priors added."""
-        return 2.0 * self._objective * self._sum_w_yo_sq / self.dof()
 
     def optimal_scale_factor(self) -> float:
         """1: every frame has a scale of its own, and ``fc_sq`` is scaled."""
@@ -207,6 +199,10 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
         measurements = float(np.sum(1.0 / self._shares)) + (self.n_restraints or 0)
         parameters = self.n_parameters + int(self._shared.sum()) + len(self._ends) + 1
         return max(measurements - parameters, 1.0)
+
+    def chi_sq(self) -> float:
+        """Σ w (I_obs − k I_calc)² over the degrees of freedom, restraints added."""
+        return 2.0 * self._objective * self._sum_w_yo_sq / self.dof()
 
     @property
     def _shared(self) -> BoolArray:

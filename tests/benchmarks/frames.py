@@ -63,13 +63,13 @@ class BenchmarkFrame:
         return self.block(Accuracy(s_max=_REACH))
 
 
-def organic(volume: float, centric: bool) -> xray.structure:
+def organic(volume: float) -> xray.structure:
     """Light atoms at random places, 18 Å³ each, in a triclinic cell."""
     random.seed(0)
     flex.set_random_seed(0)
     return random_structure.xray_structure(
-        space_group_info=sgtbx.space_group_info("P-1" if centric else "P1"),
-        elements=[("C", "C", "O", "C", "N")[n % 5] for n in range(round(volume / (36.0 if centric else 18.0)))],
+        space_group_info=sgtbx.space_group_info("P1"),
+        elements=[("C", "C", "O", "C", "N")[n % 5] for n in range(round(volume / 18.0))],
         volume_per_atom=18.0,
         min_distance=1.2,
         u_iso=0.03,
@@ -78,11 +78,9 @@ def organic(volume: float, centric: bool) -> xray.structure:
 
 
 @cache
-def synthetic(
-    volume: float = 400.0, thickness: float = 800.0, centric: bool = False, tilts: int = 60
-) -> BenchmarkFrame:
+def synthetic(volume: float = 400.0, thickness: float = 800.0, tilts: int = 60) -> BenchmarkFrame:
     """One frame of a rotation of ±0.75° to 0.75 Å at 200 kV, spread over ±0.3° across the axis."""
-    structure = organic(volume, centric)
+    structure = organic(volume)
     scan = Scan(first=0.3, step=0.02, frames=1, semi_angle=float(np.radians(0.75)), d_min=0.75, rsg_max=0.7)
     simulated = simulate(
         structure,
@@ -94,8 +92,7 @@ def synthetic(
         rng=np.random.default_rng(0),
         solver="kinematical",
     )
-    kind = "centric" if centric else "acentric"
-    return _frame(f"{kind}, {volume:g} Å³, {thickness:g} Å", simulated.experiment, structure, thickness, tilts)
+    return _frame(f"organic, {volume:g} Å³, {thickness:g} Å", simulated.experiment, structure, thickness, tilts)
 
 
 @cache
