@@ -230,7 +230,10 @@ def _follow(
     after: FloatArray,
     first: bool,
 ) -> None:
-    """after ← 2 H here − before, or H here where there is nothing before; ``product`` is a M here."""
+    """after ← 2 H here − before, or H here where there is nothing before; ``product`` is a M here.
+
+    Not for an ``after`` that is ``before``: the compiler then gives up on vectors, and :func:`_recur` is three times faster.
+    """
     for i in range(here.shape[0]):
         if first:
             for j in range(here.shape[1]):
