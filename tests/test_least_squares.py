@@ -16,7 +16,7 @@ from edtbx.frame_waves import Rows
 from edtbx.least_squares import FrameEquations, ReducedEquations, repetitions
 from edtbx.nuisance import Choices
 from edtbx_cctbx.least_squares import crystallographic_ls
-from edtbx_cctbx.parameters import Refined, reparametrisation_of
+from edtbx_cctbx.refinement_model import Refined, reparametrisation_of
 from edtbx_cctbx.structure_slopes import StructureSlopes
 from edtbx_cctbx.target import KinematicalTarget
 

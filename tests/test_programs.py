@@ -17,10 +17,10 @@ from edtbx.solvers.block import Accuracy
 from edtbx.thickness import QUANTILES
 from edtbx_cctbx import read_experiment, read_model, refinement
 from edtbx_cctbx.comparison import Settings, fit_coarse
-from edtbx_cctbx.parameters import StructureParameters
 from edtbx_cctbx.programs import compare as compare_program
 from edtbx_cctbx.programs import refine as refine_program
 from edtbx_cctbx.programs.command_line import named_files
+from edtbx_cctbx.structure_parameters import StructureParameters
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 MODEL, DATA = str(EXAMPLES / "example.cif"), str(EXAMPLES / "example.cif_pets")

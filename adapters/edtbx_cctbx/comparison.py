@@ -13,14 +13,15 @@ from cctbx import xray
 
 from edtbx.experiment import Experiment, FloatArray
 from edtbx.forward import Progress, no_progress
-from edtbx.levels import COARSE, LEVELS, Found, level_for
+from edtbx.levels import COARSE, DRAFT, LEVELS, Found, Level, level_for
 from edtbx.nuisance import Choices, FrameCube, Grid, Nuisance, fit_nuisance, rescale
 from edtbx.selection import SelectionRules
 from edtbx.solvers.block import Accuracy, Solver
-from edtbx_cctbx.results import Comparison, SamplingReport, TheoryFit
+from edtbx_cctbx.results import Comparison, LeastSquaresFit, SamplingReport, TheoryFit
 from edtbx_cctbx.target import DynamicalTarget
 
 ProgressFactory = Callable[[str], Progress[FrameCube]]
+Say = Callable[[str], None]
 
 _FULL = 2.5
 """How much further than ``s_strong`` a solver reaches that folds no beams. On urea it then errs as much as one that does
@@ -86,8 +87,16 @@ class Settings:
             nuisance,
             target.choices,
             self.tolerance,
-            [replace(level, accuracy=self.beams(level.accuracy, target.forward.solver)) for level in LEVELS],
+            [self._with_beams(level, target) for level in LEVELS],
         )
+
+    def draft_of(self, target: DynamicalTarget) -> DynamicalTarget:
+        """The target at the level at which atoms move first."""
+        level = self._with_beams(DRAFT, target)
+        return target.resampled(level.sampling(target.nuisance, self.choices, target.forward.g_max))
+
+    def _with_beams(self, level: Level, target: DynamicalTarget) -> Level:
+        return replace(level, accuracy=self.beams(level.accuracy, target.forward.solver))
 
 
 def compare(
@@ -123,17 +132,27 @@ def fit_theory(
 ) -> tuple[TheoryFit, DynamicalTarget]:
     """Nuisance parameters at the level that the tolerance asks for, from those of the target; and the fine target."""
     began = time.perf_counter()
-    start, solver = target.nuisance, target.solver_name
+    start = target.nuisance
     found = settings.level_for(target, structure, start)
     target = target.resampled(found.level.sampling(start, settings.choices, target.forward.g_max))
-    cubes = target.cubes(structure, progress(f"{solver}, fine"))
-    grid = target.forward.grid
-    choices = replace(target.choices, shapes=(start.shape,))
-    nuisance = target.nuisance = fit_nuisance(cubes, grid, choices)
-    seconds = time.perf_counter() - began
+    cubes = target.cubes(structure, progress(f"{target.solver_name}, fine"))
+    target.nuisance = fit_nuisance(cubes, target.forward.grid, replace(target.choices, shapes=(start.shape,)))
+    return theory_fit(target, structure, cubes, found, time.perf_counter() - began), target
+
+
+def theory_fit(
+    target: DynamicalTarget,
+    structure: xray.structure,
+    cubes: Sequence[FrameCube],
+    found: Found,
+    seconds: float,
+    least_squares: LeastSquaresFit | None = None,
+) -> TheoryFit:
+    """What a target with its nuisance parameters says of a structure whose cubes are at hand."""
+    nuisance, grid = target.nuisance, target.forward.grid
     i_calc = np.concatenate(nuisance.intensities(grid, cubes))
     return TheoryFit(
-        solver=solver,
+        solver=target.solver_name,
         structure=structure,
         nuisance=nuisance,
         frame_ids=tuple(cube.frame_id for cube in cubes),
@@ -149,7 +168,8 @@ def fit_theory(
             limits=found.level.accuracy,
         ),
         forward_seconds=seconds,
-    ), target
+        least_squares=least_squares,
+    )
 
 
 def fit_coarse(

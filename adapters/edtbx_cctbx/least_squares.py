@@ -91,11 +91,17 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
 
     Attributes
     ----------
+    cubes : list of FrameCube
+        Computed beside measured intensities of every frame where the structure stands, with the weights.
     nuisance_su : Nuisance
         Standard uncertainties of scales, centres, spread and thickness, 0 for what is not refined.
+    renew_rows : bool
+        Whether the next ``build_up`` computes the rows of the design matrix anew. Those of a step or two before do near
+        the minimum, at half of the time: the right-hand side is exact all the same.
     """
 
     repeats: bool = True
+    renew_rows: bool = True
     restraints_normalisation_factor: float | None = None
 
     def __init__(self, observations: Any, reparametrisation: Any, **kwds: Any) -> None:
@@ -110,6 +116,7 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
         self._shares = repetitions(self._measured) if self.repeats else np.ones(len(self._measured))
         self._ends = np.cumsum([len(frame.rows) for frame in target.forward.frames])[:-1]
         self._before: Nuisance | None = None
+        self._linearised: list[Linearised] | None = None
 
     def build_up(self, objective_only: bool = False) -> None:
         """Normal equations where the structure stands, or the objective alone."""
@@ -125,7 +132,9 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
         if objective_only:
             return
         slopes = StructureSlopes.of(target.expansion, self.reparametrisation)
-        self._reduced = self._reduce(target.forward.linearised(f, target.nuisance, slopes, self.rows))
+        if self.renew_rows or self._linearised is None:
+            self._linearised = target.forward.linearised(f, target.nuisance, slopes, self.rows)
+        self._reduced = self._reduce(self._linearised)
         right = slopes(target.forward.gradient(f, target.nuisance, self._reduced.seeds))
         normal, right = self._reduced.matrix / self._sum_w_yo_sq, right / self._sum_w_yo_sq
         if restraints is not None:
@@ -161,7 +170,7 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
                 nuisance = polish_nuisance(cubes, grid, target.choices, nuisance)
             elif np.allclose(nuisance.scales, before.scales, rtol=1e-6, atol=0.0):
                 break
-        target.nuisance = nuisance
+        target.nuisance, self.cubes = nuisance, cubes
         calculated = np.concatenate(nuisance.intensities(grid, cubes))
         self.fc_sq = self.fo_sq.array(data=flex.double(calculated), sigmas=None).set_observation_type_xray_intensity()
         weights = self.weights.as_numpy_array()
@@ -197,8 +206,12 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
     def dof(self) -> float:
         """Measurements, each counted once, and restraints, less all parameters; centres are paid for by their priors."""
         measurements = float(np.sum(1.0 / self._shares)) + (self.n_restraints or 0)
-        parameters = self.n_parameters + int(self._shared.sum()) + len(self._ends) + 1
-        return max(measurements - parameters, 1.0)
+        return max(measurements - self.n_refined, 1.0)
+
+    @property
+    def n_refined(self) -> int:
+        """Number of parameters of the structure, scales, and spread and thickness as far as they are refined."""
+        return self.n_parameters + int(self._shared.sum()) + len(self._ends) + 1
 
     def chi_sq(self) -> float:
         """Σ w (I_obs − k I_calc)² over the degrees of freedom, restraints added."""
@@ -231,25 +244,23 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
     def _reduce(self, linearised: list[Linearised]) -> ReducedEquations:
         target = self.observations
         nuisance, grid = target.nuisance, target.forward.grid
-        offsets = [0.0] * len(linearised) if target.offsets is None else target.offsets
-        part = float(nuisance.over_thickness(grid).sum())
         rows = zip(
             linearised,
             self._split(self._measured.intensity),
             self._split(self.weights.as_numpy_array()),
             self._split(self.fc_sq.data().as_numpy_array()),
-            offsets,
+            nuisance.scales,
             nuisance.centres,
             target.forward.frames,
             strict=True,
         )
         found = []
-        for frame, observed, weights, calculated, more, centre, data in rows:
+        for frame, observed, weights, calculated, scale, centre, data in rows:
             misfit = float(weights @ (observed - calculated) ** 2) / len(observed)
             free = centre_is_free(centre, data.base, len(observed), grid, target.choices)
             found.append(
                 FrameEquations.of(
-                    replace(frame, intensities=frame.intensities + part * more),
+                    replace(frame, intensities=calculated / max(scale, 1e-300)),
                     observed,
                     weights,
                     centre=centre,
@@ -257,6 +268,11 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
                 )
             )
         return ReducedEquations(frames=found, shared=self._shared)
+
+    def shift_over_su(self) -> float:
+        """The largest of the shifts of the solution, in s.u.s."""
+        variances = self.covariance_matrix().matrix_packed_u_diagonal().as_numpy_array()
+        return float(np.max(np.abs(self.step().as_numpy_array()) / np.sqrt(variances), initial=0.0))
 
     def step_forward(self) -> None:
         """Take the structure to the solution."""

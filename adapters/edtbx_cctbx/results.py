@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cctbx import xray
+from cctbx.array_family import flex
 
 from edtbx.experiment import Experiment, FloatArray, IntArray
 from edtbx.nuisance import Nuisance
@@ -30,12 +31,35 @@ class SamplingReport:
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class LeastSquaresFit:
+    """What full-matrix least squares adds to a fit.
+
+    ``covariance`` is packed, of the parameters of all atoms in the order of ``structure.parameter_map()``, normalised by
+    the goodness of fit; ``nuisance_su`` holds s.u.s of scales, centres (radians), spread and thickness; ``wr2`` is
+    [Σ w (I_obs − I_calc)²/Σ w I_obs²]^½ with the weights of ``weighting``, a scheme of smtbx; distances and angles that
+    constraints fix are named by the places of their atoms.
+    """
+
+    covariance: flex.double
+    nuisance_su: Nuisance
+    parameters: int
+    restraints: int
+    goodness_of_fit: float
+    restrained_goodness_of_fit: float
+    wr2: float
+    shift_over_su: float
+    weighting: Any
+    fixed_distances: dict[tuple[int, int], float]
+    fixed_angles: dict[tuple[int, int, int], float]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class TheoryFit:
     """One theory, fitted.
 
     ``i_calc`` (M,) are scaled intensities of the used rows, ``frame_ids`` the frames in the order of
     ``nuisance.scales`` and ``nuisance.centres`` (radians); ``r_of_thickness`` and ``r_of_spread`` are curves
-    (2, n) of thickness in Å, or σ in degrees, and R(obs).
+    (2, n) of thickness in Å, or σ in degrees, and R(obs); ``least_squares`` is what it says of them, where it was used.
     """
 
     solver: str
@@ -48,6 +72,7 @@ class TheoryFit:
     r_of_spread: FloatArray
     accuracy: SamplingReport
     forward_seconds: float
+    least_squares: LeastSquaresFit | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

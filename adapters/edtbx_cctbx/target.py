@@ -137,12 +137,14 @@ class DynamicalTarget:
         self.offsets: Sequence[FloatArray] | None = None
         self.nuisance: Nuisance = nuisance or self.fit_nuisance(xray_structure, progress)
 
-    def resampled(self, sampling: Sampling) -> DynamicalTarget:
-        """The same target at another level of sampling, its y nodes counted from the centres of the frames."""
+    def resampled(self, sampling: Sampling, places: Sequence[int] | None = None) -> DynamicalTarget:
+        """The same target at another level of sampling, of all frames or of some, y nodes counted from their centres."""
         other = copy(self)
-        centres = self.nuisance.centres
-        bases = np.zeros(len(self.forward.frames)) if math.isinf(sampling.centre_reach) else centres
-        other.forward = self.forward.resampled(sampling, bases=bases)
+        if places is not None:
+            other.nuisance = self.nuisance.at(places)
+        number = len(self.forward.frames) if places is None else len(places)
+        bases = np.zeros(number) if math.isinf(sampling.centre_reach) else other.nuisance.centres
+        other.forward = self.forward.resampled(sampling, places, bases)
         other.offsets = None
         return other
 

@@ -19,8 +19,11 @@ from functools import cached_property
 
 import numpy as np
 
-from edtbx.experiment import BoolArray, FloatArray, Reflections
+from edtbx.experiment import BoolArray, FloatArray, IntArray, Reflections
 from edtbx.frame_task import Linearised
+
+_DETERMINED = 1e-8
+"""What scales and centres must leave of the squared slopes of a shared parameter for it to be refined."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -125,10 +128,17 @@ class ReducedEquations:
         return matrix, np.asarray(right), centres
 
     @cached_property
+    def _free(self) -> IntArray:
+        """Which of σ and thickness are refined: those that scales and centres do not make up for."""
+        left = np.diag(self._sums[0])[:2]
+        whole = sum(frame.scale**2 * np.sum(frame.slopes[:, 1:3] ** 2, axis=0) for frame in self.frames)
+        return np.flatnonzero(self.shared & (left > _DETERMINED * whole))
+
+    @cached_property
     def _blocks(self) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Of spread and thickness, as far as they are refined: inverse block, coupling to the structure, right-hand side."""
         matrix, right, _ = self._sums
-        free = np.flatnonzero(self.shared)
+        free = self._free
         return np.asarray(np.linalg.inv(matrix[np.ix_(free, free)])), matrix[free, 2:], right[free]
 
     @cached_property
@@ -146,7 +156,7 @@ class ReducedEquations:
     @property
     def seeds(self) -> list[FloatArray]:
         """For each frame s (M,) such that r = Σ s·∂I/∂p: what turns an exact gradient into an exact right-hand side."""
-        free, (inverse, _, right), centres = np.flatnonzero(self.shared), self._blocks, self._sums[2]
+        free, (inverse, _, right), centres = self._free, self._blocks, self._sums[2]
         shift = inverse @ right
         found = []
         for frame, (pivot, pull, row) in zip(self.frames, centres, strict=True):
@@ -160,7 +170,7 @@ class ReducedEquations:
         structure; in its units, and 0 for what is not refined.
         """
         inverse, coupling, _ = self._blocks
-        free = np.flatnonzero(self.shared)
+        free = self._free
         number = len(covariance)
         whole = np.zeros((2 + number, 2 + number))
         answer = inverse @ coupling

@@ -67,6 +67,10 @@ class Nuisance:
     scales: FloatArray
     histogram: FloatArray | None = None
 
+    def describe(self) -> str:
+        """Law, thickness and spread in words."""
+        return f"{self.shape} of {self.thickness:.0f} Å, spread {math.degrees(self.sigma):.3f}°"
+
     def at(self, places: Sequence[int]) -> Nuisance:
         """Those of some of the frames."""
         return replace(self, centres=self.centres[list(places)], scales=self.scales[list(places)])

@@ -142,9 +142,25 @@ refinement {
   anisotropic = *auto all none
     .type = choice
     .help = "auto: atoms other than hydrogen become anisotropic where there are rows enough; all: hydrogen, too."
-  cycles = 3
+  hydrogens = *riding free
+    .type = choice
+    .help = "riding: hydrogen atoms keep their geometry and the distances of nuclei (C-H 1.09, N-H 1.03, O-H 0.98 \
+      Angstrom), and isotropic displacements of 1.2 or 1.5 times those of their parents. free: they are refined like \
+      other atoms."
+  method = *auto least_squares gradient
+    .type = choice
+    .help = "Full-matrix least squares, with standard uncertainties, or a gradient minimiser without. auto: least \
+      squares up to some 65 atoms."
+  cycles = 10
     .type = int(value_min=1)
     .help = "At most so many cycles at the fine level; fewer when the atoms have come to rest."
+  shift_over_su = 0.01
+    .type = float(value_min=1e-6)
+    .help = "Least squares ends when no parameter moves by more than this part of its standard uncertainty."
+  weighting = 0.01
+    .type = float(value_min=0, value_max=1)
+    .help = "The a of the weights 1/(sigma^2 + (a P)^2), P = (max(Iobs, 0) + 2 Icalc)/3. None: that of the flattest \
+      analysis of variance, which judges strong reflections by the errors that the model leaves, and costs R(obs)."
 }
 """
 

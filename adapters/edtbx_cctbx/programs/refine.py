@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from libtbx.program_template import ProgramTemplate
 
-from edtbx_cctbx.parameters import Refined
 from edtbx_cctbx.programs import command_line
 from edtbx_cctbx.programs.cluster import workers_of
 from edtbx_cctbx.programs.parameters import INPUT, OUTPUT, REFINEMENT, SHARED, WORKERS, settings_from, word
-from edtbx_cctbx.refinement import Schedule, refine
+from edtbx_cctbx.refinement import refine
+from edtbx_cctbx.refinement_model import Refined, RefinementModel, Schedule
 from edtbx_cctbx.report import output_base, show_comparison, write_outputs
 
 
@@ -36,17 +36,22 @@ Example: edtbx.refine quartz.cif quartz.cif_pets output.prefix=quartz
         """Refine, print, write."""
         structure, experiment = command_line.read_inputs(self.params, self.logger)
         asked = self.params.refinement
+        riding = word(asked.hydrogens) == "riding"
+        model = RefinementModel.with_riding_hydrogens(structure) if riding else RefinementModel(structure=structure)
         with workers_of(self.params.cluster, self.logger) as executor:
             self.comparison = refine(
                 experiment,
-                structure,
+                model,
                 settings_from(self.params, executor),
                 Schedule(
                     refined=Refined(
                         sites=asked.sites, displacements=asked.displacements, occupancies=asked.occupancies
                     ),
+                    method=word(asked.method),
                     anisotropic=word(asked.anisotropic),
                     cycles=asked.cycles,
+                    shift_over_su=asked.shift_over_su,
+                    weighting=asked.weighting,
                 ),
                 command_line.progress_bar,
                 lambda line: print("  " + line, file=self.logger, flush=True),

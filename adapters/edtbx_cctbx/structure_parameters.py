@@ -5,67 +5,27 @@ The constraints are smtbx's; this module only puts the gradients of a target and
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
-import smtbx.utils
 from cctbx import xray
 from cctbx.array_family import flex
-from smtbx.refinement import constraints
 from smtbx.structure_factors import direct
 
 from edtbx.experiment import FloatArray, IntArray
 from edtbx.nuisance import intensity_weights
+from edtbx_cctbx.refinement_model import Refined, RefinementModel, usual_shifts
 from edtbx_cctbx.target import DynamicalTarget
-
-SITE_STEP = 0.05
-"""A usual shift of a site in Å, by which a minimiser measures."""
-
-U_STEP = 0.005
-"""A usual shift of a mean-square displacement in Å²."""
 
 _WEAK = 0.02
 """|F|², as a part of its mean, below which many-beam intensities no longer follow it."""
-
-OCCUPANCY_STEP = 0.1
-"""A usual shift of an occupancy."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refined:
-    """Which kinds of parameters move."""
-
-    sites: bool = True
-    displacements: bool = True
-    occupancies: bool = False
-
-
-def reparametrisation_of(structure: xray.structure, refined: Refined) -> Any:
-    """smtbx's, with the constraints of site symmetry; what moves is set in the flags of the atoms."""
-    for scatterer in structure.scatterers():
-        scatterer.flags.set_grads(False)
-        scatterer.flags.set_grad_site(refined.sites)
-        scatterer.flags.set_grad_u_iso(refined.displacements and scatterer.flags.use_u_iso())
-        scatterer.flags.set_grad_u_aniso(refined.displacements and scatterer.flags.use_u_aniso())
-        scatterer.flags.set_grad_occupancy(refined.occupancies)
-    return constraints.reparametrisation(
-        structure=structure,
-        constraints=[],
-        connectivity_table=smtbx.utils.connectivity_table(structure),
-        temperature=20,
-    )
 
 
 class StructureParameters:
     """The P independent parameters of a structure, in units of their usual shifts; the structure follows ``move``."""
 
-    def __init__(self, structure: xray.structure, refined: Refined) -> None:
-        self.structure = structure
-        self._rp = reparametrisation_of(structure, refined)
-        self._rp.linearise()
-        jacobian = self._rp.jacobian_transpose_matching_grad_fc().as_dense_matrix().as_numpy_array()
-        self.scale = 1.0 / np.sqrt(np.sum((jacobian / self._steps()) ** 2, axis=1))
+    def __init__(self, model: RefinementModel, refined: Refined) -> None:
+        self.structure = model.structure
+        self._rp = model.reparametrisation(refined)
+        self.scale = usual_shifts(model.structure, self._rp)
         self._position = np.zeros(len(self.scale))
 
     def __len__(self) -> int:
@@ -144,29 +104,3 @@ class StructureParameters:
         return np.concatenate(
             [np.atleast_1d(values[i]) for i, s in enumerate(scatterers) for asked, values in wanted if asked(s)]
         )
-
-    def _steps(self) -> FloatArray:
-        """Usual shifts of the atoms' parameters in fractional units."""
-        cell = self.structure.unit_cell()
-        site = [SITE_STEP / length for length in cell.parameters()[:3]]
-        recip = cell.reciprocal_parameters()[:3]
-        u_star = [U_STEP * recip[i] * recip[j] for i, j in ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))]
-        steps: list[float] = []
-        for scatterer in self.structure.scatterers():
-            steps.extend(site if scatterer.flags.grad_site() else ())
-            steps.extend([U_STEP] if scatterer.flags.grad_u_iso() else ())
-            steps.extend(u_star if scatterer.flags.grad_u_aniso() else ())
-            steps.extend([OCCUPANCY_STEP] if scatterer.flags.grad_occupancy() else ())
-        return np.array(steps)
-
-
-def make_anisotropic(structure: xray.structure, hydrogen: bool = False) -> int:
-    """Give anisotropic displacements to the atoms (hydrogen atoms only on request); how many were turned."""
-    chosen = flex.bool(
-        [
-            scatterer.flags.use_u_iso() and (hydrogen or scatterer.element_symbol() not in ("H", "D"))
-            for scatterer in structure.scatterers()
-        ]
-    )
-    structure.convert_to_anisotropic(selection=chosen)
-    return chosen.count(True)

@@ -1,0 +1,134 @@
+"""Hydrogen atoms that ride on their parents, at the distances of nuclei, which electrons see.
+
+The geometry is smtbx's (that of SHELXL's AFIX); this module says which of its constraints an atom gets.
+
+References
+----------
+F. H. Allen & I. J. Bruno, Acta Cryst. B66, 380 (2010), doi:10.1107/S0108768110012048 (distances from neutrons).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import smtbx.utils
+from cctbx import xray
+from smtbx.refinement import constraints
+from smtbx.refinement.constraints import adp
+from smtbx.refinement.constraints.geometrical import hydrogens
+
+from edtbx.experiment import FloatArray
+
+NUCLEAR = {"B": 1.19, "C": 1.09, "N": 1.03, "O": 0.98, "S": 1.34}
+"""X-H distances in Å between nuclei."""
+
+_KINDS = {
+    ("C", 3, 1): hydrogens.tertiary_xh_site,
+    ("C", 2, 2): hydrogens.secondary_xh2_sites,
+    ("C", 2, 1): hydrogens.secondary_planar_xh_site,
+    ("C", 1, 3): hydrogens.terminal_tetrahedral_xh3_sites,
+    ("C", 1, 2): hydrogens.terminal_planar_xh2_sites,
+    ("C", 1, 1): hydrogens.terminal_linear_ch_site,
+    ("N", 3, 1): hydrogens.tertiary_xh_site,
+    ("N", 2, 2): hydrogens.secondary_xh2_sites,
+    ("N", 2, 1): hydrogens.secondary_planar_xh_site,
+    ("N", 1, 3): hydrogens.terminal_tetrahedral_xh3_sites,
+    ("N", 1, 2): hydrogens.terminal_planar_xh2_sites,
+    ("O", 1, 1): hydrogens.terminal_tetrahedral_xh_site,
+    ("B", 3, 1): hydrogens.tertiary_xh_site,
+}
+"""By element, other neighbours and hydrogen atoms of the parent. Whatever is not here, such as water, stays free."""
+
+_TURNING = (hydrogens.terminal_tetrahedral_xh3_sites, hydrogens.terminal_tetrahedral_xh_site)
+"""Those that turn about the bond of the parent; their displacements are 1.5 times the parent's, others 1.2 times."""
+
+
+def is_hydrogen(scatterer: Any) -> bool:
+    """Whether an atom is hydrogen, deuterium included."""
+    return scatterer.element_symbol() in ("H", "D")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parent:
+    """An atom with hydrogen: its place, the places of its hydrogen atoms, and how many other neighbours it has."""
+
+    place: int
+    hydrogen: tuple[int, ...]
+    others: int
+
+
+def parents(structure: xray.structure) -> list[Parent]:
+    """The atoms that hydrogen sits on; those with hydrogen of their own made by symmetry are left out."""
+    scatterers = structure.scatterers()
+    table = smtbx.utils.connectivity_table(structure).pair_asu_table.extract_pair_sym_table(
+        skip_j_seq_less_than_i_seq=False, all_interactions_from_inside_asu=True
+    )
+    found = []
+    for place, scatterer in enumerate(scatterers):
+        if is_hydrogen(scatterer):
+            continue
+        bonds: dict[bool, list[int]] = defaultdict(list)
+        for neighbour, operations in table[place].items():
+            bonds[is_hydrogen(scatterers[neighbour])].extend([neighbour] * len(operations))
+        mine = bonds[True]
+        if mine and len(set(mine)) == len(mine):
+            found.append(Parent(place=place, hydrogen=tuple(mine), others=len(bonds[False])))
+    return found
+
+
+def riding_constraints(structure: xray.structure) -> list[Any]:
+    """Constraints of smtbx that let hydrogen ride: sites at nuclear distances, isotropic displacements by the parent's.
+
+    Of hydrogen atoms on one parent, each takes the place that it is nearest to.
+    """
+    given, turned = (
+        [_site_constraint(structure, parent, turn) for parent in parents(structure)] for turn in (False, True)
+    )
+    moved = [_displacements(structure, each) for each in (given, turned)]
+    chosen: list[Any] = []
+    for one, other in zip(given, turned, strict=True):
+        if one is None:
+            continue
+        places = list(one.constrained_site_indices)
+        chosen.append(one if moved[0][places].sum() <= moved[1][places].sum() else other)
+        chosen += [
+            adp.u_iso_proportional_to_pivot_u_eq(
+                u_iso_scatterer_idx=place,
+                u_eq_scatterer_idx=one.pivot,
+                multiplier=1.5 if isinstance(one, _TURNING) else 1.2,
+            )
+            for place in places
+            if structure.scatterers()[place].flags.use_u_iso()
+        ]
+    return chosen
+
+
+def _site_constraint(structure: xray.structure, parent: Parent, turn: bool) -> Any:
+    """The constraint on the hydrogen of one parent, with the last two atoms exchanged on request; None where none fits."""
+    element = structure.scatterers()[parent.place].element_symbol()
+    kind = _KINDS.get((element, parent.others, len(parent.hydrogen)))
+    if kind is None:
+        return None
+    places = parent.hydrogen
+    return kind(
+        pivot=parent.place,
+        constrained_site_indices=(*places[:-2], *places[:-3:-1]) if turn else places,
+        bond_length=NUCLEAR[element],
+        rotating=kind in _TURNING,
+    )
+
+
+def _displacements(structure: xray.structure, held: list[Any]) -> FloatArray:
+    """How far (A,) in Å the constraints take each atom."""
+    there = structure.deep_copy_scatterers()
+    rp = constraints.reparametrisation(
+        structure=there,
+        constraints=[each for each in held if each is not None],
+        connectivity_table=smtbx.utils.connectivity_table(there),
+    )
+    rp.linearise()
+    rp.store()
+    return np.asarray((there.sites_cart() - structure.sites_cart()).norms().as_numpy_array())

@@ -1,0 +1,186 @@
+"""Refinement by full-matrix least squares: isotropic, then anisotropic on some of the frames, and then on all of them.
+
+All cycles are at the level of sampling that the tolerance asks for: at a coarser one a structure adapts to errors of the
+intensities, and thickness and structure hold each other in a wrong minimum. Fewer frames cost precision only.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from cctbx import xray
+from smtbx.refinement.least_squares import mainstream_shelx_weighting
+
+from edtbx.forward import Sampling
+from edtbx.levels import Level
+from edtbx.nuisance import Nuisance
+from edtbx.thickness import mean_thickness
+from edtbx_cctbx.comparison import ProgressFactory, Say, Settings, theory_fit
+from edtbx_cctbx.least_squares import crystallographic_ls
+from edtbx_cctbx.refinement_model import (
+    RefinementModel,
+    Schedule,
+    allows_anisotropic,
+    make_anisotropic,
+    usual_shifts,
+)
+from edtbx_cctbx.results import LeastSquaresFit, TheoryFit
+from edtbx_cctbx.target import DynamicalTarget
+from edtbx_cctbx.weighting import flat_weighting
+
+_FIRST_CYCLES = 5
+"""Most cycles on some of the frames, isotropic and anisotropic each."""
+
+_FIRST_SHIFT = 1.0
+"""Shifts in s.u.s that end them: all frames will shift by as much."""
+
+_FEWEST_ROWS = 12
+"""Rows for each parameter that some of the frames must have."""
+
+_SPARSEST = 3
+"""Every third frame is the least that is taken."""
+
+_THICKEST = 3.6
+"""Greatest thickness of all laws, in mean thicknesses, when they are compared: 3 for the law ``thin``, and some reserve."""
+
+_LAW_STEPS = 120
+"""Thicknesses up to there."""
+
+_SETTLED = 0.5
+"""Shifts in s.u.s below which weights are chosen again, and rows of the design matrix will do for the cycles to come."""
+
+_LAST = "all frames"
+
+_LARGEST_STEP = 4.0
+"""No parameter moves by more than so many usual shifts in a cycle."""
+
+_START = 0.02
+"""The a of the weights in the first cycles."""
+
+
+def refine_by_least_squares(
+    target: DynamicalTarget,
+    model: RefinementModel,
+    settings: Settings,
+    schedule: Schedule,
+    progress: ProgressFactory,
+    say: Say,
+) -> TheoryFit:
+    """Refine a structure, in place, and the nuisance parameters of its target.
+
+    A KeyboardInterrupt leaves both at the last complete cycle.
+    """
+    began = time.perf_counter()
+    scheme = mainstream_shelx_weighting(a=_START if schedule.weighting is None else schedule.weighting, b=0)
+    structure = model.structure
+    anisotropic = allows_anisotropic(structure, target.experiment, schedule)
+    found = settings.level_for(target, structure, target.nuisance)
+    for stage in ("isotropic", "anisotropic") if anisotropic else ("isotropic",):
+        if stage == "anisotropic":
+            make_anisotropic(structure, hydrogen=schedule.anisotropic == "all")
+        places = _some_frames(target, model, schedule)
+        _find_law(target, structure, settings, found.level, places)
+        some = target.resampled(_sampling(target, settings, found.level), places)
+        try:
+            scheme = _cycles(some, model, schedule, scheme, stage, say).weighting_scheme
+        finally:
+            _take_over(target, some.nuisance, places)
+    _find_law(target, structure, settings, found.level, places)
+    found = settings.level_for(target, structure, target.nuisance)
+    fine = target.resampled(_sampling(target, settings, found.level))
+    try:
+        ls = _cycles(fine, model, schedule, scheme, _LAST, say)
+    finally:
+        target.nuisance = fine.nuisance
+    return theory_fit(fine, structure, ls.cubes, found, time.perf_counter() - began, least_squares=_described(ls))
+
+
+def _sampling(target: DynamicalTarget, settings: Settings, level: Level) -> Sampling:
+    return level.sampling(target.nuisance, settings.choices, target.forward.g_max)
+
+
+def _some_frames(target: DynamicalTarget, model: RefinementModel, schedule: Schedule) -> list[int]:
+    """Every second or third frame where these have rows enough, else all."""
+    parameters = model.reparametrisation(schedule.refined).jacobian_transpose_matching_grad_fc().n_rows
+    spare = len(target.rows) / (_FEWEST_ROWS * (parameters + 1))
+    step = int(np.clip(spare, 1, _SPARSEST))
+    return list(range((step - 1) // 2, len(target.forward.frames), step))
+
+
+def _find_law(
+    target: DynamicalTarget, structure: xray.structure, settings: Settings, level: Level, places: list[int]
+) -> None:
+    """The thickness law, thickness and spread that suit the structure best, from some of the frames."""
+    mean = mean_thickness(target.nuisance.shape, target.nuisance.thickness)
+    thickest = _THICKEST * mean if settings.thickness is None else 1.2 * settings.thickness
+    sampling = replace(_sampling(target, settings, level), thickness_max=thickest, thickness_step=thickest / _LAW_STEPS)
+    some = target.resampled(sampling, places)
+    _take_over(target, some.fit_nuisance(structure), places)
+
+
+def _take_over(target: DynamicalTarget, nuisance: Nuisance, places: list[int]) -> None:
+    """What some of the frames say of thickness and spread is taken for all, what they say of themselves for them."""
+    centres, scales = target.nuisance.centres.copy(), target.nuisance.scales.copy()
+    centres[places], scales[places] = nuisance.centres, nuisance.scales
+    target.nuisance = replace(nuisance, centres=centres, scales=scales)
+
+
+def _cycles(
+    target: DynamicalTarget, model: RefinementModel, schedule: Schedule, scheme: Any, stage: str, say: Say
+) -> crystallographic_ls:
+    """Least squares until the shifts are small; the equations stand where the structure does.
+
+    Weights are chosen, and rows of the design matrix last computed, when shifts have fallen below a part of their s.u.s.
+    """
+    ls = crystallographic_ls(
+        target,
+        model.reparametrisation(schedule.refined),
+        restraints_manager=model.restraints,
+        weighting_scheme=scheme,
+    )
+    usual = usual_shifts(model.structure, ls.reparametrisation)
+    most, least = (schedule.cycles, schedule.shift_over_su) if stage == _LAST else (_FIRST_CYCLES, _FIRST_SHIFT)
+    weighted = schedule.weighting is not None
+    for cycle in range(most + 1):
+        ls.build_up()
+        ls.solve()
+        shift = ls.shift_over_su()
+        r_obs = target.statistics(ls.fc_sq.data().as_numpy_array()).r_obs
+        say(
+            f"{target.solver_name}: {stage}, cycle {cycle}, R(obs) {r_obs:.4f}, wR2 {ls.wR2():.4f}, "
+            f"goodness of fit {ls.restrained_goof():.3f}, shift/s.u. {shift:.3f}, {target.nuisance.describe()}"
+        )
+        settled = shift < max(least, _SETTLED)
+        if settled and not weighted:
+            weighted = True
+            ls.weighting_scheme = flat_weighting(
+                ls.fo_sq.data().as_numpy_array(), ls.fo_sq.sigmas().as_numpy_array(), ls.fc_sq.data().as_numpy_array()
+            )
+        elif shift < least:
+            break
+        ls.renew_rows = not settled
+        if cycle < most:
+            step = ls.step()  # by reference
+            step *= min(1.0, _LARGEST_STEP / float(np.max(np.abs(step.as_numpy_array()) / usual, initial=1e-9)))
+            ls.step_forward()
+    return ls
+
+
+def _described(ls: crystallographic_ls) -> LeastSquaresFit:
+    rp = ls.reparametrisation
+    return LeastSquaresFit(
+        covariance=ls.covariance_matrix(rp.jacobian_transpose_matching_grad_fc()),
+        nuisance_su=ls.nuisance_su,
+        parameters=ls.n_refined,
+        restraints=ls.n_restraints or 0,
+        goodness_of_fit=ls.goof(),
+        restrained_goodness_of_fit=ls.restrained_goof(),
+        wr2=ls.wR2(),
+        shift_over_su=ls.shift_over_su(),
+        weighting=ls.weighting_scheme,
+        fixed_distances=dict(rp.fixed_distances),
+        fixed_angles=dict(rp.fixed_angles),
+    )
