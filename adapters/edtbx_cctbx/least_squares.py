@@ -21,6 +21,7 @@ from edtbx.experiment import BoolArray, ComplexArray, FloatArray
 from edtbx.frame_task import Linearised
 from edtbx.frame_waves import Rows
 from edtbx.least_squares import FrameEquations, ReducedEquations, repetitions
+from edtbx.loss import loss_factors, standardised, variance_factor
 from edtbx.nuisance import FrameCube, Nuisance, centre_is_free, polish_nuisance, rescale
 from edtbx_cctbx.structure_slopes import StructureSlopes
 
@@ -83,6 +84,8 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
     rows : Rows
         How the rows of the design matrix are computed: local ones unless the solver is an approximation on purpose. The
         right-hand side is exact with either, and so is the minimum.
+    loss : str
+        "squares", or a loss that counts outliers for less (:mod:`edtbx.loss`).
     repeats : bool
         Share the weight of a measurement that overlapping frames repeat among its rows.
     **kwds
@@ -91,6 +94,10 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
 
     Attributes
     ----------
+    normal_matrix, right_hand_side : (P, P), (P,)
+        Of the last ``build_up``, restraints and origin fixing in it, whatever a driver has made of them since.
+    residuals : (M,)
+        √w (I_obs − k I_calc) of all rows in units of what is usual at their intensity (:mod:`edtbx.loss`).
     cubes : list of FrameCube
         Computed beside measured intensities of every frame where the structure stands, with the weights.
     nuisance_su : Nuisance
@@ -101,6 +108,7 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
     """
 
     repeats: bool = True
+    loss: str = "squares"
     renew_rows: bool = True
     restraints_normalisation_factor: float | None = None
 
@@ -109,6 +117,7 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
         approximate = getattr(observations.forward.solver, "approximation", None) is not None
         self.rows = Rows(kwds.pop("rows", Rows.EXACT if approximate else Rows.LOCAL))
         self.repeats = kwds.pop("repeats", self.repeats)
+        self.loss = kwds.pop("loss", self.loss)
         # the stock class would linearise |F|², which nobody asks for
         super().__init__(observations, reparametrisation, one_h_linearisation=True, **kwds)
         target = observations
@@ -152,7 +161,8 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
             self.reparametrisation.asu_scatterer_parameters,
         )
         # drivers damp the matrix in place, and solving overwrites it
-        self._undamped = self.normal_matrix_packed_u().matrix_packed_u_as_symmetric().as_numpy_array()
+        self.normal_matrix = self.normal_matrix_packed_u().matrix_packed_u_as_symmetric().as_numpy_array()
+        self.right_hand_side = self.opposite_of_gradient().as_numpy_array().copy()
 
     def _settle(self, f: ComplexArray) -> None:
         """Nuisance parameters and weights, each for the other; then what sums are divided by, and the objective."""
@@ -161,8 +171,11 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
         observed, sigma = flex.double(measured.intensity), flex.double(measured.sigma)
         nuisance, grid = target.nuisance, target.forward.grid
         for number in range(_ROUNDS):
-            calculated = flex.double(np.concatenate(nuisance.intensities(grid, cubes)))
-            self.weights = self.weighting_scheme(observed, sigma, calculated, 1.0) / flex.double(self._shares)
+            calculated = np.concatenate(nuisance.intensities(grid, cubes))
+            weights = self.weighting_scheme(observed, sigma, flex.double(calculated), 1.0).as_numpy_array()
+            weighted = np.sqrt(weights) * (measured.intensity - calculated)
+            self.residuals = standardised(weighted, calculated)
+            self.weights = flex.double(weights * loss_factors(self.loss, self.residuals) / self._shares)
             parts = zip(cubes, self._split(self.weights.as_numpy_array()), strict=True)
             cubes = [replace(cube, weights=weights) for cube, weights in parts]
             before, nuisance = nuisance, rescale(nuisance, grid, cubes)
@@ -214,8 +227,8 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
         return self.n_parameters + int(self._shared.sum()) + len(self._ends) + 1
 
     def chi_sq(self) -> float:
-        """Σ w (I_obs − k I_calc)² over the degrees of freedom, restraints added."""
-        return 2.0 * self._objective * self._sum_w_yo_sq / self.dof()
+        """Σ w (I_obs − k I_calc)² over the degrees of freedom, restraints added; as if there were no outliers."""
+        return 2.0 * self._objective * self._sum_w_yo_sq / self.dof() * variance_factor(self.loss)
 
     @property
     def _shared(self) -> BoolArray:
@@ -274,9 +287,13 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
         variances = self.covariance_matrix().matrix_packed_u_diagonal().as_numpy_array()
         return float(np.max(np.abs(self.step().as_numpy_array()) / np.sqrt(variances), initial=0.0))
 
-    def step_forward(self) -> None:
-        """Take the structure to the solution."""
+    def step_forward(self, step: FloatArray | None = None) -> None:
+        """Take the structure to the solution, or along a step (P,) of the caller's own."""
         self._before = self.observations.nuisance
+        if step is not None:
+            solution = self.step()  # by reference
+            solution *= 0.0
+            solution += flex.double(np.ascontiguousarray(step))
         super().step_forward()
 
     def step_backward(self) -> None:
@@ -286,7 +303,7 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
 
     def covariance_matrix(self, jacobian_transpose: Any = None, normalised_by_goof: bool = True) -> flex.double:
         """As in the stock class, packed; of the undamped equations, whatever a driver has made of them."""
-        covariance = np.linalg.inv(self._undamped) / self._sum_w_yo_sq
+        covariance = np.linalg.inv(self.normal_matrix) / self._sum_w_yo_sq
         packed = flex.double(np.ascontiguousarray(covariance)).matrix_symmetric_as_packed_u()
         if jacobian_transpose is not None:
             packed = jacobian_transpose.self_transpose_times_symmetric_times_self(packed)
@@ -295,7 +312,7 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
     @property
     def nuisance_su(self) -> Nuisance:
         """Standard uncertainties of what else is refined, 0 where it is not."""
-        shared, centres, scales = self._reduced.variances(np.linalg.inv(self._undamped) / self._sum_w_yo_sq)
+        shared, centres, scales = self._reduced.variances(np.linalg.inv(self.normal_matrix) / self._sum_w_yo_sq)
         nuisance, goof = self.observations.nuisance, self.restrained_goof()
         sigma, thickness = goof * np.sqrt(np.diag(shared))
         return Nuisance(

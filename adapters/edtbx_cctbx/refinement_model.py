@@ -42,7 +42,7 @@ class Schedule:
     (atoms other than H where there are at least ``rows_per_parameter`` rows a parameter), "all" or "none". ``cycles``
     bounds the cycles at the fine level; least squares ends where no shift exceeds ``shift_over_su`` s.u.s, the gradient
     minimiser where no site moves by more than ``site_tolerance`` in Å. ``weighting`` is the a of SHELX's weights; None
-    chooses it by a flat analysis of variance.
+    chooses it by a flat analysis of variance; ``loss`` is one of :data:`edtbx.loss.LOSSES`.
     """
 
     refined: Refined = field(default_factory=Refined)
@@ -54,6 +54,7 @@ class Schedule:
     shift_over_su: float = 0.01
     site_tolerance: float = 0.002
     weighting: float | None = 0.01
+    loss: str = "cauchy"
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -14,7 +14,8 @@ from libtbx.utils import Sorry
 
 from edtbx.experiment import number_ranges
 from edtbx.statistics import DEFINITION
-from edtbx_cctbx.report_files import reflections_csv, structure_cif, summary_json
+from edtbx_cctbx.report_cif import structure_cif
+from edtbx_cctbx.report_files import reflections_csv, summary_json
 from edtbx_cctbx.report_numbers import FrameNumbers, frame_numbers, mean_thickness
 from edtbx_cctbx.report_picture import comparison_picture
 from edtbx_cctbx.results import Comparison

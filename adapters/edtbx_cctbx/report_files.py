@@ -1,4 +1,4 @@
-"""The contents of the files of a comparison: reflections as CSV, numbers as JSON, the structure as CIF."""
+"""The contents of two files of a comparison: reflections as CSV and numbers as JSON."""
 
 from __future__ import annotations
 
@@ -7,28 +7,21 @@ import io
 import json
 import math
 import platform
-import re
-import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict
 from enum import Enum
 from typing import Any
 
 import cctbx
-import iotbx.cif.model
 import numpy as np
 import scipy
-from cctbx import xray
 
 from edtbx import __version__
-from edtbx.experiment import ScanGeometry
-from edtbx.nuisance import Nuisance
-from edtbx.statistics import DEFINITION, Statistics
-from edtbx_cctbx.report_numbers import LAWS, frame_numbers, mean_thickness
-from edtbx_cctbx.results import Comparison
+from edtbx.statistics import DEFINITION
+from edtbx_cctbx.report_numbers import frame_numbers, mean_thickness, outliers
+from edtbx_cctbx.results import Comparison, LeastSquaresFit
 
 CSV_HEADER = ("frame", "h", "k", "l", "i_obs", "sigma", "i_calc", "i_kin", "s_g", "rsg", "used")
-_FORM_FACTORS = "International Tables Vol. C, Table 4.3.2.2, electrons"
 
 
 def reflections_csv(comparison: Comparison) -> str:
@@ -67,6 +60,7 @@ def summary_json(comparison: Comparison) -> str:
         "kinematical": asdict(comparison.kinematical.statistics),
         "dynamical": asdict(fit.statistics),
         "refined": comparison.refined,
+        "least_squares": None if fit.least_squares is None else _least_squares(comparison, fit.least_squares),
         "thickness": {"value": nuisance.thickness, "shape": nuisance.shape, "mean": mean_thickness(nuisance)},
         "spread": {"sigma_degrees": np.degrees(nuisance.sigma)},
         "accuracy": {**asdict(fit.accuracy), "limits": asdict(fit.accuracy.limits)},
@@ -82,6 +76,21 @@ def summary_json(comparison: Comparison) -> str:
     return json.dumps(_plain(summary), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
+def _least_squares(comparison: Comparison, found: LeastSquaresFit) -> dict[str, Any]:
+    return {
+        "parameters": found.parameters,
+        "restraints": found.restraints,
+        "goodness_of_fit": found.goodness_of_fit,
+        "wr2": found.wr2,
+        "shift_over_su": found.shift_over_su,
+        "weighting": str(found.weighting),
+        "loss": found.loss,
+        "thickness_su": found.nuisance_su.thickness,
+        "spread_su_degrees": np.degrees(found.nuisance_su.sigma),
+        "outliers": [asdict(each) for each in outliers(comparison, comparison.dynamical)],
+    }
+
+
 def versions() -> dict[str, str]:
     """What computed the numbers."""
     return {
@@ -91,111 +100,6 @@ def versions() -> dict[str, str]:
         "scipy": scipy.__version__,
         "python": platform.python_version(),
     }
-
-
-def structure_cif(comparison: Comparison, name: str) -> str:
-    """The structure of the dynamical theory with its R factors, as a CIF with one data block.
-
-    Items that the core dictionary has had since it took in electron diffraction (3.3) have no name without a dot.
-
-    References
-    ----------
-    COMCIFS, cif_core.dic, REFINE and REFINE_LS: ``_refine_ls.sample_thickness`` is in nanometres, the shape is the
-    cumulative distribution of the reduced thickness.
-    """
-    fit, experiment = comparison.dynamical, comparison.experiment
-    block = _structure_block(fit.structure)
-    block["_audit_creation_method"] = f"edtbx {__version__} with cctbx {cctbx.__version__}"
-    block["_diffrn_radiation_probe"] = "electron"
-    block["_diffrn_radiation_wavelength"] = f"{experiment.wavelength:.6f}"
-    precession = experiment.geometry is ScanGeometry.PRECESSION
-    block["_diffrn_measurement.method_precession"] = "yes" if precession else "no"
-    block["_diffrn_measurement.rotation_mode"] = "stepwise" if precession else "rotation"
-    block["_refine.diffraction_theory"] = "dynamical"
-    block["_refine.diffraction_theory_details"] = _text_field(_theory(comparison))
-    block["_refine_ls_structure_factor_coef"] = "F"
-    block["_refine_ls_R_factor_gt"] = _number(fit.statistics.r_obs)
-    block["_refine_ls_R_factor_all"] = _number(fit.statistics.r_all)
-    block["_refine_ls_wR_factor_gt"] = _number(fit.statistics.wr_obs)
-    block["_refine_ls_wR_factor_ref"] = _number(fit.statistics.wr_all)
-    block["_refine_ls_number_reflns"] = str(fit.statistics.n_all)
-    block["_reflns_number_gt"] = str(fit.statistics.n_obs)
-    block["_reflns_threshold_expression"] = r"I>3\s(I)"
-    for key, value in _thickness_items(fit.nuisance).items():
-        block[key] = value
-    block["_refine_special_details"] = _text_field(*_special_details(comparison))
-    cif = iotbx.cif.model.cif()
-    cif[re.sub(r"[^A-Za-z0-9.-]+", "_", name)[:70] or "edtbx"] = block
-    text = io.StringIO()
-    cif.show(out=text)
-    return text.getvalue()
-
-
-def _structure_block(structure: xray.structure) -> Any:
-    """Cell, symmetry and atoms as iotbx writes them, with all digits of the cell and the source of the form factors."""
-    block = structure.as_cif_block(format="coreCIF")
-    for part, value in structure.crystal_symmetry().as_cif_block(format="coreCIF", numeric_format="%.6f").items():
-        if part.startswith("_cell_"):
-            block[part] = value
-    for key in [key for key in block if key.startswith("_atom_type_")]:
-        del block[key]
-    elements = sorted({scatterer.scattering_type for scatterer in structure.scatterers()})
-    loop = iotbx.cif.model.loop(header=("_atom_type_symbol", "_atom_type_scat_source"))
-    for element in elements:
-        loop.add_row((element, _FORM_FACTORS))
-    block.add_loop(loop)
-    return block
-
-
-def _thickness_items(nuisance: Nuisance) -> dict[str, str]:
-    """Thickness in nm and its law: the greatest thickness t~m~, or the mean of a free histogram."""
-    items = {"_refine_ls.sample_thickness": f"{nuisance.thickness / 10.0:.2f}"}
-    if nuisance.shape in LAWS:
-        items["_refine_ls.sample_shape_expression"] = LAWS[nuisance.shape]
-        said = f"{nuisance.shape}: cumulative distribution of t/t~m~; the thickness given is t~m~"
-    else:
-        said = f"{nuisance.shape}: a histogram; the thickness given is its mean"
-    items["_refine_ls.sample_shape_details"] = f"{said}, mean {mean_thickness(nuisance) / 10.0:.2f} nm"
-    return items
-
-
-def _theory(comparison: Comparison) -> str:
-    fit, nuisance = comparison.dynamical, comparison.dynamical.nuisance
-    structure = "refined with" if comparison.refined else "taken as given; only these were fitted:"
-    return (
-        f"Many-beam calculation, solver {fit.solver}, summed over the scan of each frame, over thickness and over a "
-        f"spread of the orientation (standard deviation {np.degrees(nuisance.sigma):.4f} degrees) across the beam and "
-        f"the rotation axis. The structure was {structure} one scale and one orientation centre for each of "
-        f"{len(fit.frame_ids)} frames, thickness, its law and the spread. "
-        "Minimised: sum w(Iobs - k Icalc)^2 on intensities, negative ones included."
-    )
-
-
-def _special_details(comparison: Comparison) -> list[str]:
-    left_out = ", ".join(f"{name} {count}" for name, count in comparison.selection.left_out.items() if count)
-    return [
-        f"Dynamical theory: {_r_factors(comparison.dynamical.statistics)}.",
-        f"Kinematical theory on the same rows: {_r_factors(comparison.kinematical.statistics)}.",
-        f"All R factors are on F: {DEFINITION}.",
-        "A reflection counts once for every frame on which it is used.",
-        f"Rows left out: {left_out or 'none'}.",
-    ]
-
-
-def _r_factors(r: Statistics) -> str:
-    return (
-        f"R(obs) {_number(r.r_obs)}, wR(obs) {_number(r.wr_obs)}, R(all) {_number(r.r_all)}, "
-        f"wR(all) {_number(r.wr_all)}, MR(obs) {_number(r.mr_obs)}, mean R(obs) of frames {_number(r.r_frames)}"
-    )
-
-
-def _text_field(*paragraphs: str) -> str:
-    """Lines of at most 78 letters, none of which can end the field."""
-    return "\n".join(line for text in paragraphs for line in textwrap.wrap(text, 78, initial_indent=" ")) + "\n"
-
-
-def _number(value: float) -> str:
-    return f"{value:.4f}" if math.isfinite(value) else "?"
 
 
 def _plain(value: Any) -> Any:

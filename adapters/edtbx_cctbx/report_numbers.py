@@ -55,6 +55,42 @@ def frame_numbers(comparison: Comparison, fit: TheoryFit) -> list[FrameNumbers]:
     return frames
 
 
+_OUTLIER = 5.0
+"""Residuals of so many times the usual size are listed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlier:
+    """A row far off: its residual in units of the usual weighted one, positive where the measured intensity is larger."""
+
+    frame: int
+    hkl: tuple[int, int, int]
+    i_obs: float
+    sigma: float
+    i_calc: float
+    residual: float
+
+
+def outliers(comparison: Comparison, fit: TheoryFit) -> list[Outlier]:
+    """The rows that a model fits worst, the worst first; none where least squares was not used."""
+    if fit.least_squares is None:
+        return []
+    measured = comparison.experiment.reflections.select(comparison.rows)
+    residuals = fit.least_squares.residuals
+    order = np.argsort(-np.abs(residuals))
+    return [
+        Outlier(
+            frame=int(measured.frame_id[n]),
+            hkl=(int(measured.hkl[n, 0]), int(measured.hkl[n, 1]), int(measured.hkl[n, 2])),
+            i_obs=float(measured.intensity[n]),
+            sigma=float(measured.sigma[n]),
+            i_calc=float(fit.i_calc[n]),
+            residual=float(residuals[n]),
+        )
+        for n in order[: np.count_nonzero(np.abs(residuals) > _OUTLIER)]
+    ]
+
+
 def amplitudes(comparison: Comparison, fit: TheoryFit) -> tuple[FloatArray, FloatArray, BoolArray]:
     """√I_obs and √I_calc (M,) of the used rows, negative intensities as zero, and which rows are observed."""
     measured = comparison.experiment.reflections.select(comparison.rows)

@@ -36,8 +36,9 @@ class LeastSquaresFit:
 
     ``covariance`` is packed, of the parameters of all atoms in the order of ``structure.parameter_map()``, normalised by
     the goodness of fit; ``nuisance_su`` holds s.u.s of scales, centres (radians), spread and thickness; ``wr2`` is
-    [Σ w (I_obs − I_calc)²/Σ w I_obs²]^½ with the weights of ``weighting``, a scheme of smtbx; distances and angles that
-    constraints fix are named by the places of their atoms.
+    [Σ w (I_obs − I_calc)²/Σ w I_obs²]^½ with the weights of ``weighting``, a scheme of smtbx; ``residuals`` (M,) are
+    weighted, in units of their usual size; ``riding`` are the places of atoms whose sites a constraint makes; distances and
+    angles that constraints fix are named by the places of their atoms.
     """
 
     covariance: flex.double
@@ -49,6 +50,9 @@ class LeastSquaresFit:
     wr2: float
     shift_over_su: float
     weighting: Any
+    loss: str
+    residuals: FloatArray
+    riding: frozenset[int]
     fixed_distances: dict[tuple[int, int], float]
     fixed_angles: dict[tuple[int, int, int], float]
 

@@ -157,6 +157,10 @@ refinement {
   shift_over_su = 0.01
     .type = float(value_min=1e-6)
     .help = "Least squares ends when no parameter moves by more than this part of its standard uncertainty."
+  loss = *cauchy huber squares
+    .type = choice
+    .help = "What least squares does with outliers. cauchy, huber: they count for less, the further off the less; all are \
+      used, and the worst are listed. squares: every residual counts with its square."
   weighting = 0.01
     .type = float(value_min=0, value_max=1)
     .help = "The a of the weights 1/(sigma^2 + (a P)^2), P = (max(Iobs, 0) + 2 Icalc)/3. None: that of the flattest \

@@ -52,6 +52,7 @@ Example: edtbx.refine quartz.cif quartz.cif_pets output.prefix=quartz
                     cycles=asked.cycles,
                     shift_over_su=asked.shift_over_su,
                     weighting=asked.weighting,
+                    loss=word(asked.loss),
                 ),
                 command_line.progress_bar,
                 lambda line: print("  " + line, file=self.logger, flush=True),

@@ -1,0 +1,211 @@
+"""The structure of a comparison as a CIF ready to be deposited: s.u.s, geometry, refinement, and every reflection used."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+import textwrap
+from typing import Any
+
+import cctbx
+import iotbx.cif.model
+import numpy as np
+import smtbx.utils
+from cctbx.array_family import flex
+from iotbx.cif.geometry import angles_as_cif_loop, distances_as_cif_loop
+from libtbx.utils import format_float_with_standard_uncertainty as format_float_with_su
+
+from edtbx import __version__
+from edtbx.experiment import FloatArray, ScanGeometry
+from edtbx.statistics import DEFINITION, Statistics
+from edtbx_cctbx.hydrogens import is_hydrogen
+from edtbx_cctbx.report_numbers import LAWS, mean_thickness
+from edtbx_cctbx.results import Comparison, TheoryFit
+
+_FORM_FACTORS = "International Tables Vol. C, Table 4.3.2.2, electrons"
+
+
+def structure_cif(comparison: Comparison, name: str) -> str:
+    """The structure of the dynamical theory with its R factors, as a CIF with one data block.
+
+    Items that the core dictionary has had since it took in electron diffraction (3.3) have no name without a dot.
+
+    References
+    ----------
+    COMCIFS, cif_core.dic, REFINE and REFINE_LS: ``_refine_ls.sample_thickness`` is in nanometres, the shape is the
+    cumulative distribution of the reduced thickness.
+    """
+    fit, experiment = comparison.dynamical, comparison.experiment
+    block = _structure_block(fit)
+    block["_audit_creation_method"] = f"edtbx {__version__} with cctbx {cctbx.__version__}"
+    block["_diffrn_radiation_probe"] = "electron"
+    block["_diffrn_radiation_wavelength"] = f"{experiment.wavelength:.6f}"
+    precession = experiment.geometry is ScanGeometry.PRECESSION
+    block["_diffrn_measurement.method_precession"] = "yes" if precession else "no"
+    block["_diffrn_measurement.rotation_mode"] = "stepwise" if precession else "rotation"
+    block["_refine.diffraction_theory"] = "dynamical"
+    block["_refine.diffraction_theory_details"] = _text_field(_theory(comparison))
+    block["_refine_ls_structure_factor_coef"] = "Fsqd" if fit.least_squares else "F"
+    block["_refine_ls_R_factor_gt"] = _number(fit.statistics.r_obs)
+    block["_refine_ls_R_factor_all"] = _number(fit.statistics.r_all)
+    block["_refine_ls_wR_factor_gt"] = _number(fit.statistics.wr_obs)
+    block["_refine_ls_wR_factor_ref"] = _number(fit.statistics.wr_all)
+    block["_refine_ls_number_reflns"] = str(fit.statistics.n_all)
+    block["_reflns_number_gt"] = str(fit.statistics.n_obs)
+    block["_reflns_threshold_expression"] = r"I>3\s(I)"
+    for key, value in (_thickness_items(fit) | _least_squares_items(fit)).items():
+        block[key] = value
+    block["_refine_special_details"] = _text_field(*_special_details(comparison))
+    for loop in (*_geometry(fit), *_reflections(comparison)):
+        block.add_loop(loop)
+    cif = iotbx.cif.model.cif()
+    cif[re.sub(r"[^A-Za-z0-9.-]+", "_", name)[:70] or "edtbx"] = block
+    text = io.StringIO()
+    cif.show(out=text)
+    return text.getvalue()
+
+
+def _structure_block(fit: TheoryFit) -> Any:
+    """Cell, symmetry and atoms as iotbx writes them, with all digits of the cell and the source of the form factors."""
+    structure, found = fit.structure, fit.least_squares
+    block = structure.as_cif_block(covariance_matrix=None if found is None else found.covariance, format="coreCIF")
+    if found is not None:
+        atoms = block.get_loop("_atom_site")
+        rides = [place in found.riding for place in range(len(structure.scatterers()))]
+        atoms.add_column("_atom_site_calc_flag", ["calc" if each else "d" for each in rides])
+        atoms.add_column("_atom_site_refinement_flags_posn", ["R" if each else "." for each in rides])
+    for part, value in structure.crystal_symmetry().as_cif_block(format="coreCIF", numeric_format="%.6f").items():
+        if part.startswith("_cell_"):
+            block[part] = value
+    for key in [key for key in block if key.startswith("_atom_type_")]:
+        del block[key]
+    elements = sorted({scatterer.scattering_type for scatterer in structure.scatterers()})
+    loop = iotbx.cif.model.loop(header=("_atom_type_symbol", "_atom_type_scat_source"))
+    for element in elements:
+        loop.add_row((element, _FORM_FACTORS))
+    block.add_loop(loop)
+    return block
+
+
+def _thickness_items(fit: TheoryFit) -> dict[str, str]:
+    """Thickness in nm and its law: the greatest thickness t~m~, or the mean of a free histogram."""
+    nuisance = fit.nuisance
+    su = 0.0 if fit.least_squares is None else fit.least_squares.nuisance_su.thickness / 10.0
+    thickness = nuisance.thickness / 10.0
+    items = {"_refine_ls.sample_thickness": format_float_with_su(thickness, su) if su > 0.0 else f"{thickness:.2f}"}
+    if nuisance.shape in LAWS:
+        items["_refine_ls.sample_shape_expression"] = LAWS[nuisance.shape]
+        said = f"{nuisance.shape}: cumulative distribution of t/t~m~; the thickness given is t~m~"
+    else:
+        said = f"{nuisance.shape}: a histogram; the thickness given is its mean"
+    items["_refine_ls.sample_shape_details"] = f"{said}, mean {mean_thickness(nuisance) / 10.0:.2f} nm"
+    return items
+
+
+def _least_squares_items(fit: TheoryFit) -> dict[str, str]:
+    found = fit.least_squares
+    if found is None:
+        return {}
+    hydrogen = {place for place, atom in enumerate(fit.structure.scatterers()) if is_hydrogen(atom)}
+    treatment = "constr" if hydrogen <= found.riding else "mixed" if hydrogen & found.riding else "refall"
+    weights = f"w = 1/[s^2^(Io) + ({found.weighting.a:g}P)^2^], P = (max(Io,0) + 2Ic)/3, s the s.u. of Io"
+    if found.loss != "squares":
+        weights += f"; times the factor of the robust loss {found.loss}"
+    return {
+        "_refine_ls_matrix_type": "full",
+        "_refine_ls_number_parameters": str(found.parameters),
+        "_refine_ls_number_restraints": str(found.restraints),
+        "_refine_ls_goodness_of_fit_ref": f"{found.goodness_of_fit:.3f}",
+        "_refine_ls_restrained_S_all": f"{found.restrained_goodness_of_fit:.3f}",
+        "_refine_ls_shift/su_max": f"{found.shift_over_su:.3f}",
+        "_refine_ls_weighting_scheme": "calc",
+        "_refine_ls_weighting_details": weights,
+        "_refine_ls_extinction_method": "none",
+        **({"_refine_ls_hydrogen_treatment": treatment} if hydrogen else {}),
+    }
+
+
+def _geometry(fit: TheoryFit) -> list[Any]:
+    """Distances and angles of bonded atoms, with s.u.s from the covariance matrix where least squares gave one."""
+    structure, found = fit.structure, fit.least_squares
+    table = smtbx.utils.connectivity_table(structure).pair_asu_table
+    common = {
+        "pair_asu_table": table,
+        "site_labels": structure.scatterers().extract_labels(),
+        "sites_frac": structure.sites_frac(),
+        "include_bonds_to_hydrogen": True,
+    }
+    if found is None:
+        return [distances_as_cif_loop(**common).loop, angles_as_cif_loop(**common).loop]
+    common |= {
+        "covariance_matrix": found.covariance,
+        "cell_covariance_matrix": flex.double(21, 0.0),
+        "parameter_map": structure.parameter_map(),
+    }
+    return [
+        distances_as_cif_loop(**common, fixed_distances=found.fixed_distances).loop,
+        angles_as_cif_loop(**common, fixed_angles=found.fixed_angles).loop,
+    ]
+
+
+def _reflections(comparison: Comparison) -> list[Any]:
+    """Frames with their scales, and the used rows of each; intensities are on the scale of the measured ones."""
+    fit = comparison.dynamical
+    scales = iotbx.cif.model.loop(header=("_reflns_scale_group_code", "_reflns_scale_meas_intensity"))
+    for frame_id, scale in zip(fit.frame_ids, fit.nuisance.scales, strict=True):
+        scales.add_row((str(frame_id), f"{scale:.6g}"))
+    measured = comparison.experiment.reflections.select(comparison.rows)
+    columns = {
+        **{f"_refln_index_{name}": measured.hkl[:, n].astype(str) for n, name in enumerate("hkl")},
+        "_refln_intensity_meas": _numbers(measured.intensity),
+        "_refln_intensity_calc": _numbers(fit.i_calc),
+        "_refln_intensity_sigma": _numbers(measured.sigma),
+        "_refln_scale_group_code": measured.frame_id.astype(str),
+        "_refln_observed_status": np.where(measured.intensity > 3.0 * measured.sigma, "o", "<"),
+    }
+    rows = iotbx.cif.model.loop(data={name: flex.std_string(values.tolist()) for name, values in columns.items()})
+    return [scales, rows]
+
+
+def _numbers(values: FloatArray) -> Any:
+    return np.array([f"{value:.6g}" for value in values])
+
+
+def _theory(comparison: Comparison) -> str:
+    fit, nuisance = comparison.dynamical, comparison.dynamical.nuisance
+    structure = "refined with" if comparison.refined else "taken as given; only these were fitted:"
+    return (
+        f"Many-beam calculation, solver {fit.solver}, summed over the scan of each frame, over thickness and over a "
+        f"spread of the orientation (standard deviation {np.degrees(nuisance.sigma):.4f} degrees) across the beam and "
+        f"the rotation axis. The structure was {structure} one scale and one orientation centre for each of "
+        f"{len(fit.frame_ids)} frames, thickness, its law and the spread. "
+        "Minimised: sum w(Iobs - k Icalc)^2 on intensities, negative ones included."
+    )
+
+
+def _special_details(comparison: Comparison) -> list[str]:
+    left_out = ", ".join(f"{name} {count}" for name, count in comparison.selection.left_out.items() if count)
+    return [
+        f"Dynamical theory: {_r_factors(comparison.dynamical.statistics)}.",
+        f"Kinematical theory on the same rows: {_r_factors(comparison.kinematical.statistics)}.",
+        f"All R factors are on F: {DEFINITION}.",
+        "A reflection counts once for every frame on which it is used.",
+        f"Rows left out: {left_out or 'none'}.",
+    ]
+
+
+def _r_factors(r: Statistics) -> str:
+    return (
+        f"R(obs) {_number(r.r_obs)}, wR(obs) {_number(r.wr_obs)}, R(all) {_number(r.r_all)}, "
+        f"wR(all) {_number(r.wr_all)}, MR(obs) {_number(r.mr_obs)}, mean R(obs) of frames {_number(r.r_frames)}"
+    )
+
+
+def _text_field(*paragraphs: str) -> str:
+    """Lines of at most 78 letters, none of which can end the field."""
+    return "\n".join(line for text in paragraphs for line in textwrap.wrap(text, 78, initial_indent=" ")) + "\n"
+
+
+def _number(value: float) -> str:
+    return f"{value:.4f}" if math.isfinite(value) else "?"
