@@ -73,7 +73,7 @@ def test_what_the_cubes_were_made_with_is_found_again(shape):
     # the last steps stop at 0.02 of a step of the grids
     assert found.thickness == pytest.approx(truth.thickness, abs=2.0)
     assert found.sigma == pytest.approx(truth.sigma, abs=np.radians(0.002))
-    np.testing.assert_allclose(found.centres, truth.centres, atol=1e-9)  # they stand on the grid of centres
+    np.testing.assert_allclose(found.centres, truth.centres, atol=np.radians(0.002))
     np.testing.assert_allclose(found.scales, truth.scales, rtol=0.01)
 
 

@@ -45,7 +45,7 @@ class Settings:
     """
 
     solver: str = "auto"
-    tolerance: float = 0.2
+    tolerance: float = 0.1
     g_max: float | None = None
     s_max: float | None = None
     s_strong: float | None = None

@@ -9,18 +9,22 @@ F. H. Allen & I. J. Bruno, Acta Cryst. B66, 380 (2010), doi:10.1107/S01087681100
 
 from __future__ import annotations
 
+import io
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import smtbx.utils
-from cctbx import xray
+from cctbx import sgtbx, xray
+from cctbx.array_family import flex
+from scitbx import matrix
 from smtbx.refinement import constraints
 from smtbx.refinement.constraints import adp
 from smtbx.refinement.constraints.geometrical import hydrogens
 
 from edtbx.experiment import FloatArray
+from edtbx_cctbx.model import set_electron_form_factors
 
 NUCLEAR = {"B": 1.19, "C": 1.09, "N": 1.03, "O": 0.98, "S": 1.34}
 """X-H distances in Å between nuclei."""
@@ -46,6 +50,10 @@ _TURNING = (hydrogens.terminal_tetrahedral_xh3_sites, hydrogens.terminal_tetrahe
 """Those that turn about the bond of the parent; their displacements are 1.5 times the parent's, others 1.2 times."""
 
 
+_FARTHEST = 0.6
+"""Hydrogen farther than this from where it should ride, in Å, is left alone."""
+
+
 def is_hydrogen(scatterer: Any) -> bool:
     """Whether an atom is hydrogen, deuterium included."""
     return scatterer.element_symbol() in ("H", "D")
@@ -63,9 +71,7 @@ class Parent:
 def parents(structure: xray.structure) -> list[Parent]:
     """The atoms that hydrogen sits on; those with hydrogen of their own made by symmetry are left out."""
     scatterers = structure.scatterers()
-    table = smtbx.utils.connectivity_table(structure).pair_asu_table.extract_pair_sym_table(
-        skip_j_seq_less_than_i_seq=False, all_interactions_from_inside_asu=True
-    )
+    table = _bonds(structure)
     found = []
     for place, scatterer in enumerate(scatterers):
         if is_hydrogen(scatterer):
@@ -79,10 +85,47 @@ def parents(structure: xray.structure) -> list[Parent]:
     return found
 
 
+def joined(structure: xray.structure) -> xray.structure:
+    """A copy in which atoms are next to those they are bonded to, as far as symmetry allows.
+
+    smtbx forgets the symmetry between an atom and the next but one, and would put hydrogen of a terminal NH2 in the wrong
+    plane.
+    """
+    table = _bonds(structure)
+    moved = [scatterer.customized_copy() for scatterer in structure.scatterers()]
+    operations: dict[int, Any] = {}
+    for start in range(len(moved)):
+        waiting = [(start, sgtbx.rt_mx())] if start not in operations else []
+        while waiting:
+            place, operation = waiting.pop(0)
+            if place in operations:
+                continue
+            operations[place] = operation
+            waiting += [(j, operation.multiply(first[0])) for j, first in table[place].items() if j not in operations]
+    for place, operation in operations.items():
+        turn = np.array(operation.r().as_double()).reshape(3, 3)
+        atom = moved[place]
+        atom.site = operation * atom.site
+        if atom.flags.use_u_aniso():
+            u = turn @ np.array(matrix.sym(sym_mat3=atom.u_star)).reshape(3, 3) @ turn.T
+            atom.u_star = (u[0, 0], u[1, 1], u[2, 2], u[0, 1], u[0, 2], u[1, 2])
+    found = xray.structure(structure, flex.xray_scatterer(moved))
+    set_electron_form_factors(found, log=io.StringIO())
+    return found
+
+
+def _bonds(structure: xray.structure) -> Any:
+    """For every atom, its neighbours and the operations that make them so."""
+    return smtbx.utils.connectivity_table(structure).pair_asu_table.extract_pair_sym_table(
+        skip_j_seq_less_than_i_seq=False, all_interactions_from_inside_asu=True
+    )
+
+
 def riding_constraints(structure: xray.structure) -> list[Any]:
     """Constraints of smtbx that let hydrogen ride: sites at nuclear distances, isotropic displacements by the parent's.
 
-    Of hydrogen atoms on one parent, each takes the place that it is nearest to.
+    Of hydrogen atoms on one parent, each takes the place that it is nearest to; where that is far, they stay free. Atoms
+    must be next to those they are bonded to (see :func:`joined`).
     """
     given, turned = (
         [_site_constraint(structure, parent, turn) for parent in parents(structure)] for turn in (False, True)
@@ -93,6 +136,8 @@ def riding_constraints(structure: xray.structure) -> list[Any]:
         if one is None:
             continue
         places = list(one.constrained_site_indices)
+        if min(distances[places].max() for distances in moved) > _FARTHEST:
+            continue
         chosen.append(one if moved[0][places].sum() <= moved[1][places].sum() else other)
         chosen += [
             adp.u_iso_proportional_to_pivot_u_eq(

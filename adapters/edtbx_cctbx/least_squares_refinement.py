@@ -51,7 +51,13 @@ _LAW_STEPS = 120
 """Thicknesses up to there."""
 
 _SETTLED = 0.5
-"""Shifts in s.u.s below which weights are chosen again, and rows of the design matrix will do for the cycles to come."""
+"""Shifts in s.u.s below which weights are chosen again."""
+
+_SMALL = 0.05
+"""Steps of fewer s.u.s teach nothing of the curvature: what they change is not far above what rounding does."""
+
+_FAR = 2.0
+"""Shifts in s.u.s above which the rows of the design matrix are computed anew; secants make up for smaller ones."""
 
 _LAST = "all frames"
 
@@ -94,7 +100,6 @@ def refine_by_least_squares(
             _take_over(target, some.nuisance, places)
     if not anisotropic:
         _find_law(target, structure, settings, found.level)
-    found = settings.level_for(target, structure, target.nuisance)
     fine = target.resampled(_sampling(target, settings, found.level))
     try:
         ls = _cycles(fine, model, schedule, scheme, _LAST, say)
@@ -151,6 +156,7 @@ def _cycles(
     weighted = schedule.weighting is not None
     secants: list[tuple[FloatArray, FloatArray]] = []
     step = before = np.zeros(0)
+    taken = 0.0
     for cycle in range(most + 1):
         ls.build_up()
         ls.solve()
@@ -163,7 +169,7 @@ def _cycles(
         if cycle == most or (weighted and shift < least):
             break
         right = ls.right_hand_side
-        if len(step):
+        if len(step) and taken > _SMALL:
             secants.append((step, before - right))
         if shift < max(least, _SETTLED) and not weighted:
             weighted, secants = True, []
@@ -171,8 +177,8 @@ def _cycles(
             ls.weighting_scheme = flat_weighting(*(column.as_numpy_array() for column in columns))
         step = np.linalg.solve(_curvature(ls, secants), right)
         step *= min(1.0, _LARGEST_STEP / float(np.max(np.abs(step) / usual, initial=1e-9)))
-        before = right
-        ls.renew_rows = shift > _SETTLED
+        before, taken = right, shift
+        ls.renew_rows = shift > _FAR
         ls.step_forward(step)
     return ls
 

@@ -13,7 +13,7 @@ from cctbx.array_family import flex
 from smtbx.refinement import constraints
 
 from edtbx.experiment import Experiment, FloatArray
-from edtbx_cctbx.hydrogens import is_hydrogen, riding_constraints
+from edtbx_cctbx.hydrogens import is_hydrogen, joined, riding_constraints
 
 SITE_STEP = 0.05
 """A usual shift of a site in Å, by which a minimiser measures."""
@@ -67,7 +67,12 @@ class RefinementModel:
 
     @classmethod
     def with_riding_hydrogens(cls, structure: xray.structure) -> RefinementModel:
-        """Hydrogen atoms ride on their parents at nuclear distances, where the geometry says how."""
+        """Hydrogen atoms ride on their parents at nuclear distances, where the geometry says how.
+
+        Where there are any, atoms are brought next to those they are bonded to.
+        """
+        if any(is_hydrogen(scatterer) for scatterer in structure.scatterers()):
+            structure = joined(structure)
         return cls(structure=structure, constraints=riding_constraints(structure))
 
     def copy(self) -> RefinementModel:

@@ -202,7 +202,7 @@ def _polished(
     corners = np.vstack(
         [np.zeros(len(free)), 0.5 * np.where(start[free] + steps[free] > high, -np.eye(len(free)), np.eye(len(free)))]
     )
-    options = {"initial_simplex": corners, "xatol": 0.01, "fatol": 1e-6 * cost(start), "maxfev": 80}
+    options = {"initial_simplex": corners, "xatol": 0.01, "fatol": 1e-8 * cost(start), "maxfev": 120}
     found = minimize(lambda shift: cost(place(shift)), np.zeros(len(free)), method="Nelder-Mead", options=options)
     return float(found.fun), place(found.x)
 
@@ -246,10 +246,26 @@ def _settle(cubes: Sequence[FrameCube], grid: Grid, choices: Choices, shape: str
     """Centres and scales for a given law, thickness and spread."""
     over_t = thickness_weights(grid.thickness, shape, t)
     tables, steps = _centre_tables(grid, np.array([sigma]), choices), _centre_steps(grid, choices)
-    places = [int(np.argmin(_frame_costs(cube, over_t, tables, steps, choices)[0])) for cube in cubes]
-    centres = steps[places] + [cube.base for cube in cubes]
+    centres = np.empty(len(cubes))
+    for n, cube in enumerate(cubes):
+        cost = _frame_costs(cube, over_t, tables, steps, choices)[0]
+        tried = np.array([steps[np.argmin(cost)], _vertex(steps, cost)])
+        # a narrow spread makes kinks, which no parabola follows
+        table = np.array([[spread_weights(grid.y, step, sigma) for step in tried]])
+        better = int(np.argmin(_frame_costs(cube, over_t, table, tried, choices)[0]))
+        centres[n] = cube.base + tried[better]
     nuisance = Nuisance(shape=shape, thickness=t, sigma=sigma, centres=centres, scales=np.ones(len(cubes)))
     return rescale(nuisance, grid, cubes)
+
+
+def _vertex(steps: FloatArray, cost: FloatArray) -> float:
+    """Where the parabola through the lowest of the costs and its neighbours is lowest."""
+    n = int(np.argmin(cost))
+    if not 0 < n < len(cost) - 1 or not np.isfinite(cost[n - 1 : n + 2]).all():
+        return float(steps[n])
+    rise = cost[n - 1] - cost[n], cost[n + 1] - cost[n]
+    shift = 0.5 * (rise[0] - rise[1]) / max(rise[0] + rise[1], 1e-300)
+    return float(steps[n] + shift * (steps[n + 1] - steps[n]))
 
 
 def rescale(nuisance: Nuisance, grid: Grid, cubes: Sequence[FrameCube]) -> Nuisance:
