@@ -11,12 +11,13 @@ from typing import TextIO
 
 import numpy as np
 from libtbx.utils import Sorry
+from libtbx.utils import format_float_with_standard_uncertainty as format_float_with_su
 
 from edtbx.experiment import number_ranges
 from edtbx.statistics import DEFINITION
-from edtbx_cctbx.report_cif import structure_cif
+from edtbx_cctbx.report_cif import structure_block, structure_cif
 from edtbx_cctbx.report_files import reflections_csv, summary_json
-from edtbx_cctbx.report_numbers import FrameNumbers, frame_numbers, mean_thickness
+from edtbx_cctbx.report_numbers import OUTLIER, FrameNumbers, frame_numbers, mean_thickness, outliers
 from edtbx_cctbx.report_picture import comparison_picture
 from edtbx_cctbx.results import Comparison
 
@@ -29,6 +30,7 @@ _R_FACTORS = {
     "mean R(obs) of frames": "r_frames",
 }
 _WIDTH = 100
+_MOST_OUTLIERS = 10
 
 
 def show_comparison(comparison: Comparison, out: TextIO) -> None:
@@ -66,6 +68,43 @@ def show_comparison(comparison: Comparison, out: TextIO) -> None:
         poor = number_ranges(comparison.selection.poor_frames)
         print(
             textwrap.fill(f"Frames left out, with too few reflections (frames.min_reflections): {poor}.", _WIDTH),
+            file=out,
+        )
+
+
+def show_structure(comparison: Comparison, out: TextIO) -> None:
+    """Print the structure of the dynamical theory, with s.u.s and the worst rows where least squares was used."""
+    fit = comparison.dynamical
+    found = fit.least_squares
+    if found is None:
+        fit.structure.show_scatterers(f=out)
+        return
+    print(
+        f"Least squares: {found.parameters} parameters, {found.restraints} restraints, goodness of fit "
+        f"{found.goodness_of_fit:.3f}, largest shift {found.shift_over_su:.3f} s.u.",
+        file=out,
+    )
+    thickness = format_float_with_su(fit.nuisance.thickness, found.nuisance_su.thickness)
+    spread = format_float_with_su(*(math.degrees(each.sigma) for each in (fit.nuisance, found.nuisance_su)))
+    print(f"Thickness {thickness} Å, spread {spread} degrees", file=out)
+    columns = {"label": 6, "fract_x": 14, "fract_y": 14, "fract_z": 14, "U_iso_or_equiv": 16, "occupancy": 12}
+    atoms = structure_block(fit).get_loop("_atom_site")
+    print("".join(f"{name.replace('fract_', ''):>{width}}" for name, width in columns.items()), file=out)
+    for row in zip(*(atoms[f"_atom_site_{name}"] for name in columns), strict=True):
+        print("".join(f"{cell:>{width}}" for cell, width in zip(row, columns.values(), strict=True)), file=out)
+    worst = outliers(comparison, fit)
+    if worst:
+        print(
+            f"Rows with residuals of more than {OUTLIER:g} times the usual one: {len(worst)}"
+            f"{'' if found.loss == 'squares' else ', which count for less'}; none is left out"
+            f"{f'. The worst {_MOST_OUTLIERS}' if len(worst) > _MOST_OUTLIERS else ''}:",
+            file=out,
+        )
+        print(f"{'frame':>6}{'h':>5}{'k':>5}{'l':>5}{'Iobs':>12}{'sigma':>10}{'Icalc':>12}{'residual':>10}", file=out)
+    for each in worst[:_MOST_OUTLIERS]:
+        indices = "".join(f"{index:>5}" for index in each.hkl)
+        print(
+            f"{each.frame:>6}{indices}{each.i_obs:>12.5g}{each.sigma:>10.3g}{each.i_calc:>12.5g}{each.residual:>10.1f}",
             file=out,
         )
 

@@ -37,7 +37,7 @@ def structure_cif(comparison: Comparison, name: str) -> str:
     cumulative distribution of the reduced thickness.
     """
     fit, experiment = comparison.dynamical, comparison.experiment
-    block = _structure_block(fit)
+    block = structure_block(fit)
     block["_audit_creation_method"] = f"edtbx {__version__} with cctbx {cctbx.__version__}"
     block["_diffrn_radiation_probe"] = "electron"
     block["_diffrn_radiation_wavelength"] = f"{experiment.wavelength:.6f}"
@@ -66,7 +66,7 @@ def structure_cif(comparison: Comparison, name: str) -> str:
     return text.getvalue()
 
 
-def _structure_block(fit: TheoryFit) -> Any:
+def structure_block(fit: TheoryFit) -> Any:
     """Cell, symmetry and atoms as iotbx writes them, with all digits of the cell and the source of the form factors."""
     structure, found = fit.structure, fit.least_squares
     block = structure.as_cif_block(covariance_matrix=None if found is None else found.covariance, format="coreCIF")

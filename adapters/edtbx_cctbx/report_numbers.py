@@ -55,7 +55,7 @@ def frame_numbers(comparison: Comparison, fit: TheoryFit) -> list[FrameNumbers]:
     return frames
 
 
-_OUTLIER = 5.0
+OUTLIER = 5.0
 """Residuals of so many times the usual size are listed."""
 
 
@@ -87,7 +87,7 @@ def outliers(comparison: Comparison, fit: TheoryFit) -> list[Outlier]:
             i_calc=float(fit.i_calc[n]),
             residual=float(residuals[n]),
         )
-        for n in order[: np.count_nonzero(np.abs(residuals) > _OUTLIER)]
+        for n in order[: np.count_nonzero(np.abs(residuals) > OUTLIER)]
     ]
 
 

@@ -10,7 +10,7 @@ from edtbx_cctbx.programs.cluster import workers_of
 from edtbx_cctbx.programs.parameters import INPUT, OUTPUT, REFINEMENT, SHARED, WORKERS, settings_from, word
 from edtbx_cctbx.refinement import refine
 from edtbx_cctbx.refinement_model import Refined, RefinementModel, Schedule
-from edtbx_cctbx.report import output_base, show_comparison, write_outputs
+from edtbx_cctbx.report import output_base, show_comparison, show_structure, write_outputs
 
 
 class Program(ProgramTemplate):
@@ -66,7 +66,7 @@ Example: edtbx.refine quartz.cif quartz.cif_pets output.prefix=quartz
                 command_line.flat(self.params),
             )
         show_comparison(self.comparison, self.logger)
-        self.comparison.dynamical.structure.show_scatterers(f=self.logger)
+        show_structure(self.comparison, self.logger)
         for path in write_outputs(self.params.output.prefix, self.comparison):
             print(f"  wrote {path}", file=self.logger)
 
