@@ -95,6 +95,10 @@ class Settings:
         level = self._with_beams(DRAFT, target)
         return target.resampled(level.sampling(target.nuisance, self.choices, target.forward.g_max))
 
+    def first_level(self, target: DynamicalTarget) -> Level:
+        """The coarsest level that is good enough for a result."""
+        return self._with_beams(LEVELS[0], target)
+
     def _with_beams(self, level: Level, target: DynamicalTarget) -> Level:
         return replace(level, accuracy=self.beams(level.accuracy, target.forward.solver))
 

@@ -28,6 +28,9 @@ _MULTIPLE = 0.09
 _TRIPLE = 0.27
 """And by this much, a triple one."""
 
+_SAME = 0.065
+"""The two bonds of a carboxylic acid differ by 0.1 Å, those of a carboxylate by less than this."""
+
 _TETRAHEDRAL = math.acos(-1.0 / 3.0)
 _CONTACT = 3.3
 """Farthest acceptor of a hydrogen bond from its donor, in Å."""
@@ -37,7 +40,7 @@ _CONTACT = 3.3
 class _Neighbour:
     element: str
     bond: FloatArray  # from the parent, (3,) in Å
-    further: tuple[FloatArray, ...]  # its other neighbours, from the parent
+    further: tuple[tuple[str, FloatArray], ...]  # its other neighbours, from the parent
 
     @property
     def length(self) -> float:
@@ -58,16 +61,26 @@ def place_hydrogens(structure: xray.structure) -> tuple[xray.structure, list[str
     """
     structure = joined(structure)
     found = structure.deep_copy_scatterers()
+    surroundings = {
+        place: _neighbours(structure, place)
+        for place, scatterer in enumerate(structure.scatterers())
+        if scatterer.element_symbol() in ("C", "N", "O")
+    }
+    acid = any(
+        structure.scatterers()[place].element_symbol() == "O" and not complete and _is_carboxylate(neighbours)
+        for place, (neighbours, complete) in surroundings.items()
+    )
     unsure = []
     labels = {scatterer.label for scatterer in structure.scatterers()}
-    for place, parent in enumerate(structure.scatterers()):
+    for place, (neighbours, complete) in surroundings.items():
+        parent = structure.scatterers()[place]
         element = parent.element_symbol()
-        if element not in ("C", "N", "O"):
-            continue
-        neighbours, complete = _neighbours(structure, place)
         if complete:
             continue
-        number = {"C": _on_carbon, "N": _on_nitrogen, "O": _on_oxygen}[element](neighbours)
+        if element == "N":
+            number = _on_nitrogen(neighbours, acid)
+        else:
+            number = _on_carbon(neighbours) if element == "C" else _on_oxygen(neighbours)
         if number is None:
             unsure.append(parent.label)
             continue
@@ -108,12 +121,15 @@ def _neighbours(structure: xray.structure, place: int) -> tuple[list[_Neighbour]
     for j, operation in around(place):
         if is_hydrogen(scatterers[j]):
             return [], True
-        further = (relative(operation.multiply(other) * scatterers[k].site) for k, other in around(j))
+        further = (
+            (scatterers[k].element_symbol(), relative(operation.multiply(other) * scatterers[k].site))
+            for k, other in around(j)
+        )
         found.append(
             _Neighbour(
                 element=scatterers[j].element_symbol(),
                 bond=relative(operation * scatterers[j].site),
-                further=tuple(each for each in further if np.linalg.norm(each) > 0.1),
+                further=tuple(each for each in further if np.linalg.norm(each[1]) > 0.1),
             )
         )
     return found, False
@@ -142,14 +158,16 @@ def _on_carbon(neighbours: list[_Neighbour]) -> int | None:
     return 0 if number else None
 
 
-def _on_nitrogen(neighbours: list[_Neighbour]) -> int | None:
+def _on_nitrogen(neighbours: list[_Neighbour], acid: bool) -> int | None:
+    """The lengths of amines and ammonium differ by less than a start model errs: beside a carboxylate it is the latter."""
     number, angles = len(neighbours), _angles(neighbours)
     lengths = sorted(each.length for each in neighbours)
     if number == 1:
-        return next(n for n, most in enumerate((1.22, 1.29, 1.465, math.inf)) if lengths[0] < most)
+        amine = 3 if acid else 2
+        return next(n for n, most in ((0, 1.22), (1, 1.29), (2, 1.40), (amine, math.inf)) if lengths[0] < most)
     if number == 2:
-        if lengths[0] > 1.44:
-            return 2 if lengths[0] > 1.485 else 1
+        if lengths[0] > 1.43:
+            return 2 if acid else 1
         if lengths[0] < 1.305:
             return 0
         # of rings of five atoms, angles do not tell
@@ -160,8 +178,19 @@ def _on_nitrogen(neighbours: list[_Neighbour]) -> int | None:
 def _on_oxygen(neighbours: list[_Neighbour]) -> int | None:
     if len(neighbours) != 1:
         return 0 if neighbours else None
+    if _is_carboxylate(neighbours):
+        return 0
     least = {"C": 1.28, "N": 1.36, "P": 1.54, "S": 1.53, "B": 1.33}.get(neighbours[0].element)
     return 0 if least is None or neighbours[0].length < least else 1
+
+
+def _is_carboxylate(neighbours: list[_Neighbour]) -> bool:
+    """Whether a terminal oxygen shares its carbon with another one at the same distance."""
+    if len(neighbours) != 1 or neighbours[0].element != "C":
+        return False
+    carbon = neighbours[0]
+    others = [float(np.linalg.norm(far - carbon.bond)) for element, far in carbon.further if element == "O"]
+    return any(abs(other - carbon.length) < _SAME and 0.5 * (other + carbon.length) < 1.32 for other in others)
 
 
 def _sites(neighbours: list[_Neighbour], number: int, length: float, attraction: Any) -> list[FloatArray]:
@@ -200,7 +229,7 @@ def _frame(neighbour: _Neighbour) -> tuple[FloatArray, FloatArray]:
     """The direction away from the only neighbour, and the staggered one across it, in the plane of its first bond."""
     axis = -neighbour.direction
     least = np.eye(3)[int(np.argmin(np.abs(axis)))]
-    sideways = neighbour.bond - neighbour.further[0] if neighbour.further else least
+    sideways = neighbour.bond - neighbour.further[0][1] if neighbour.further else least
     sideways = sideways - (sideways @ axis) * axis
     return axis, np.asarray(sideways / np.linalg.norm(sideways))
 

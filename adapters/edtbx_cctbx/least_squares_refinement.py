@@ -1,12 +1,13 @@
-"""Refinement by full-matrix least squares: isotropic, then anisotropic on some of the frames, and then on all of them.
+"""Refinement by full-matrix least squares: as the model comes, then anisotropic on some of the frames, at last on all.
 
-All cycles are at the level of sampling that the tolerance asks for: at a coarser one a structure adapts to errors of the
-intensities, and thickness and structure hold each other in a wrong minimum. Fewer frames cost precision only.
+Fewer frames cost precision only. At a coarse level of sampling a structure adapts to errors of the intensities instead, and
+thickness and structure then hold each other in a wrong minimum.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -33,7 +34,7 @@ from edtbx_cctbx.target import DynamicalTarget
 from edtbx_cctbx.weighting import flat_weighting
 
 _FIRST_CYCLES = 5
-"""Most cycles on some of the frames, isotropic and anisotropic each."""
+"""Most cycles on some of the frames, of the model as it comes and anisotropic each."""
 
 _FIRST_SHIFT = 1.0
 """Shifts in s.u.s that end them: all frames will shift by as much."""
@@ -84,30 +85,58 @@ def refine_by_least_squares(
     A KeyboardInterrupt leaves both at the last complete cycle.
     """
     began = time.perf_counter()
-    scheme = mainstream_shelx_weighting(a=_START if schedule.weighting is None else schedule.weighting, b=0)
     structure = model.structure
-    anisotropic = allows_anisotropic(structure, target.experiment, schedule)
+    scheme = refine_first(target, model, settings, schedule, say)
+    _find_law(target, structure, settings)
+    if allows_anisotropic(structure, target.experiment, schedule):
+        make_anisotropic(structure, hydrogen=schedule.anisotropic == "all")
+        scheme = _on_some_frames(target, model, settings, schedule, scheme, "anisotropic", say)
     found = settings.level_for(target, structure, target.nuisance)
-    for stage in ("isotropic", "anisotropic") if anisotropic else ("isotropic",):
-        if stage == "anisotropic":
-            _find_law(target, structure, settings, found.level)
-            make_anisotropic(structure, hydrogen=schedule.anisotropic == "all")
-        places = _some_frames(target, model, schedule)
-        some = target.resampled(_sampling(target, settings, found.level), places)
+
+    def another_law() -> bool:
+        law = fine.nuisance.shape
+        _find_law(target, structure, settings)
+        return target.nuisance.shape != law
+
+    for last in (False, True):
+        fine = target.resampled(_sampling(target, settings, found.level))
         try:
-            scheme = _cycles(some, model, schedule, scheme, stage, say).weighting_scheme
+            ls = _cycles(fine, model, schedule, scheme, _LAST, say, None if last else another_law)
         finally:
-            _take_over(target, some.nuisance, places)
-    if not anisotropic:
-        _find_law(target, structure, settings, found.level)
-    fine = target.resampled(_sampling(target, settings, found.level))
-    try:
-        ls = _cycles(fine, model, schedule, scheme, _LAST, say)
-    finally:
-        target.nuisance = fine.nuisance
+            law = target.nuisance.shape
+            if law == fine.nuisance.shape:
+                target.nuisance = fine.nuisance
+        if law == fine.nuisance.shape:
+            break
+        say(f"{target.solver_name}: another thickness law, {law}, now suits better")
     return theory_fit(
         fine, structure, ls.cubes, found, time.perf_counter() - began, least_squares=_described(ls, model)
     )
+
+
+def refine_first(
+    target: DynamicalTarget, model: RefinementModel, settings: Settings, schedule: Schedule, say: Say
+) -> Any:
+    """The first cycles, of a model as it comes and on some of the frames; the weighting scheme to go on with."""
+    scheme = mainstream_shelx_weighting(a=_START if schedule.weighting is None else schedule.weighting, b=0)
+    return _on_some_frames(target, model, settings, schedule, scheme, "first", say)
+
+
+def _on_some_frames(
+    target: DynamicalTarget,
+    model: RefinementModel,
+    settings: Settings,
+    schedule: Schedule,
+    scheme: Any,
+    stage: str,
+    say: Say,
+) -> Any:
+    places = _some_frames(target, model, schedule)
+    some = target.resampled(_sampling(target, settings, settings.first_level(target)), places)
+    try:
+        return _cycles(some, model, schedule, scheme, f"{stage}, {len(places)} frames", say).weighting_scheme
+    finally:
+        _take_over(target, some.nuisance, places)
 
 
 def _sampling(target: DynamicalTarget, settings: Settings, level: Level) -> Sampling:
@@ -122,11 +151,15 @@ def _some_frames(target: DynamicalTarget, model: RefinementModel, schedule: Sche
     return list(range((step - 1) // 2, len(target.forward.frames), step))
 
 
-def _find_law(target: DynamicalTarget, structure: xray.structure, settings: Settings, level: Level) -> None:
+def _find_law(target: DynamicalTarget, structure: xray.structure, settings: Settings) -> None:
     """The thickness law, thickness and spread that suit the structure best."""
     mean = mean_thickness(target.nuisance.shape, target.nuisance.thickness)
     thickest = _THICKEST * mean if settings.thickness is None else 1.2 * settings.thickness
-    sampling = replace(_sampling(target, settings, level), thickness_max=thickest, thickness_step=thickest / _LAW_STEPS)
+    sampling = replace(
+        _sampling(target, settings, settings.first_level(target)),
+        thickness_max=thickest,
+        thickness_step=thickest / _LAW_STEPS,
+    )
     target.nuisance = target.resampled(sampling).fit_nuisance(structure)
 
 
@@ -138,11 +171,17 @@ def _take_over(target: DynamicalTarget, nuisance: Nuisance, places: list[int]) -
 
 
 def _cycles(
-    target: DynamicalTarget, model: RefinementModel, schedule: Schedule, scheme: Any, stage: str, say: Say
+    target: DynamicalTarget,
+    model: RefinementModel,
+    schedule: Schedule,
+    scheme: Any,
+    stage: str,
+    say: Say,
+    stop: Callable[[], bool] | None = None,
 ) -> crystallographic_ls:
     """Least squares until the shifts are small; the equations stand where the structure does.
 
-    Weights are chosen, and rows of the design matrix last computed, when shifts have fallen below a part of their s.u.s.
+    When they first fall below a part of their s.u.s, weights are chosen, and ``stop`` is asked whether that is the end.
     """
     ls = crystallographic_ls(
         target,
@@ -168,6 +207,10 @@ def _cycles(
         )
         if cycle == most or (weighted and shift < least):
             break
+        if shift < _SETTLED and stop is not None:
+            if stop():
+                break
+            stop = None
         right = ls.right_hand_side
         if len(step) and taken > _SMALL:
             secants.append((step, before - right))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from cctbx import xray
 from libtbx.utils import Sorry
 
 from edtbx.experiment import Experiment
@@ -12,7 +13,8 @@ from edtbx.registry import installed_solvers
 from edtbx.solvers.block import DifferentiableSolver
 from edtbx_cctbx.comparison import ProgressFactory, Say, Settings, fit_coarse, fit_theory, silent
 from edtbx_cctbx.gradient_refinement import refine_by_gradient
-from edtbx_cctbx.least_squares_refinement import refine_by_least_squares
+from edtbx_cctbx.hydrogen_placement import place_hydrogens
+from edtbx_cctbx.least_squares_refinement import refine_by_least_squares, refine_first
 from edtbx_cctbx.refinement_model import RefinementModel, Schedule
 from edtbx_cctbx.results import Comparison, TheoryFit
 from edtbx_cctbx.target import DynamicalTarget
@@ -20,14 +22,14 @@ from edtbx_cctbx.target import DynamicalTarget
 
 def refine(
     experiment: Experiment,
-    model: RefinementModel,
+    structure: xray.structure,
     settings: Settings,
     schedule: Schedule,
     progress: ProgressFactory = silent,
     say: Say = print,
     parameters: dict[str, Any] | None = None,
 ) -> Comparison:
-    """Both theories refined from the same start, each on its own; the model stays as it is.
+    """Both theories refined from the same start, each on its own; the structure stays as it is.
 
     Ctrl-C ends the refinement; what is found by then is fitted to the data, and a theory that has not had its turn keeps
     the start. A second one raises KeyboardInterrupt.
@@ -42,6 +44,9 @@ def refine(
         raise Sorry(f"the solver {settings.solver} gives no derivatives, which refinement needs: take solver.name=auto")
     fits: list[TheoryFit] = []
     interrupted = False
+    if schedule.place_hydrogens:
+        structure = _with_hydrogens(experiment, structure, settings, schedule, progress, say)
+    model = RefinementModel.of(structure, schedule.riding)
     for solver in ("kinematical", settings.solver):
         mine = model.copy()
         mine.reparametrisation(schedule.refined)  # riding atoms go where they belong
@@ -66,6 +71,27 @@ def refine(
         total_seconds=time.perf_counter() - began,
         parameters=parameters or {},
     )
+
+
+def _with_hydrogens(
+    experiment: Experiment,
+    structure: xray.structure,
+    settings: Settings,
+    schedule: Schedule,
+    progress: ProgressFactory,
+    say: Say,
+) -> xray.structure:
+    """Hydrogen added once the other atoms are where the dynamical theory puts them: bond lengths tell how many."""
+    model = RefinementModel.of(structure, schedule.riding).copy()
+    target = settings.target(settings.solver, experiment, model.structure)
+    target.nuisance = fit_coarse(target, model.structure, settings, progress)
+    refine_first(target, model, settings, schedule, lambda line: say(f"before hydrogen, {line}"))
+    placed, unsure = place_hydrogens(model.structure)
+    before, after = (each.element_selection("H").count(True) for each in (structure, placed))
+    say(f"hydrogen placed by geometry: {after - before} atoms")
+    if unsure:
+        say(f"not clear from geometry, and left without hydrogen: {', '.join(unsure)}")
+    return placed
 
 
 def _refine_theory(

@@ -43,6 +43,7 @@ class Schedule:
     bounds the cycles at the fine level; least squares ends where no shift exceeds ``shift_over_su`` s.u.s, the gradient
     minimiser where no site moves by more than ``site_tolerance`` in Å. ``weighting`` is the a of SHELX's weights; None
     chooses it by a flat analysis of variance; ``loss`` is one of :data:`edtbx.loss.LOSSES`.
+    ``place_hydrogens`` adds hydrogen that is missing, ``riding`` lets it, and what is there, ride on its parents.
     """
 
     refined: Refined = field(default_factory=Refined)
@@ -55,6 +56,8 @@ class Schedule:
     site_tolerance: float = 0.002
     weighting: float | None = 0.01
     loss: str = "cauchy"
+    place_hydrogens: bool = False
+    riding: bool = True
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -66,13 +69,14 @@ class RefinementModel:
     restraints: Any = None
 
     @classmethod
-    def with_riding_hydrogens(cls, structure: xray.structure) -> RefinementModel:
-        """Hydrogen atoms ride on their parents at nuclear distances, where the geometry says how.
+    def of(cls, structure: xray.structure, riding: bool) -> RefinementModel:
+        """A structure with free hydrogen, or with hydrogen that rides where the geometry says how.
 
-        Where there are any, atoms are brought next to those they are bonded to.
+        For riding, atoms are brought next to those they are bonded to.
         """
-        if any(is_hydrogen(scatterer) for scatterer in structure.scatterers()):
-            structure = joined(structure)
+        if not riding or not any(is_hydrogen(scatterer) for scatterer in structure.scatterers()):
+            return cls(structure=structure)
+        structure = joined(structure)
         return cls(structure=structure, constraints=riding_constraints(structure))
 
     def copy(self) -> RefinementModel:

@@ -149,8 +149,8 @@ refinement {
       other atoms."
   place_hydrogens = False
     .type = bool
-    .help = "Add missing hydrogen atoms by geometry before the refinement: on carbon, nitrogen and oxygen of organic \
-      molecules, as bond lengths and angles of the model tell, so these should be right to some 0.05 Angstrom."
+    .help = "Add missing hydrogen atoms by geometry: on carbon, nitrogen and oxygen of organic molecules, as bond lengths \
+      and angles tell after some cycles without hydrogen."
   method = *auto least_squares gradient
     .type = choice
     .help = "Full-matrix least squares, with standard uncertainties, or a gradient minimiser without. auto: least \

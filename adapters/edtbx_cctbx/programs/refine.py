@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from libtbx.program_template import ProgramTemplate
 
-from edtbx_cctbx.hydrogen_placement import place_hydrogens
 from edtbx_cctbx.programs import command_line
 from edtbx_cctbx.programs.cluster import workers_of
 from edtbx_cctbx.programs.parameters import INPUT, OUTPUT, REFINEMENT, SHARED, WORKERS, settings_from, word
 from edtbx_cctbx.refinement import refine
-from edtbx_cctbx.refinement_model import Refined, RefinementModel, Schedule
+from edtbx_cctbx.refinement_model import Refined, Schedule
 from edtbx_cctbx.report import output_base, show_comparison, show_structure, write_outputs
 
 
@@ -37,18 +36,10 @@ Example: edtbx.refine quartz.cif quartz.cif_pets output.prefix=quartz
         """Refine, print, write."""
         structure, experiment = command_line.read_inputs(self.params, self.logger)
         asked = self.params.refinement
-        if asked.place_hydrogens:
-            structure, unsure = place_hydrogens(structure)
-            placed = structure.element_selection("H").count(True)
-            print(f"Hydrogen atoms: {placed}, those that were missing by geometry", file=self.logger)
-            if unsure:
-                print(f"  Not clear from geometry, and left without: {', '.join(unsure)}", file=self.logger)
-        riding = word(asked.hydrogens) == "riding"
-        model = RefinementModel.with_riding_hydrogens(structure) if riding else RefinementModel(structure=structure)
         with workers_of(self.params.cluster, self.logger) as executor:
             self.comparison = refine(
                 experiment,
-                model,
+                structure,
                 settings_from(self.params, executor),
                 Schedule(
                     refined=Refined(
@@ -60,6 +51,8 @@ Example: edtbx.refine quartz.cif quartz.cif_pets output.prefix=quartz
                     shift_over_su=asked.shift_over_su,
                     weighting=asked.weighting,
                     loss=word(asked.loss),
+                    place_hydrogens=asked.place_hydrogens,
+                    riding=word(asked.hydrogens) == "riding",
                 ),
                 command_line.progress_bar,
                 lambda line: print("  " + line, file=self.logger, flush=True),
