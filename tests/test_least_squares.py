@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from edtbx.frame_waves import Rows
 from edtbx.least_squares import FrameEquations, ReducedEquations, repetitions
 from edtbx.nuisance import Choices
 from edtbx_cctbx.least_squares import crystallographic_ls
+from edtbx_cctbx.least_squares_refinement import curvature
 from edtbx_cctbx.refinement_model import Refined, reparametrisation_of
 from edtbx_cctbx.structure_slopes import StructureSlopes
 from edtbx_cctbx.target import KinematicalTarget
@@ -341,3 +343,17 @@ def test_uncertainties_are_the_spread_of_results(case):
     # a standard deviation from 100 draws of some parameters is good to 7 % at most
     assert np.std(deviations) == pytest.approx(1.0, abs=0.1)
     assert abs(np.mean(deviations)) < 0.3
+
+
+def test_secants_correct_the_curvature_along_the_steps_taken():
+    """Of a quadratic function whose curvature the normal matrix gets wrong: exact along every step, still positive."""
+    rng = np.random.default_rng(4)
+    root = rng.normal(size=(6, 6))
+    true = root @ root.T + np.eye(6)
+    taken_for = SimpleNamespace(normal_matrix=np.diag(np.diag(true)) * 2.0)
+    steps = rng.normal(size=(2, 6))
+    secants = [(step, true @ step) for step in steps]
+    corrected = curvature(taken_for, secants)
+    np.testing.assert_allclose(corrected @ steps[-1], true @ steps[-1], rtol=1e-10)
+    assert np.linalg.eigvalsh(corrected).min() > 0.0
+    np.testing.assert_allclose(curvature(taken_for, [(steps[0], -steps[0])]), taken_for.normal_matrix)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import iotbx.cif
 import numpy as np
 import pytest
 from cctbx.array_family import flex
@@ -15,7 +16,7 @@ from edtbx.experiment import ScanGeometry
 from edtbx.levels import DRAFT, LEVELS, Level, intensity_error
 from edtbx.solvers.block import Accuracy
 from edtbx.thickness import QUANTILES
-from edtbx_cctbx import read_experiment, read_model, refinement
+from edtbx_cctbx import crystallographic_ls, read_experiment, read_model, refinement
 from edtbx_cctbx.comparison import Settings, fit_coarse
 from edtbx_cctbx.programs import compare as compare_program
 from edtbx_cctbx.programs import refine as refine_program
@@ -84,7 +85,8 @@ def test_parameters_come_from_files_as_well_and_from_defaults(tmp_path, monkeypa
     assert found["solver"] == "kinematical"
 
 
-def test_refine_brings_displaced_atoms_back(tmp_path):
+def displaced(tmp_path):
+    """A model with atoms 0.05 Å away from where they belong, and the true one."""
     start = read_model(MODEL)
     truth = start.deep_copy_scatterers()
     flex.set_random_seed(1)
@@ -92,15 +94,82 @@ def test_refine_brings_displaced_atoms_back(tmp_path):
     model = tmp_path / "start.cif"
     with model.open("w") as out:
         start.as_cif_simple(out=out, format="coreCIF")
-    quick = ["refinement.cycles=1", "refinement.anisotropic=none"]
-    run(refine_program, str(model), DATA, *quick, f"output.prefix={tmp_path / 'r'}")
-    refined = read_model(tmp_path / "r.cif")
-    heavy = truth.element_selection("H")
-    before = (truth.sites_cart() - start.sites_cart()).select(~heavy).rms_length()
-    after = (truth.sites_cart() - refined.sites_cart()).select(~heavy).rms_length()
-    assert after < 0.35 * before
+    return model, start, truth
+
+
+def rms_of_heavy_atoms(truth, other):
+    return (truth.sites_cart() - other.sites_cart()).select(~truth.element_selection("H")).rms_length()
+
+
+def test_the_gradient_minimiser_brings_displaced_atoms_back(tmp_path):
+    model, start, truth = displaced(tmp_path)
+    quick = ["refinement.method=gradient", "refinement.cycles=1", "refinement.anisotropic=none"]
+    run(refine_program, str(model), DATA, *quick, "accuracy.tolerance=0.3", f"output.prefix={tmp_path / 'r'}")
+    assert rms_of_heavy_atoms(truth, read_model(tmp_path / "r.cif")) < 0.35 * rms_of_heavy_atoms(truth, start)
     found = json.loads((tmp_path / "r.json").read_text())
     assert found["dynamical"]["r_obs"] < found["kinematical"]["r_obs"]
+    assert found["least_squares"] is None
+
+
+def test_least_squares_brings_displaced_atoms_back_with_their_uncertainties(tmp_path, capsys):
+    """In at most ten cycles, to the true sites within their s.u.s; the CIF is ready to be deposited."""
+    model, _, truth = displaced(tmp_path)
+    run(refine_program, str(model), DATA, "accuracy.tolerance=0.3", f"output.prefix={tmp_path / 'r'}")
+    found = json.loads((tmp_path / "r.json").read_text())
+    assert found["least_squares"]["shift_over_su"] < 0.01
+    assert found["dynamical"]["r_obs"] < 0.04 < found["kinematical"]["r_obs"]
+    assert 0.8 < found["least_squares"]["goodness_of_fit"] < 1.3
+    block = iotbx.cif.reader(file_path=str(tmp_path / "r.cif")).model()["r"]
+    atoms = block.get_loop("_atom_site")
+    deviations = []
+    for n, scatterer in enumerate(truth.scatterers()):
+        if atoms["_atom_site_type_symbol"][n] == "H":
+            assert (atoms["_atom_site_calc_flag"][n], atoms["_atom_site_refinement_flags_posn"][n]) == ("calc", "R")
+            continue
+        for axis, true in zip("xyz", scatterer.site, strict=True):
+            value, su = float_with_su(atoms[f"_atom_site_fract_{axis}"][n])
+            deviations.append((value - true) / su)
+    assert 0.5 < np.std(deviations) < 1.7
+    assert np.abs(deviations).max() < 4.5
+    assert block["_refine_ls_hydrogen_treatment"] == "constr"
+    assert float(block["_refine_ls_shift/su_max"]) < 0.01
+    assert int(block["_refine_ls_number_parameters"]) == found["least_squares"]["parameters"]
+    assert len(block["_refln_intensity_calc"]) == found["dynamical"]["n_all"]
+    bonds = block.get_loop("_geom_bond")
+    lengths = dict(
+        zip(
+            zip(bonds["_geom_bond_atom_site_label_1"], bonds["_geom_bond_atom_site_label_2"], strict=True),
+            bonds["_geom_bond_distance"],
+            strict=True,
+        )
+    )
+    assert lengths["C2", "H1"] == "1.0900"  # held, hence without s.u.
+    value, su = float_with_su(lengths["C1", "C2"])
+    assert value == pytest.approx(1.53, abs=5.0 * su)
+    assert 0.001 < su < 0.02
+    printed = capsys.readouterr().out
+    assert "Least squares: " in printed
+    assert "Thickness " in printed
+
+
+def float_with_su(text):
+    """12.345(67) -> 12.345, 0.067."""
+    value, _, digits = text.rstrip(")").partition("(")
+    decimals = len(value.partition(".")[2])
+    return float(value), int(digits) * 10.0**-decimals
+
+
+def test_hydrogen_is_placed_and_refined(tmp_path, capsys):
+    """A start model without hydrogen, 0.05 Å off: all of it is found, and R says so."""
+    options = ["refinement.place_hydrogens=True", "accuracy.tolerance=0.3", "refinement.cycles=5"]
+    run(refine_program, str(EXAMPLES / "start.cif"), DATA, *options, f"output.prefix={tmp_path / 'r'}")
+    assert "hydrogen placed by geometry: 7 atoms" in capsys.readouterr().out
+    assert json.loads((tmp_path / "r.json").read_text())["dynamical"]["r_obs"] < 0.04
+    refined, truth = read_model(tmp_path / "r.cif"), read_model(MODEL)
+    there = [s.site for s in truth.scatterers() if s.element_symbol() == "H"]
+    for scatterer in refined.scatterers():
+        if scatterer.element_symbol() == "H":
+            assert min(truth.unit_cell().distance(scatterer.site, site) for site in there) < 0.35
 
 
 @pytest.mark.parametrize("choice", ["auto", "all", "none"])
@@ -181,20 +250,28 @@ def test_bare_names_are_files():
 
 
 @pytest.mark.parametrize("after", [1, 3])
-def test_an_interrupted_refinement_leaves_the_best_that_it_found(after, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("method", "where", "step"),
+    [("gradient", StructureParameters, "value_and_gradient"), ("least_squares", crystallographic_ls, "build_up")],
+)
+def test_an_interrupted_refinement_leaves_the_best_that_it_found(
+    method, where, step, after, tmp_path, monkeypatch, capsys
+):
     """Ctrl-C in the middle of a step of the first theory: both are fitted, and the files are written."""
     calls = []
-    whole = StructureParameters.value_and_gradient
+    whole = getattr(where, step)
 
-    def interrupted(self, target):
+    def interrupted(self, *arguments):
+        target = arguments[0] if arguments else self.observations
         calls.append(target.solver_name)
         if len(calls) > after:
             raise KeyboardInterrupt
-        return whole(self, target)
+        return whole(self, *arguments)
 
-    monkeypatch.setattr(StructureParameters, "value_and_gradient", interrupted)
+    monkeypatch.setattr(where, step, interrupted)
     start = EXAMPLES / "start.cif"
-    run(refine_program, str(start), DATA, "frames.last=3", "nproc=2", f"output.prefix={tmp_path / 'x'}")
+    options = ["frames.last=3", "nproc=2", f"refinement.method={method}", f"output.prefix={tmp_path / 'x'}"]
+    run(refine_program, str(start), DATA, *options)
     assert set(calls) == {"kinematical"}
     assert len(calls) == after + 1
     assert "interrupted: going on with what is there" in capsys.readouterr().out

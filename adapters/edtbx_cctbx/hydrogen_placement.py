@@ -228,9 +228,10 @@ def _sites(neighbours: list[_Neighbour], number: int, length: float, attraction:
 def _frame(neighbour: _Neighbour) -> tuple[FloatArray, FloatArray]:
     """The direction away from the only neighbour, and the staggered one across it, in the plane of its first bond."""
     axis = -neighbour.direction
-    least = np.eye(3)[int(np.argmin(np.abs(axis)))]
-    sideways = neighbour.bond - neighbour.further[0][1] if neighbour.further else least
-    sideways = sideways - (sideways @ axis) * axis
+    candidates = [neighbour.bond - far for _, far in neighbour.further] + list(np.eye(3))
+    across = [each - (each @ axis) * axis for each in candidates]
+    # one along the axis, as in nitriles, says nothing
+    sideways = next(each for each in across if np.linalg.norm(each) > 0.3)
     return axis, np.asarray(sideways / np.linalg.norm(sideways))
 
 

@@ -218,7 +218,7 @@ def _cycles(
             weighted, secants = True, []
             columns = (ls.fo_sq.data(), ls.fo_sq.sigmas(), ls.fc_sq.data())
             ls.weighting_scheme = flat_weighting(*(column.as_numpy_array() for column in columns))
-        step = np.linalg.solve(_curvature(ls, secants), right)
+        step = np.linalg.solve(curvature(ls, secants), right)
         step *= min(1.0, _LARGEST_STEP / float(np.max(np.abs(step) / usual, initial=1e-9)))
         before, taken = right, shift
         ls.renew_rows = shift > _FAR
@@ -226,7 +226,7 @@ def _cycles(
     return ls
 
 
-def _curvature(ls: crystallographic_ls, secants: list[tuple[FloatArray, FloatArray]]) -> FloatArray:
+def curvature(ls: crystallographic_ls, secants: list[tuple[FloatArray, FloatArray]]) -> FloatArray:
     """The normal matrix, corrected by what the steps so far have shown of the second derivatives (BFGS).
 
     Residuals of dynamical intensities are large, and Gauss-Newton takes the curvature along some parameters, such as
