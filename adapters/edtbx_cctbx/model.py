@@ -132,12 +132,19 @@ def with_model_cell(experiment: Experiment, xray_structure: xray.structure) -> E
     return replace(experiment, cell=cell)
 
 
+def is_shelx(text: str) -> bool:
+    """Whether a text is a SHELX file: has an SFAC instruction, and is no CIF that holds one."""
+    if re.search(r"^\s*(_atom_site\.|data_)", text, flags=re.MULTILINE | re.IGNORECASE):
+        return False
+    return re.search(r"^SFAC\s", text, flags=re.MULTILINE | re.IGNORECASE) is not None
+
+
 def _reader_for(text: str, path: str | Path) -> Callable[..., xray.structure]:
     if re.search(r"^\s*_atom_site\.", text, flags=re.MULTILINE):
         return _read_macromolecule
     if re.search(r"^\s*data_", text, flags=re.MULTILINE | re.IGNORECASE):
         return _read_cif
-    if re.search(r"^SFAC\s", text, flags=re.MULTILINE | re.IGNORECASE):
+    if is_shelx(text):
         return _read_shelx
     if re.search(r"^(CRYST1|ATOM  |HETATM)", text, flags=re.MULTILINE):
         return _read_macromolecule
@@ -187,13 +194,13 @@ def _read_macromolecule(text: str, path: str | Path, log: TextIO) -> xray.struct
 def _read_shelx(text: str, path: str | Path, log: TextIO) -> xray.structure:
     if not re.search(r"^CELL\s", text, flags=re.MULTILINE | re.IGNORECASE):
         raise Sorry(f"{path} has no cell: add the CELL instruction")
-    plain = _with_plain_sfac(text)
+    plain = plain_shelx(text)
     if plain != text:
         print(f"{path}: the form factors on the SFAC lines are not used; only their elements are", file=log)
     return xray.structure.from_shelx(file=io.StringIO(plain), strictly_shelxl=False)
 
 
-def _with_plain_sfac(text: str) -> str:
+def plain_shelx(text: str) -> str:
     """The text with all SFAC instructions as one line of elements where any of them is with numbers or repeated.
 
     iotbx has no reader for the Gaussians of an SFAC line, and forgets all SFAC lines but the last.

@@ -22,7 +22,7 @@ from edtbx_cctbx.target import DynamicalTarget
 
 def refine(
     experiment: Experiment,
-    structure: xray.structure,
+    structure: xray.structure | RefinementModel,
     settings: Settings,
     schedule: Schedule,
     progress: ProgressFactory = silent,
@@ -30,6 +30,8 @@ def refine(
     parameters: dict[str, Any] | None = None,
 ) -> Comparison:
     """Both theories refined from the same start, each on its own; the structure stays as it is.
+
+    A model with constraints or restraints is refined with these, a structure with those that the schedule asks for.
 
     Ctrl-C ends the refinement; what is found by then is fitted to the data, and a theory that has not had its turn keeps
     the start. A second one raises KeyboardInterrupt.
@@ -44,9 +46,12 @@ def refine(
         raise Sorry(f"the solver {settings.solver} gives no derivatives, which refinement needs: take solver.name=auto")
     fits: list[TheoryFit] = []
     interrupted = False
-    if schedule.place_hydrogens:
-        structure = _with_hydrogens(experiment, structure, settings, schedule, progress, say)
-    model = RefinementModel.of(structure, schedule.riding)
+    if isinstance(structure, RefinementModel):
+        model = structure
+    else:
+        if schedule.place_hydrogens:
+            structure = _with_hydrogens(experiment, structure, settings, schedule, progress, say)
+        model = RefinementModel.of(structure, schedule.riding)
     for solver in ("kinematical", settings.solver):
         mine = model.copy()
         mine.reparametrisation(schedule.refined)  # riding atoms go where they belong

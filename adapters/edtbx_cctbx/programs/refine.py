@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from libtbx.program_template import ProgramTemplate
+from libtbx.utils import Sorry
 
 from edtbx_cctbx.programs import command_line
 from edtbx_cctbx.programs.cluster import workers_of
@@ -10,6 +11,7 @@ from edtbx_cctbx.programs.parameters import INPUT, OUTPUT, REFINEMENT, SHARED, W
 from edtbx_cctbx.refinement import refine
 from edtbx_cctbx.refinement_model import Refined, Schedule
 from edtbx_cctbx.report import output_base, show_comparison, show_structure, write_outputs
+from edtbx_cctbx.shelx_model import shelx_model
 
 
 class Program(ProgramTemplate):
@@ -36,10 +38,16 @@ Example: edtbx.refine quartz.cif quartz.cif_pets output.prefix=quartz
         """Refine, print, write."""
         structure, experiment = command_line.read_inputs(self.params, self.logger)
         asked = self.params.refinement
+        model = shelx_model(self.params.input.model, structure)
+        if model is not None and asked.place_hydrogens:
+            raise Sorry("the model has constraints or restraints of its own: place hydrogen there, or leave them out")
+        if model is not None:
+            restrained = "none" if model.restraints is None else "read"
+            print(f"Constraints of the model: {len(model.constraints)}; restraints: {restrained}", file=self.logger)
         with workers_of(self.params.cluster, self.logger) as executor:
             self.comparison = refine(
                 experiment,
-                structure,
+                structure if model is None else model,
                 settings_from(self.params, executor),
                 Schedule(
                     refined=Refined(

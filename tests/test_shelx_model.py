@@ -1,0 +1,127 @@
+"""Constraints and restraints of SHELX files, from the file to the refined structure."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from libtbx.utils import Sorry
+
+from edtbx_cctbx import read_model
+from edtbx_cctbx.programs import refine as refine_program
+from edtbx_cctbx.refinement_model import Refined
+from edtbx_cctbx.shelx_model import shelx_model
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+DATA = str(EXAMPLES / "example.cif_pets")
+
+
+def alanine(instructions="DFIX 1.53 0.02 C1 C2 C2 C3\nEADP O1 O2\nSIMU 0.02 C1 C2 C3", methyl="AFIX 137"):
+    """The example structure as SHELX has it, hydrogen with AFIX."""
+    structure = read_model(EXAMPLES / "example.cif", log=io.StringIO())
+    atoms = {scatterer.label: scatterer for scatterer in structure.scatterers()}
+    cell = structure.unit_cell().parameters()
+
+    def line(label, kind, u):
+        x, y, z = atoms[label].site
+        return f"{label:4} {kind} {x:.5f} {y:.5f} {z:.5f} 11.0 {u}"
+
+    def group(instruction, labels, u):
+        return [instruction, *(line(label, 2, u) for label in labels), "AFIX 0"]
+
+    return "\n".join(
+        [
+            "TITL alanine",
+            "CELL 0.0251 " + " ".join(f"{number:.4f}" for number in cell),
+            "ZERR 4 0 0 0 0 0 0",
+            "LATT -1",
+            "SYMM 0.5-X,-Y,0.5+Z",
+            "SYMM -X,0.5+Y,0.5-Z",
+            "SYMM 0.5+X,0.5-Y,-Z",
+            "SFAC C H N O",
+            "UNIT 12 28 4 8",
+            instructions,
+            "FVAR 1.0",
+            line("O1", 4, 0.018),
+            line("O2", 4, 0.018),
+            line("N1", 3, 0.015),
+            *group("AFIX 137", ["H2", "H3", "H4"], -1.5),
+            line("C1", 1, 0.013),
+            line("C2", 1, 0.014),
+            *group("AFIX 13", ["H1"], -1.2),
+            line("C3", 1, 0.018),
+            *group(methyl, ["H5", "H6", "H7"], -1.5),
+            "HKLF 4",
+            "END",
+            "",
+        ]
+    )
+
+
+def written(tmp_path, **kwds):
+    path = tmp_path / "alanine.ins"
+    path.write_text(alanine(**kwds))
+    return path
+
+
+def test_constraints_hold_at_the_distances_of_nuclei(tmp_path):
+    path = written(tmp_path)
+    model = shelx_model(path, read_model(path)).copy()
+    rp = model.reparametrisation(Refined())
+    # 6 sites, 5 displacements of their own, the turns of two groups
+    assert rp.jacobian_transpose_matching_grad_fc().n_rows == 18 + 5 + 2
+    atoms = {scatterer.label: scatterer for scatterer in model.structure.scatterers()}
+    distance = model.structure.unit_cell().distance
+    assert distance(atoms["N1"].site, atoms["H3"].site) == pytest.approx(1.03)
+    assert distance(atoms["C2"].site, atoms["H1"].site) == pytest.approx(1.09)
+    assert atoms["H5"].u_iso == pytest.approx(1.5 * atoms["C3"].u_iso)
+
+
+def test_a_distance_of_the_file_is_kept(tmp_path):
+    path = written(tmp_path, methyl="AFIX 137 0.98")
+    model = shelx_model(path, read_model(path)).copy()
+    model.reparametrisation(Refined())
+    atoms = {scatterer.label: scatterer for scatterer in model.structure.scatterers()}
+    assert model.structure.unit_cell().distance(atoms["C3"].site, atoms["H5"].site) == pytest.approx(0.98)
+
+
+def test_files_without_constraints_have_none(tmp_path):
+    assert shelx_model(EXAMPLES / "example.cif", None) is None
+
+
+def test_refinement_keeps_them(tmp_path, capsys):
+    path = written(tmp_path)
+    few = [
+        "frames.last=4",
+        "nproc=2",
+        "refinement.cycles=3",
+        "accuracy.tolerance=0.5",
+        f"output.prefix={tmp_path / 'r'}",
+    ]
+    refine_program.run([str(path), DATA, *few])
+    found = json.loads((tmp_path / "r.json").read_text())
+    assert found["least_squares"]["restraints"] == 4  # two distances, two pairs of displacements
+    assert found["dynamical"]["r_obs"] < found["kinematical"]["r_obs"]
+    refined = read_model(tmp_path / "r.cif", log=io.StringIO())
+    atoms = {scatterer.label: scatterer for scatterer in refined.scatterers()}
+    assert atoms["O1"].u_iso == pytest.approx(atoms["O2"].u_iso, abs=1e-3)
+    lengths = [refined.unit_cell().distance(atoms[a].site, atoms[b].site) for a, b in (("C1", "C2"), ("C2", "C3"))]
+    assert lengths == pytest.approx([1.53, 1.53], abs=0.03)
+    assert "Constraints of the model: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("kwds", "said"),
+    [({"instructions": "EADP O1 O9"}, "O9"), ({"methyl": "AFIX 13"}, "constraints and restraints cannot be read")],
+)
+def test_what_cannot_be_read_is_told(kwds, said, tmp_path):
+    path = written(tmp_path, **kwds)
+    with pytest.raises(Sorry, match=said):
+        shelx_model(path, read_model(path))
+
+
+def test_hydrogen_is_not_placed_in_a_model_with_constraints(tmp_path, capsys):
+    path = written(tmp_path)
+    with pytest.raises(SystemExit):
+        refine_program.run([str(path), DATA, "refinement.place_hydrogens=True", f"output.prefix={tmp_path / 'r'}"])
+    assert "constraints or restraints of its own" in capsys.readouterr().err
