@@ -159,6 +159,17 @@ def float_with_su(text):
     return float(value), int(digits) * 10.0**-decimals
 
 
+def test_too_many_parameters_are_told(tmp_path, capsys):
+    options = ["frames.last=1", "refinement.hydrogens=free", "refinement.anisotropic=all", "accuracy.tolerance=1"]
+    with pytest.raises(SystemExit):
+        run(refine_program, MODEL, DATA, *options, f"output.prefix={tmp_path / 'r'}")
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("Sorry: ")
+    assert "do not determine all of" in lines[0]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_hydrogen_is_placed_and_refined(tmp_path, capsys):
     """A start model without hydrogen, 0.05 Å off: all of it is found, and R says so."""
     options = ["refinement.place_hydrogens=True", "accuracy.tolerance=0.3", "refinement.cycles=5"]

@@ -282,10 +282,11 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
             )
         return ReducedEquations(frames=found, shared=self._shared)
 
-    def shift_over_su(self) -> float:
-        """The largest of the shifts of the solution, in s.u.s."""
+    def shift_over_su(self, step: FloatArray | None = None) -> float:
+        """The largest of the shifts of the solution, or of a step (P,) of the caller's own, in s.u.s."""
+        step = self.step().as_numpy_array() if step is None else step
         variances = self.covariance_matrix().matrix_packed_u_diagonal().as_numpy_array()
-        return float(np.max(np.abs(self.step().as_numpy_array()) / np.sqrt(variances), initial=0.0))
+        return float(np.max(np.abs(step) / np.sqrt(variances), initial=0.0))
 
     def step_forward(self, step: FloatArray | None = None) -> None:
         """Take the structure to the solution, or along a step (P,) of the caller's own."""

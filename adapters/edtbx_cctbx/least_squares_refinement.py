@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from cctbx import xray
+from libtbx.utils import Sorry
 from smtbx.refinement.least_squares import mainstream_shelx_weighting
 
 from edtbx.experiment import FloatArray
@@ -20,7 +21,7 @@ from edtbx.forward import Sampling
 from edtbx.levels import Level
 from edtbx.nuisance import Nuisance
 from edtbx.thickness import mean_thickness
-from edtbx_cctbx.comparison import ProgressFactory, Say, Settings, theory_fit
+from edtbx_cctbx.comparison import Say, Settings, theory_fit
 from edtbx_cctbx.least_squares import crystallographic_ls
 from edtbx_cctbx.refinement_model import (
     RefinementModel,
@@ -77,12 +78,16 @@ def refine_by_least_squares(
     model: RefinementModel,
     settings: Settings,
     schedule: Schedule,
-    progress: ProgressFactory,
     say: Say,
 ) -> TheoryFit:
     """Refine a structure, in place, and the nuisance parameters of its target.
 
     A KeyboardInterrupt leaves both at the last complete cycle.
+
+    Raises
+    ------
+    Sorry
+        The reflections do not determine all parameters.
     """
     began = time.perf_counter()
     structure = model.structure
@@ -101,7 +106,7 @@ def refine_by_least_squares(
     for last in (False, True):
         fine = target.resampled(_sampling(target, settings, found.level))
         try:
-            ls = _cycles(fine, model, schedule, scheme, _LAST, say, None if last else another_law)
+            ls, shift = _cycles(fine, model, schedule, scheme, _LAST, say, None if last else another_law)
         finally:
             law = target.nuisance.shape
             if law == fine.nuisance.shape:
@@ -110,7 +115,7 @@ def refine_by_least_squares(
             break
         say(f"{target.solver_name}: another thickness law, {law}, now suits better")
     return theory_fit(
-        fine, structure, ls.cubes, found, time.perf_counter() - began, least_squares=_described(ls, model)
+        fine, structure, ls.cubes, found, time.perf_counter() - began, least_squares=_described(ls, shift, model)
     )
 
 
@@ -134,7 +139,7 @@ def _on_some_frames(
     places = _some_frames(target, model, schedule)
     some = target.resampled(_sampling(target, settings, settings.first_level(target)), places)
     try:
-        return _cycles(some, model, schedule, scheme, f"{stage}, {len(places)} frames", say).weighting_scheme
+        return _cycles(some, model, schedule, scheme, f"{stage}, {len(places)} frames", say)[0].weighting_scheme
     finally:
         _take_over(target, some.nuisance, places)
 
@@ -178,8 +183,8 @@ def _cycles(
     stage: str,
     say: Say,
     stop: Callable[[], bool] | None = None,
-) -> crystallographic_ls:
-    """Least squares until the shifts are small; the equations stand where the structure does.
+) -> tuple[crystallographic_ls, float]:
+    """Least squares until the shifts are small, and the largest in s.u.s; the equations stand where the structure does.
 
     When they first fall below a part of their s.u.s, weights are chosen, and ``stop`` is asked whether that is the end.
     """
@@ -195,11 +200,15 @@ def _cycles(
     weighted = schedule.weighting is not None
     secants: list[tuple[FloatArray, FloatArray]] = []
     step = before = np.zeros(0)
-    taken = 0.0
+    shift = 0.0
     for cycle in range(most + 1):
         ls.build_up()
-        ls.solve()
-        shift = ls.shift_over_su()
+        _solve(ls)
+        right = ls.right_hand_side
+        if len(step) and shift > _SMALL:
+            secants.append((step, before - right))
+        step, before = np.linalg.solve(curvature(ls, secants), right), right
+        shift = ls.shift_over_su(step)
         r_obs = target.statistics(ls.fc_sq.data().as_numpy_array()).r_obs
         say(
             f"{target.solver_name}: {stage}, cycle {cycle}, R(obs) {r_obs:.4f}, wR2 {ls.wR2():.4f}, "
@@ -211,19 +220,24 @@ def _cycles(
             if stop():
                 break
             stop = None
-        right = ls.right_hand_side
-        if len(step) and taken > _SMALL:
-            secants.append((step, before - right))
         if shift < max(least, _SETTLED) and not weighted:
             weighted, secants = True, []
             columns = (ls.fo_sq.data(), ls.fo_sq.sigmas(), ls.fc_sq.data())
             ls.weighting_scheme = flat_weighting(*(column.as_numpy_array() for column in columns))
-        step = np.linalg.solve(curvature(ls, secants), right)
         step *= min(1.0, _LARGEST_STEP / float(np.max(np.abs(step) / usual, initial=1e-9)))
-        before, taken = right, shift
         ls.renew_rows = shift > _FAR
         ls.step_forward(step)
-    return ls
+    return ls, shift
+
+
+def _solve(ls: crystallographic_ls) -> None:
+    try:
+        ls.solve()
+    except RuntimeError as error:
+        raise Sorry(
+            f"{ls.n_equations} rows do not determine all of {ls.n_refined} parameters: take more frames, or fewer "
+            "parameters (refinement.hydrogens=riding, refinement.anisotropic=none), or refinement.method=gradient"
+        ) from error
 
 
 def curvature(ls: crystallographic_ls, secants: list[tuple[FloatArray, FloatArray]]) -> FloatArray:
@@ -241,7 +255,7 @@ def curvature(ls: crystallographic_ls, secants: list[tuple[FloatArray, FloatArra
     return matrix
 
 
-def _described(ls: crystallographic_ls, model: RefinementModel) -> LeastSquaresFit:
+def _described(ls: crystallographic_ls, shift: float, model: RefinementModel) -> LeastSquaresFit:
     rp = ls.reparametrisation
     return LeastSquaresFit(
         covariance=ls.covariance_matrix(rp.jacobian_transpose_matching_grad_fc()),
@@ -251,7 +265,7 @@ def _described(ls: crystallographic_ls, model: RefinementModel) -> LeastSquaresF
         goodness_of_fit=ls.goof(),
         restrained_goodness_of_fit=ls.restrained_goof(),
         wr2=ls.wR2(),
-        shift_over_su=ls.shift_over_su(),
+        shift_over_su=shift,
         weighting=ls.weighting_scheme,
         loss=ls.loss,
         residuals=ls.residuals,

@@ -112,4 +112,4 @@ def _refine_theory(
     if schedule.method == "gradient" or (schedule.method == "auto" and number > schedule.most_parameters):
         refine_by_gradient(target, model, settings, schedule, progress, say)
         return None
-    return refine_by_least_squares(target, model, settings, schedule, progress, say)
+    return refine_by_least_squares(target, model, settings, schedule, say)
