@@ -18,6 +18,7 @@ from scitbx.lstbx import normal_eqns
 from smtbx.refinement import least_squares
 
 from edtbx.experiment import BoolArray, ComplexArray, FloatArray
+from edtbx.forward import Progress, no_progress
 from edtbx.frame_task import Linearised
 from edtbx.frame_waves import Rows
 from edtbx.least_squares import FrameEquations, ReducedEquations, repetitions
@@ -88,6 +89,8 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
         "squares", or a loss that counts outliers for less (:mod:`edtbx.loss`).
     repeats : bool
         Share the weight of a measurement that overlapping frames repeat among its rows.
+    progress : Progress
+        Shown over the frames of every cycle.
     **kwds
         Those of the stock class: ``weighting_scheme``, ``restraints_manager``, ``origin_fixing_restraints_type``.
         Weighting schemes are given scaled intensities.
@@ -118,6 +121,7 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
         self.rows = Rows(kwds.pop("rows", Rows.EXACT if approximate else Rows.LOCAL))
         self.repeats = kwds.pop("repeats", self.repeats)
         self.loss = kwds.pop("loss", self.loss)
+        self._progress: Progress[FrameCube] = kwds.pop("progress", no_progress)
         # the stock class would linearise |F|², which nobody asks for
         super().__init__(observations, reparametrisation, one_h_linearisation=True, **kwds)
         target = observations
@@ -167,7 +171,7 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
     def _settle(self, f: ComplexArray) -> None:
         """Nuisance parameters and weights, each for the other; then what sums are divided by, and the objective."""
         target, measured = self.observations, self._measured
-        cubes = self._with_offsets(target.forward.cubes(f))
+        cubes = self._with_offsets(target.forward.cubes(f, self._progress))
         observed, sigma = flex.double(measured.intensity), flex.double(measured.sigma)
         nuisance, grid = target.nuisance, target.forward.grid
         for number in range(_ROUNDS):

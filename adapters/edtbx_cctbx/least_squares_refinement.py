@@ -21,7 +21,7 @@ from edtbx.forward import Sampling
 from edtbx.levels import Level
 from edtbx.nuisance import Nuisance
 from edtbx.thickness import mean_thickness
-from edtbx_cctbx.comparison import Say, Settings, theory_fit
+from edtbx_cctbx.comparison import ProgressFactory, Say, Settings, theory_fit
 from edtbx_cctbx.least_squares import crystallographic_ls
 from edtbx_cctbx.refinement_model import (
     RefinementModel,
@@ -78,6 +78,7 @@ def refine_by_least_squares(
     model: RefinementModel,
     settings: Settings,
     schedule: Schedule,
+    progress: ProgressFactory,
     say: Say,
 ) -> TheoryFit:
     """Refine a structure, in place, and the nuisance parameters of its target.
@@ -91,11 +92,11 @@ def refine_by_least_squares(
     """
     began = time.perf_counter()
     structure = model.structure
-    scheme = refine_first(target, model, settings, schedule, say)
+    scheme = refine_first(target, model, settings, schedule, progress, say)
     _find_law(target, structure, settings)
     if allows_anisotropic(structure, target.experiment, schedule):
         make_anisotropic(structure, hydrogen=schedule.anisotropic == "all")
-        scheme = _on_some_frames(target, model, settings, schedule, scheme, "anisotropic", say)
+        scheme = _on_some_frames(target, model, settings, schedule, scheme, "anisotropic", progress, say)
     found = settings.level_for(target, structure, target.nuisance)
 
     def another_law() -> bool:
@@ -106,7 +107,7 @@ def refine_by_least_squares(
     for last in (False, True):
         fine = target.resampled(_sampling(target, settings, found.level))
         try:
-            ls, shift = _cycles(fine, model, schedule, scheme, _LAST, say, None if last else another_law)
+            ls, shift = _cycles(fine, model, schedule, scheme, _LAST, progress, say, None if last else another_law)
         finally:
             law = target.nuisance.shape
             if law == fine.nuisance.shape:
@@ -120,11 +121,16 @@ def refine_by_least_squares(
 
 
 def refine_first(
-    target: DynamicalTarget, model: RefinementModel, settings: Settings, schedule: Schedule, say: Say
+    target: DynamicalTarget,
+    model: RefinementModel,
+    settings: Settings,
+    schedule: Schedule,
+    progress: ProgressFactory,
+    say: Say,
 ) -> Any:
     """The first cycles, of a model as it comes and on some of the frames; the weighting scheme to go on with."""
     scheme = mainstream_shelx_weighting(a=_START if schedule.weighting is None else schedule.weighting, b=0)
-    return _on_some_frames(target, model, settings, schedule, scheme, "first", say)
+    return _on_some_frames(target, model, settings, schedule, scheme, "first", progress, say)
 
 
 def _on_some_frames(
@@ -134,12 +140,15 @@ def _on_some_frames(
     schedule: Schedule,
     scheme: Any,
     stage: str,
+    progress: ProgressFactory,
     say: Say,
 ) -> Any:
     places = _some_frames(target, model, schedule)
     some = target.resampled(_sampling(target, settings, settings.first_level(target)), places)
     try:
-        return _cycles(some, model, schedule, scheme, f"{stage}, {len(places)} frames", say)[0].weighting_scheme
+        return _cycles(some, model, schedule, scheme, f"{stage}, {len(places)} frames", progress, say)[
+            0
+        ].weighting_scheme
     finally:
         _take_over(target, some.nuisance, places)
 
@@ -181,6 +190,7 @@ def _cycles(
     schedule: Schedule,
     scheme: Any,
     stage: str,
+    progress: ProgressFactory,
     say: Say,
     stop: Callable[[], bool] | None = None,
 ) -> tuple[crystallographic_ls, float]:
@@ -194,6 +204,7 @@ def _cycles(
         restraints_manager=model.restraints,
         weighting_scheme=scheme,
         loss=schedule.loss,
+        progress=progress(f"{target.solver_name}, {stage}"),
     )
     usual = usual_shifts(model.structure, ls.reparametrisation)
     most, least = (schedule.cycles, schedule.shift_over_su) if stage == _LAST else (_FIRST_CYCLES, _FIRST_SHIFT)

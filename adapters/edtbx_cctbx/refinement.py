@@ -90,7 +90,7 @@ def _with_hydrogens(
     model = RefinementModel.of(structure, schedule.riding).copy()
     target = settings.target(settings.solver, experiment, model.structure)
     target.nuisance = fit_coarse(target, model.structure, settings, progress)
-    refine_first(target, model, settings, schedule, lambda line: say(f"before hydrogen, {line}"))
+    refine_first(target, model, settings, schedule, progress, lambda line: say(f"before hydrogen, {line}"))
     placed, unsure = place_hydrogens(model.structure)
     before, after = (each.element_selection("H").count(True) for each in (structure, placed))
     say(f"hydrogen placed by geometry: {after - before} atoms")
@@ -112,4 +112,4 @@ def _refine_theory(
     if schedule.method == "gradient" or (schedule.method == "auto" and number > schedule.most_parameters):
         refine_by_gradient(target, model, settings, schedule, progress, say)
         return None
-    return refine_by_least_squares(target, model, settings, schedule, say)
+    return refine_by_least_squares(target, model, settings, schedule, progress, say)

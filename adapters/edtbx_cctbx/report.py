@@ -84,8 +84,8 @@ def show_structure(comparison: Comparison, out: TextIO) -> None:
         f"{found.goodness_of_fit:.3f}, largest shift {found.shift_over_su:.3f} s.u.",
         file=out,
     )
-    thickness = format_float_with_su(fit.nuisance.thickness, found.nuisance_su.thickness)
-    spread = format_float_with_su(*(math.degrees(each.sigma) for each in (fit.nuisance, found.nuisance_su)))
+    thickness = _with_su(fit.nuisance.thickness, found.nuisance_su.thickness, 0)
+    spread = _with_su(*(math.degrees(each.sigma) for each in (fit.nuisance, found.nuisance_su)), 4)
     print(f"Thickness {thickness} Å, spread {spread} degrees", file=out)
     columns = {"label": 6, "fract_x": 14, "fract_y": 14, "fract_z": 14, "U_iso_or_equiv": 16, "occupancy": 12}
     atoms = structure_block(fit).get_loop("_atom_site")
@@ -196,6 +196,11 @@ def _left_out(comparison: Comparison) -> str:
     fallen = [f"{name} {count}" for name, count in comparison.selection.left_out.items() if count]
     said = f"{', '.join(fallen)} (each row counts under the first rule that it breaks)" if fallen else "none"
     return f"Rows used: {len(comparison.rows)} of {total}. Left out: {said}."
+
+
+def _with_su(value: float, su: float, digits: int) -> str:
+    """With its s.u. in brackets, or with some digits where it was not refined."""
+    return str(format_float_with_su(value, su)) if su > 0.0 else f"{value:.{digits}f}"
 
 
 def _fixed(value: float, digits: int) -> str:
