@@ -85,7 +85,7 @@ def show_structure(comparison: Comparison, out: TextIO) -> None:
         file=out,
     )
     thickness = _with_su(fit.nuisance.thickness, found.nuisance_su.thickness, 0)
-    spread = _with_su(*(math.degrees(each.sigma) for each in (fit.nuisance, found.nuisance_su)), 4)
+    spread = _with_su(math.degrees(fit.nuisance.sigma), math.degrees(found.nuisance_su.sigma), 4)
     print(f"Thickness {thickness} Å, spread {spread} degrees", file=out)
     columns = {"label": 6, "fract_x": 14, "fract_y": 14, "fract_z": 14, "U_iso_or_equiv": 16, "occupancy": 12}
     atoms = structure_block(fit).get_loop("_atom_site")
