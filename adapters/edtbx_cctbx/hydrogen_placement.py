@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import smtbx.utils
 from cctbx import xray
 
 from edtbx.experiment import FloatArray
-from edtbx_cctbx.hydrogens import NUCLEAR, is_hydrogen, joined
+from edtbx_cctbx.hydrogens import NUCLEAR, bonds, is_hydrogen, joined
 from edtbx_cctbx.model import set_electron_form_factors
 
 _SINGLE = {"C": 1.53, "N": 1.47, "O": 1.43, "S": 1.81}
@@ -61,8 +60,9 @@ def place_hydrogens(structure: xray.structure) -> tuple[xray.structure, list[str
     """
     structure = joined(structure)
     found = structure.deep_copy_scatterers()
+    table = bonds(structure)
     surroundings = {
-        place: _neighbours(structure, place)
+        place: _neighbours(structure, table, place)
         for place, scatterer in enumerate(structure.scatterers())
         if scatterer.element_symbol() in ("C", "N", "O")
     }
@@ -103,12 +103,9 @@ def place_hydrogens(structure: xray.structure) -> tuple[xray.structure, list[str
     return found, unsure
 
 
-def _neighbours(structure: xray.structure, place: int) -> tuple[list[_Neighbour], bool]:
-    """The bonded atoms, and whether there is hydrogen among them."""
+def _neighbours(structure: xray.structure, table: Any, place: int) -> tuple[list[_Neighbour], bool]:
+    """The atoms bonded to one, by the table of all bonds, and whether there is hydrogen among them."""
     scatterers, cell = structure.scatterers(), structure.unit_cell()
-    table = smtbx.utils.connectivity_table(structure).pair_asu_table.extract_pair_sym_table(
-        skip_j_seq_less_than_i_seq=False, all_interactions_from_inside_asu=True
-    )
     here = np.array(cell.orthogonalize(scatterers[place].site))
 
     def around(centre: int) -> Iterator[tuple[int, Any]]:

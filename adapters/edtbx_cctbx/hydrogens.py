@@ -71,17 +71,17 @@ class Parent:
 def parents(structure: xray.structure) -> list[Parent]:
     """The atoms that hydrogen sits on; those with hydrogen of their own made by symmetry are left out."""
     scatterers = structure.scatterers()
-    table = _bonds(structure)
+    table = bonds(structure)
     found = []
     for place, scatterer in enumerate(scatterers):
         if is_hydrogen(scatterer):
             continue
-        bonds: dict[bool, list[int]] = defaultdict(list)
+        near: dict[bool, list[int]] = defaultdict(list)
         for neighbour, operations in table[place].items():
-            bonds[is_hydrogen(scatterers[neighbour])].extend([neighbour] * len(operations))
-        mine = bonds[True]
+            near[is_hydrogen(scatterers[neighbour])].extend([neighbour] * len(operations))
+        mine = near[True]
         if mine and len(set(mine)) == len(mine):
-            found.append(Parent(place=place, hydrogen=tuple(mine), others=len(bonds[False])))
+            found.append(Parent(place=place, hydrogen=tuple(mine), others=len(near[False])))
     return found
 
 
@@ -91,7 +91,7 @@ def joined(structure: xray.structure) -> xray.structure:
     smtbx forgets the symmetry between an atom and the next but one, and would put hydrogen of a terminal NH2 in the wrong
     plane.
     """
-    table = _bonds(structure)
+    table = bonds(structure)
     moved = [scatterer.customized_copy() for scatterer in structure.scatterers()]
     operations: dict[int, Any] = {}
     for start in range(len(moved)):
@@ -114,7 +114,7 @@ def joined(structure: xray.structure) -> xray.structure:
     return found
 
 
-def _bonds(structure: xray.structure) -> Any:
+def bonds(structure: xray.structure) -> Any:
     """For every atom, its neighbours and the operations that make them so."""
     return smtbx.utils.connectivity_table(structure).pair_asu_table.extract_pair_sym_table(
         skip_j_seq_less_than_i_seq=False, all_interactions_from_inside_asu=True
