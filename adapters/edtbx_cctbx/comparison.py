@@ -12,7 +12,7 @@ import numpy as np
 from cctbx import xray
 
 from edtbx.experiment import Experiment, FloatArray
-from edtbx.forward import Progress, no_progress
+from edtbx.forward import Progress, Sampling, no_progress
 from edtbx.levels import COARSE, DRAFT, LEVELS, Found, Level, level_for
 from edtbx.nuisance import Choices, FrameCube, Grid, Nuisance, fit_nuisance, rescale
 from edtbx.selection import SelectionRules
@@ -92,8 +92,11 @@ class Settings:
 
     def draft_of(self, target: DynamicalTarget) -> DynamicalTarget:
         """The target at the level at which atoms move first."""
-        level = self._with_beams(DRAFT, target)
-        return target.resampled(level.sampling(target.nuisance, self.choices, target.forward.g_max))
+        return target.resampled(self.sampling(target, self._with_beams(DRAFT, target)))
+
+    def sampling(self, target: DynamicalTarget, level: Level) -> Sampling:
+        """A level for what the target knows of thickness and spread."""
+        return level.sampling(target.nuisance, self.choices, target.forward.g_max)
 
     def first_level(self, target: DynamicalTarget) -> Level:
         """The coarsest level that is good enough for a result."""
@@ -138,7 +141,7 @@ def fit_theory(
     began = time.perf_counter()
     start = target.nuisance
     found = settings.level_for(target, structure, start)
-    target = target.resampled(found.level.sampling(start, settings.choices, target.forward.g_max))
+    target = target.resampled(settings.sampling(target, found.level))
     cubes = target.cubes(structure, progress(f"{target.solver_name}, fine"))
     target.nuisance = fit_nuisance(cubes, target.forward.grid, replace(target.choices, shapes=(start.shape,)))
     return theory_fit(target, structure, cubes, found, time.perf_counter() - began), target

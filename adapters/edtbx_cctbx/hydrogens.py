@@ -127,9 +127,8 @@ def riding_constraints(structure: xray.structure) -> list[Any]:
     Of hydrogen atoms on one parent, each takes the place that it is nearest to; where that is far, they stay free. Atoms
     must be next to those they are bonded to (see :func:`joined`).
     """
-    given, turned = (
-        [_site_constraint(structure, parent, turn) for parent in parents(structure)] for turn in (False, True)
-    )
+    found = parents(structure)
+    given, turned = ([_site_constraint(structure, parent, turn) for parent in found] for turn in (False, True))
     moved = [_displacements(structure, each) for each in (given, turned)]
     chosen: list[Any] = []
     for one, other in zip(given, turned, strict=True):

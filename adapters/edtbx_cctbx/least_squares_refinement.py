@@ -17,8 +17,6 @@ from libtbx.utils import Sorry
 from smtbx.refinement.least_squares import mainstream_shelx_weighting
 
 from edtbx.experiment import FloatArray
-from edtbx.forward import Sampling
-from edtbx.levels import Level
 from edtbx.nuisance import Nuisance
 from edtbx.thickness import mean_thickness
 from edtbx_cctbx.comparison import ProgressFactory, Say, Settings, theory_fit
@@ -105,7 +103,7 @@ def refine_by_least_squares(
         return target.nuisance.shape != law
 
     for last in (False, True):
-        fine = target.resampled(_sampling(target, settings, found.level))
+        fine = target.resampled(settings.sampling(target, found.level))
         try:
             ls, shift = _cycles(fine, model, schedule, scheme, _LAST, progress, say, None if last else another_law)
         finally:
@@ -144,17 +142,13 @@ def _on_some_frames(
     say: Say,
 ) -> Any:
     places = _some_frames(target, model, schedule)
-    some = target.resampled(_sampling(target, settings, settings.first_level(target)), places)
+    some = target.resampled(settings.sampling(target, settings.first_level(target)), places)
     try:
         return _cycles(some, model, schedule, scheme, f"{stage}, {len(places)} frames", progress, say)[
             0
         ].weighting_scheme
     finally:
         _take_over(target, some.nuisance, places)
-
-
-def _sampling(target: DynamicalTarget, settings: Settings, level: Level) -> Sampling:
-    return level.sampling(target.nuisance, settings.choices, target.forward.g_max)
 
 
 def _some_frames(target: DynamicalTarget, model: RefinementModel, schedule: Schedule) -> list[int]:
@@ -170,7 +164,7 @@ def _find_law(target: DynamicalTarget, structure: xray.structure, settings: Sett
     mean = mean_thickness(target.nuisance.shape, target.nuisance.thickness)
     thickest = _THICKEST * mean if settings.thickness is None else 1.2 * settings.thickness
     sampling = replace(
-        _sampling(target, settings, settings.first_level(target)),
+        settings.sampling(target, settings.first_level(target)),
         thickness_max=thickest,
         thickness_step=thickest / _LAW_STEPS,
     )

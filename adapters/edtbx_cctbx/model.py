@@ -30,6 +30,9 @@ _SYMMETRY_NAMES = (
     "_symmetry_Int_Tables_number",
 )
 _REMEDY = "correct the file, or export it again"
+UNREADABLE = (RuntimeError, ValueError, KeyError, AssertionError, ArithmeticError, TypeError, IndexError)
+"""What the readers of cctbx raise over a damaged file."""
+
 _MAX_LENGTH_MISFIT, _MAX_ANGLE_MISFIT = 0.01, 1.0
 
 
@@ -55,7 +58,7 @@ def read_model(path: str | Path, data_block: str | None = None, log: TextIO | No
         said = " ".join(str(error).split())
         # ours name the file and the remedy; those of cctbx neither
         raise Sorry(said if str(path) in said else f"{path}: {said}: {_REMEDY}") from error
-    except (RuntimeError, ValueError, KeyError, AssertionError, ArithmeticError, TypeError, IndexError) as error:
+    except UNREADABLE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise Sorry(f"{path} cannot be read as a {_EXPECTED}: {reason}: {_REMEDY}") from error
     _check(structure, path, log)

@@ -11,13 +11,12 @@ from typing import TextIO
 
 import numpy as np
 from libtbx.utils import Sorry
-from libtbx.utils import format_float_with_standard_uncertainty as format_float_with_su
 
 from edtbx.experiment import number_ranges
 from edtbx.statistics import DEFINITION
 from edtbx_cctbx.report_cif import structure_block, structure_cif
 from edtbx_cctbx.report_files import reflections_csv, summary_json
-from edtbx_cctbx.report_numbers import OUTLIER, FrameNumbers, frame_numbers, mean_thickness, outliers
+from edtbx_cctbx.report_numbers import OUTLIER, FrameNumbers, frame_numbers, mean_thickness, outliers, with_su
 from edtbx_cctbx.report_picture import comparison_picture
 from edtbx_cctbx.results import Comparison
 
@@ -84,8 +83,8 @@ def show_structure(comparison: Comparison, out: TextIO) -> None:
         f"{found.goodness_of_fit:.3f}, largest shift {found.shift_over_su:.3f} s.u.",
         file=out,
     )
-    thickness = _with_su(fit.nuisance.thickness, found.nuisance_su.thickness, 0)
-    spread = _with_su(math.degrees(fit.nuisance.sigma), math.degrees(found.nuisance_su.sigma), 4)
+    thickness = with_su(fit.nuisance.thickness, found.nuisance_su.thickness, 0)
+    spread = with_su(math.degrees(fit.nuisance.sigma), math.degrees(found.nuisance_su.sigma), 4)
     print(f"Thickness {thickness} Å, spread {spread} degrees", file=out)
     columns = {"label": 6, "fract_x": 14, "fract_y": 14, "fract_z": 14, "U_iso_or_equiv": 16, "occupancy": 12}
     atoms = structure_block(fit).get_loop("_atom_site")
@@ -196,11 +195,6 @@ def _left_out(comparison: Comparison) -> str:
     fallen = [f"{name} {count}" for name, count in comparison.selection.left_out.items() if count]
     said = f"{', '.join(fallen)} (each row counts under the first rule that it breaks)" if fallen else "none"
     return f"Rows used: {len(comparison.rows)} of {total}. Left out: {said}."
-
-
-def _with_su(value: float, su: float, digits: int) -> str:
-    """With its s.u. in brackets, or with some digits where it was not refined."""
-    return str(format_float_with_su(value, su)) if su > 0.0 else f"{value:.{digits}f}"
 
 
 def _fixed(value: float, digits: int) -> str:

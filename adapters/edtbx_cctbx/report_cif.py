@@ -14,13 +14,12 @@ import numpy as np
 import smtbx.utils
 from cctbx.array_family import flex
 from iotbx.cif.geometry import angles_as_cif_loop, distances_as_cif_loop
-from libtbx.utils import format_float_with_standard_uncertainty as format_float_with_su
 
 from edtbx import __version__
 from edtbx.experiment import FloatArray, ScanGeometry
 from edtbx.statistics import DEFINITION, Statistics
 from edtbx_cctbx.hydrogens import is_hydrogen
-from edtbx_cctbx.report_numbers import LAWS, mean_thickness
+from edtbx_cctbx.report_numbers import LAWS, mean_thickness, with_su
 from edtbx_cctbx.results import Comparison, TheoryFit
 
 _FORM_FACTORS = "International Tables Vol. C, Table 4.3.2.2, electrons"
@@ -92,8 +91,7 @@ def _thickness_items(fit: TheoryFit) -> dict[str, str]:
     """Thickness in nm and its law: the greatest thickness t~m~, or the mean of a free histogram."""
     nuisance = fit.nuisance
     su = 0.0 if fit.least_squares is None else fit.least_squares.nuisance_su.thickness / 10.0
-    thickness = nuisance.thickness / 10.0
-    items = {"_refine_ls.sample_thickness": format_float_with_su(thickness, su) if su > 0.0 else f"{thickness:.2f}"}
+    items = {"_refine_ls.sample_thickness": with_su(nuisance.thickness / 10.0, su, 2)}
     if nuisance.shape in LAWS:
         items["_refine_ls.sample_shape_expression"] = LAWS[nuisance.shape]
         said = f"{nuisance.shape}: cumulative distribution of t/t~m~; the thickness given is t~m~"

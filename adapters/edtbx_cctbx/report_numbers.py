@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from libtbx.utils import format_float_with_standard_uncertainty
 
 from edtbx.experiment import BoolArray, FloatArray
 from edtbx.nuisance import Nuisance
@@ -96,6 +97,11 @@ def amplitudes(comparison: Comparison, fit: TheoryFit) -> tuple[FloatArray, Floa
     measured = comparison.experiment.reflections.select(comparison.rows)
     f_obs, f_calc = (np.sqrt(np.maximum(i, 0.0)) for i in (measured.intensity, fit.i_calc))
     return f_obs, f_calc, measured.intensity > 3.0 * measured.sigma
+
+
+def with_su(value: float, su: float, digits: int) -> str:
+    """With its s.u. in brackets, or with some digits where it was not refined."""
+    return str(format_float_with_standard_uncertainty(value, su)) if su > 0.0 else f"{value:.{digits}f}"
 
 
 def mean_thickness(nuisance: Nuisance) -> float:

@@ -14,7 +14,7 @@ from smtbx.refinement.constraints import adp
 from smtbx.refinement.constraints.geometrical import any as geometrical
 
 from edtbx_cctbx.hydrogens import NUCLEAR
-from edtbx_cctbx.model import is_shelx, plain_shelx
+from edtbx_cctbx.model import UNREADABLE, is_shelx, plain_shelx
 from edtbx_cctbx.refinement_model import RefinementModel
 from edtbx_cctbx.text_file import read_text
 
@@ -37,7 +37,7 @@ def shelx_model(path: str | Path, structure: xray.structure) -> RefinementModel 
         return None
     try:
         builder = iotbx.shelx.parse_smtbx_refinement_model(file=io.StringIO(plain_shelx(text)), strictly_shelxl=False)
-    except (RuntimeError, ValueError, KeyError, AssertionError, TypeError, IndexError, NotImplementedError) as error:
+    except UNREADABLE as error:
         said = " ".join(str(error).split()) or type(error).__name__
         raise Sorry(f"{path}: its constraints and restraints cannot be read: {said}: correct or remove them") from error
     scatterers = structure.scatterers()
