@@ -11,10 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from cctbx import crystal, miller, xray
 from cctbx.array_family import flex
-from scipy.sparse import csr_array
 
 from edtbx.experiment import BoolArray, ComplexArray, IntArray
-from edtbx.potential import GVectors, indices_within
+from edtbx.potential import GVectors, add_equivalents, indices_within
 
 
 def g_vectors(symmetry: crystal.symmetry, g_max: float) -> GVectors:
@@ -106,12 +105,10 @@ class Expansion:
 
     def collect(self, derivatives: ComplexArray) -> ComplexArray:
         """∂T/∂Re F + i ∂T/∂Im F (..., U) of the asymmetric unit from those of every g (..., G)."""
-        turned = self.phase.conj() * derivatives
-        turned = np.where(self.mate, turned.conj(), turned)
-        there = np.flatnonzero(self.parent >= 0)
-        shape = self.unique.size(), len(self.parent)
-        sums = csr_array((np.ones(len(there)), (self.parent[there], there)), shape=shape)
-        return np.asarray((sums @ turned.T).T)
+        rows = derivatives.reshape(-1, len(self.parent))
+        total = np.zeros((len(rows), self.unique.size()), dtype=complex)
+        add_equivalents(self.parent, self.phase, self.mate, np.ascontiguousarray(rows, dtype=complex), total)
+        return total.reshape(*derivatives.shape[:-1], -1)
 
     def structure_factors(self, structure: xray.structure) -> ComplexArray:
         """F (G,) in Å by direct summation over the atoms."""

@@ -38,4 +38,6 @@ class StructureSlopes:
     def __call__(self, rows: ComplexArray) -> FloatArray:
         """∂I/∂p (..., P) from ∂I/∂Re F + i ∂I/∂Im F (..., G)."""
         collected = self.expansion.collect(rows)
-        return np.asarray(collected.real @ self.slopes.real + collected.imag @ self.slopes.imag)
+        touched = np.flatnonzero(np.any(collected.reshape(-1, len(self.slopes)), axis=0))
+        by_f, slopes = collected[..., touched], self.slopes[touched]
+        return np.asarray(by_f.real @ slopes.real + by_f.imag @ slopes.imag)

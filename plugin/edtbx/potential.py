@@ -11,7 +11,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from edtbx.constants import lorentz_factor
-from edtbx.experiment import Cell, ComplexArray, FloatArray, IntArray
+from edtbx.experiment import BoolArray, Cell, ComplexArray, FloatArray, IntArray
 from edtbx.geometry import orthogonalisation_matrix
 
 
@@ -90,6 +90,22 @@ def add_differences(
         h, k, l = extent[0] - beams[i, 0], extent[1] - beams[i, 1], extent[2] - beams[i, 2]
         for j in range(len(beams)):
             total[position[h + beams[j, 0], k + beams[j, 1], l + beams[j, 2]]] += by_coupling[i, j]
+
+
+@njit(nogil=True, cache=True)
+def add_equivalents(
+    parent: IntArray, phase: ComplexArray, mate: BoolArray, derivatives: ComplexArray, total: ComplexArray
+) -> None:
+    """Add derivatives (m, G) by F(g) = p F or p conj(F) of its parent to totals (m, U) of those by the parents.
+
+    ``parent`` (G,) is negative where F(g) = 0; ``mate`` (G,) says where the parent is conjugated.
+    """
+    for row in range(len(derivatives)):
+        for g in range(len(parent)):
+            value = derivatives[row, g]
+            if value != 0.0 and parent[g] >= 0:
+                value *= np.conj(phase[g])
+                total[row, parent[g]] += np.conj(value) if mate[g] else value
 
 
 def indices_within(cell: Cell, g_max: float) -> IntArray:
