@@ -17,6 +17,7 @@ from edtbx.solvers import propagator
 from edtbx.solvers.auto import AutoSolver
 from edtbx.solvers.block import Accuracy, jacobian_rows
 from edtbx.thickness import QUANTILES
+from edtbx_cctbx.target import DynamicalTarget
 
 FOLDED = Accuracy(s_max=10.0, s_strong=0.01)
 
@@ -83,6 +84,15 @@ def collected(vectors, hkl, row):
     return vectors.collect(hkl, row.astype(complex))
 
 
+def local_rows_of(block, vectors, hkl):
+    """Of all g vectors, by the places of the beams."""
+    rows = {}
+    for place, where, row in local_rows(block, seed_of(block), vectors, hkl):
+        rows[place] = np.zeros(len(vectors.hkl), dtype=complex)
+        rows[place][where] = row
+    return rows
+
+
 def hard_block(kind):
     if kind in DEGENERATE:
         return degenerate(kind)
@@ -96,7 +106,7 @@ def test_local_rows_are_exact_where_no_beam_is_folded(kind):
     hkl = hkl[: len(block.u)]
     block = replace(block, wanted=np.array([2, 0, 5]))
     seed = seed_of(block)
-    rows = dict(local_rows(block, seed, vectors, hkl))
+    rows = local_rows_of(block, vectors, hkl)
     largest = max(np.abs(row).max() for row in rows.values())
     assert largest > 1.0 or kind in (
         "no potential, equal S",
@@ -110,7 +120,7 @@ def test_local_rows_are_exact_where_no_beam_is_folded(kind):
 def test_local_rows_leave_out_beams_that_are_too_far():
     block = replace(block_of(beams=24), accuracy=Accuracy(s_max=0.01))
     vectors, hkl = vectors_and_indices(25)
-    rows = dict(local_rows(block, seed_of(block), vectors, hkl[:24]))
+    rows = local_rows_of(block, vectors, hkl[:24])
     for place, expected in enumerate(one_by_one(EIGEN, block, seed_of(block))):
         expected = collected(vectors, hkl[:24], expected)
         np.testing.assert_allclose(rows[place], expected, rtol=0, atol=1e-8 * max(1.0, np.abs(expected).max()))
@@ -148,8 +158,8 @@ def test_rows_of_a_frame_are_derivatives_by_structure_factors(target):
     f = target.structure_factors(structure)
     directions = [shaken(f, forward.vectors, 0.05, seed) for seed in range(3)]
 
-    def along(rows):
-        return np.stack([(rows.conj() @ d).real for d in directions], axis=1)
+    def along(where, rows):
+        return np.stack([(rows.conj() @ d[where]).real for d in directions], axis=1)
 
     exact = forward.linearised(f, nuisance, along, Rows.EXACT)
     for n, direction in enumerate(directions):
@@ -163,15 +173,31 @@ def test_local_rows_of_a_frame_are_close_to_the_exact_ones(target):
     target, structure = target
     f, nuisance = target.structure_factors(structure), nuisance_like(target)
     pairs = [
-        np.concatenate([each.by_structure for each in target.forward.linearised(f, nuisance, as_real, rows)])
+        np.concatenate([each.by_structure for each in target.forward.linearised(f, nuisance, summed, rows)])
         for rows in (Rows.EXACT, Rows.LOCAL)
     ]
     off = np.linalg.norm(pairs[1] - pairs[0]) / np.linalg.norm(pairs[0])
     assert 1e-4 < off < 0.2
 
 
-def as_real(rows):
-    return np.hstack([rows.real, rows.imag])
+def test_single_scattering_has_all_rows_in_one_pass(target):
+    target, structure = target
+    f, nuisance = target.structure_factors(structure), nuisance_like(target)
+    forward = DynamicalTarget(
+        target.experiment, structure, solver="kinematical", rules=target.rules, sampling=target.forward.sampling
+    ).forward
+    own, exact = (
+        np.concatenate([each.by_structure for each in forward.linearised(f, nuisance, summed, rows)])
+        for rows in (Rows.OWN, Rows.EXACT)
+    )
+    assert np.abs(exact).max() > 0.0
+    np.testing.assert_allclose(own, exact, rtol=0, atol=1e-12 * np.abs(exact).max())
+
+
+def summed(where, rows):
+    """A hundred sums over the derivatives by all structure factors, with phases that tell these apart."""
+    phases = np.exp(1j * np.arange(100)[:, None] * where)
+    return (rows @ phases.T).real
 
 
 @pytest.mark.parametrize("shape", sorted(QUANTILES))
@@ -179,7 +205,7 @@ def test_derivatives_by_centre_spread_and_thickness(target, shape):
     target, structure = target
     f, nuisance = target.structure_factors(structure), nuisance_like(target, shape)
     found = np.concatenate(
-        [each.by_measurement for each in target.forward.linearised(f, nuisance, as_real, Rows.LOCAL)]
+        [each.by_measurement for each in target.forward.linearised(f, nuisance, summed, Rows.LOCAL)]
     )
 
     def intensities(**changes):
@@ -204,7 +230,7 @@ def test_intensities_come_with_their_derivatives(target):
     target, structure = target
     f, nuisance = target.structure_factors(structure), nuisance_like(target)
     expected = target.forward.intensities(f, nuisance)
-    for found, calc in zip(target.forward.linearised(f, nuisance, as_real, Rows.LOCAL), expected, strict=True):
+    for found, calc in zip(target.forward.linearised(f, nuisance, summed, Rows.LOCAL), expected, strict=True):
         np.testing.assert_allclose(found.intensities, calc, rtol=1e-12)
 
 

@@ -117,8 +117,9 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
 
     def __init__(self, observations: Any, reparametrisation: Any, **kwds: Any) -> None:
         kwds.setdefault("weighting_scheme", least_squares.mainstream_shelx_weighting(a=_WEIGHT, b=0))
-        approximate = getattr(observations.forward.solver, "approximation", None) is not None
-        self.rows = Rows(kwds.pop("rows", Rows.EXACT if approximate else Rows.LOCAL))
+        usual = {None: Rows.LOCAL, "kinematical": Rows.OWN}
+        approximation = getattr(observations.forward.solver, "approximation", None)
+        self.rows = Rows(kwds.pop("rows", usual.get(approximation, Rows.EXACT)))
         self.repeats = kwds.pop("repeats", self.repeats)
         self.loss = kwds.pop("loss", self.loss)
         self._progress: Progress[FrameCube] = kwds.pop("progress", no_progress)
@@ -148,7 +149,8 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
         if self.renew_rows or self._linearised is None:
             self._linearised = target.forward.linearised(f, target.nuisance, slopes, self.rows)
         self._reduced = self._reduce(self._linearised)
-        right = slopes(target.forward.gradient(f, target.nuisance, self._reduced.seeds))
+        gradient = target.forward.gradient(f, target.nuisance, self._reduced.seeds)
+        right = slopes(np.arange(len(gradient)), gradient[None])[0]
         normal, right = self._reduced.matrix / self._sum_w_yo_sq, right / self._sum_w_yo_sq
         if restraints is not None:
             design, deltas, weights = restraints

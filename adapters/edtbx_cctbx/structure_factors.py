@@ -104,11 +104,21 @@ class Expansion:
         return np.asarray(self.phase * np.where(self.mate, f.conj(), f))
 
     def collect(self, derivatives: ComplexArray) -> ComplexArray:
-        """∂T/∂Re F + i ∂T/∂Im F (..., U) of the asymmetric unit from those of every g (..., G)."""
-        rows = derivatives.reshape(-1, len(self.parent))
-        total = np.zeros((len(rows), self.unique.size()), dtype=complex)
-        add_equivalents(self.parent, self.phase, self.mate, np.ascontiguousarray(rows, dtype=complex), total)
-        return total.reshape(*derivatives.shape[:-1], -1)
+        """∂T/∂Re F + i ∂T/∂Im F (U,) of the asymmetric unit from those of every g (G,)."""
+        unique, found = self.collect_some(np.arange(len(self.parent)), derivatives.reshape(1, -1))
+        total = np.zeros(self.unique.size(), dtype=complex)
+        total[unique] = found[0]
+        return total
+
+    def collect_some(self, where: IntArray, derivatives: ComplexArray) -> tuple[IntArray, ComplexArray]:
+        """The same for several sets of derivatives (m, n) by the F of some g, in the places (n,): which of ``unique``, and
+        those by them (m, u).
+        """
+        where, derivatives = where[self.parent[where] >= 0], derivatives[:, self.parent[where] >= 0]
+        unique, parent = np.unique(self.parent[where], return_inverse=True)
+        total = np.zeros((len(derivatives), len(unique)), dtype=complex)
+        add_equivalents(parent, self.phase[where], self.mate[where], np.ascontiguousarray(derivatives), total)
+        return unique, total
 
     def structure_factors(self, structure: xray.structure) -> ComplexArray:
         """F (G,) in Å by direct summation over the atoms."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from smtbx.structure_factors import direct
 
-from edtbx.experiment import ComplexArray, FloatArray
+from edtbx.experiment import ComplexArray, FloatArray, IntArray
 from edtbx_cctbx.structure_factors import Expansion
 
 
@@ -35,9 +35,8 @@ class StructureSlopes:
         jacobian = reparametrisation.jacobian_transpose_matching_grad_fc().as_dense_matrix().as_numpy_array()
         return cls(expansion=expansion, slopes=np.array(by_atom) @ jacobian.T)
 
-    def __call__(self, rows: ComplexArray) -> FloatArray:
-        """∂I/∂p (..., P) from ∂I/∂Re F + i ∂I/∂Im F (..., G)."""
-        collected = self.expansion.collect(rows)
-        touched = np.flatnonzero(np.any(collected.reshape(-1, len(self.slopes)), axis=0))
-        by_f, slopes = collected[..., touched], self.slopes[touched]
+    def __call__(self, where: IntArray, rows: ComplexArray) -> FloatArray:
+        """∂I/∂p (m, P) from ∂I/∂Re F + i ∂I/∂Im F (m, n) by the F of the g vectors in the given places (n,)."""
+        unique, by_f = self.expansion.collect_some(where, rows)
+        slopes = self.slopes[unique]
         return np.asarray(by_f.real @ slopes.real + by_f.imag @ slopes.imag)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edtbx.experiment import ComplexArray, FloatArray
+from edtbx.experiment import ComplexArray, FloatArray, IntArray
 from edtbx.frame_waves import FrameWaves, Rows
 from edtbx.nuisance import best_scale, intensity_weights
 from edtbx.solvers.block import Solver, derivatives_of
@@ -34,8 +34,9 @@ class Measured:
         return float(w @ residual**2), -2.0 * scale * w * residual
 
 
-Projection = Callable[[ComplexArray], FloatArray]
-"""From rows ∂I/∂Re F + i ∂I/∂Im F (m, G) to derivatives (m, P) by the parameters of a structure."""
+Projection = Callable[[IntArray, ComplexArray], FloatArray]
+"""From places (n,) of g vectors and rows ∂I/∂Re F + i ∂I/∂Im F (m, n) there, zero elsewhere, to derivatives (m, P) by the
+parameters of a structure."""
 
 _AT_ONCE = 32
 """Rows that are projected together."""
@@ -96,18 +97,29 @@ class FrameTask:
 
     def linearised(self, rows: Rows, project: Projection) -> Linearised:
         """Unscaled I_calc and all its derivatives; some rows of the Jacobian by F at a time, never all of them."""
+
+        def projected() -> FloatArray:
+            there = np.zeros(len(self.f), dtype=bool)
+            for where, _ in pending:
+                there[where] = True
+            column = np.cumsum(there) - 1
+            some = np.zeros((len(pending), column[-1] + 1), dtype=complex)
+            for number, (where, row) in enumerate(pending):
+                some[number, column[where]] = row
+            return project(np.flatnonzero(there), some)
+
         block = self.waves.block(self.f, self.thickness)
         cube = self.solver.intensities(block)
         law, by_thickness = self._law
         seed = np.stack([law, np.zeros_like(law), np.zeros_like(law)])
         found: list[FloatArray] = []
         order: list[int] = []
-        pending: list[ComplexArray] = []
-        for place, row in self.waves.jacobian_rows(rows, self.solver, block, seed):
+        pending: list[tuple[IntArray, ComplexArray]] = []
+        for place, where, row in self.waves.jacobian_rows(rows, self.solver, block, seed):
             order.append(place)
-            pending.append(row)
+            pending.append((where, row))
             if len(pending) == _AT_ONCE or len(order) == cube.shape[1]:
-                found.append(project(np.array(pending)))
+                found.append(projected())
                 pending.clear()
         return Linearised(
             intensities=cube[0] @ law,

@@ -28,8 +28,10 @@ _CLOSE = 1e-4
 """Phase difference in radians below which a divided difference gives way to the derivative in the middle."""
 
 
-def local_rows(block: Block, seed: FloatArray, vectors: GVectors, hkl: IntArray) -> Iterator[tuple[int, ComplexArray]]:
-    """∂/∂Re U + i ∂/∂Im U (G,) of Σ_jt seed_jt I_m(j, t) for each wanted beam m of a block: its place, and the row.
+def local_rows(
+    block: Block, seed: FloatArray, vectors: GVectors, hkl: IntArray
+) -> Iterator[tuple[int, IntArray, ComplexArray]]:
+    """∂/∂Re U + i ∂/∂Im U of Σ_jt seed_jt I_m(j, t) for each wanted beam m: its place, the g with derivatives, and these.
 
     ``hkl`` (N, 3) are the indices of the beams among the ``vectors``; the seed (J, T) is one for all.
     """
@@ -42,8 +44,8 @@ def local_rows(block: Block, seed: FloatArray, vectors: GVectors, hkl: IntArray)
     phase = np.pi * block.thickness / block.wavenumber
     turned = np.exp(1j * values[:, :, None] * phase)
     seeds = block.weights.T @ seed
+    row = np.zeros(len(vectors.hkl), dtype=complex)
     for place, beam in enumerate(block.wanted):
-        row = np.zeros(len(vectors.hkl), dtype=complex)
         of_beam = np.argmax(beams == beam, axis=1)
         of_beam[~strong[:, beam]] = -1
         _add_row(
@@ -60,7 +62,15 @@ def local_rows(block: Block, seed: FloatArray, vectors: GVectors, hkl: IntArray)
             turned,
             seeds,
         )
-        yield place, row
+        where, found = filled(row)
+        row[where] = 0.0
+        yield place, where, found
+
+
+def filled(row: ComplexArray) -> tuple[IntArray, ComplexArray]:
+    """Places of what is not zero, and copies of it."""
+    where = np.flatnonzero(row)
+    return where, row[where]
 
 
 def _first(chosen: BoolArray) -> IntArray:

@@ -96,16 +96,14 @@ def add_differences(
 def add_equivalents(
     parent: IntArray, phase: ComplexArray, mate: BoolArray, derivatives: ComplexArray, total: ComplexArray
 ) -> None:
-    """Add derivatives (m, G) by F(g) = p F or p conj(F) of its parent to totals (m, U) of those by the parents.
+    """Add derivatives (m, n) by F(g) = p F or p conj(F) of its parent to totals (m, U) of those by the parents.
 
-    ``parent`` (G,) is negative where F(g) = 0; ``mate`` (G,) says where the parent is conjugated.
+    ``parent`` (n,) says where the parent is among the totals, ``mate`` (n,) where it is conjugated.
     """
     for row in range(len(derivatives)):
         for g in range(len(parent)):
-            value = derivatives[row, g]
-            if value != 0.0 and parent[g] >= 0:
-                value *= np.conj(phase[g])
-                total[row, parent[g]] += np.conj(value) if mate[g] else value
+            value = derivatives[row, g] * np.conj(phase[g])
+            total[row, parent[g]] += np.conj(value) if mate[g] else value
 
 
 def indices_within(cell: Cell, g_max: float) -> IntArray:
