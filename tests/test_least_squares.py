@@ -12,7 +12,6 @@ from scitbx.lstbx import normal_eqns, normal_eqns_solving
 from smtbx.refinement import least_squares, restraints
 from test_target import MODELS, experiment_for, model_in, nuisance_for, simulated, target_for
 
-from edtbx.frame_task import Linearised
 from edtbx.frame_waves import Rows
 from edtbx.least_squares import FrameEquations, ReducedEquations, repetitions
 from edtbx.nuisance import Choices
@@ -30,10 +29,9 @@ def frames_of(rng, *, noise, prior=2.0, frames=4, parameters=3, rows=9):
     found = []
     for _ in range(frames):
         calculated, slopes = rng.uniform(1.0, 3.0, rows), rng.normal(size=(rows, 3 + parameters))
-        linearised = Linearised(intensities=calculated, by_measurement=slopes[:, :3], by_structure=slopes[:, 3:])
         observed = 2.0 * calculated + noise * rng.normal(size=rows)
         weights = rng.uniform(0.5, 2.0, rows)
-        found.append(FrameEquations.of(linearised, observed, weights, centre=0.0, prior=prior))
+        found.append(FrameEquations.of(observed, calculated, slopes, weights, centre=0.0, prior=prior))
     return found
 
 
@@ -116,8 +114,7 @@ def test_rows_by_every_kind_of_parameter_against_finite_differences(symbol):
     rp.store()
     f = target.structure_factors(structure)
     slopes = StructureSlopes.of(target.expansion, rp)
-    frames = target.forward.linearised(f, target.nuisance, slopes, Rows.EXACT)
-    exact = np.concatenate([frame.by_structure for frame in frames])
+    exact = np.concatenate(target.forward.jacobian(f, target.nuisance, slopes, Rows.EXACT))
 
     def intensities(shift):
         rp.apply_shifts(flex.double(shift))

@@ -19,7 +19,6 @@ from smtbx.refinement import least_squares
 
 from edtbx.experiment import BoolArray, ComplexArray, FloatArray
 from edtbx.forward import Progress, no_progress
-from edtbx.frame_task import Linearised
 from edtbx.frame_waves import Rows
 from edtbx.least_squares import FrameEquations, ReducedEquations, repetitions
 from edtbx.loss import loss_factors, standardised, variance_factor
@@ -85,6 +84,9 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
     rows : Rows
         How the rows of the design matrix are computed: local ones unless the solver is an approximation on purpose. The
         right-hand side is exact with either, and so is the minimum.
+    rows_from : DynamicalTarget
+        Where rows come from: a coarser sampling of the same frames, or of some, which then stand for all in the normal
+        matrix (and s.u.s); the observations themselves by default.
     loss : str
         "squares", or a loss that counts outliers for less (:mod:`edtbx.loss`).
     repeats : bool
@@ -120,6 +122,7 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
         usual = {None: Rows.LOCAL, "kinematical": Rows.OWN}
         approximation = getattr(observations.forward.solver, "approximation", None)
         self.rows = Rows(kwds.pop("rows", usual.get(approximation, Rows.EXACT)))
+        self._rows_from = kwds.pop("rows_from", None) or observations
         self.repeats = kwds.pop("repeats", self.repeats)
         self.loss = kwds.pop("loss", self.loss)
         self._progress: Progress[FrameCube] = kwds.pop("progress", no_progress)
@@ -130,7 +133,7 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
         self._shares = repetitions(self._measured) if self.repeats else np.ones(len(self._measured))
         self._ends = np.cumsum([len(frame.rows) for frame in target.forward.frames])[:-1]
         self._before: Nuisance | None = None
-        self._linearised: list[Linearised] | None = None
+        self._jacobian: dict[int, FloatArray] = {}
 
     def build_up(self, objective_only: bool = False) -> None:
         """Normal equations where the structure stands, or the objective alone."""
@@ -146,9 +149,9 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
         if objective_only:
             return
         slopes = StructureSlopes.of(target.expansion, self.reparametrisation)
-        if self.renew_rows or self._linearised is None:
-            self._linearised = target.forward.linearised(f, target.nuisance, slopes, self.rows)
-        self._reduced = self._reduce(self._linearised)
+        if self.renew_rows or not self._jacobian:
+            self._jacobian = self._jacobian_at(f, slopes)
+        self._reduced = self._reduce()
         gradient = target.forward.gradient(f, target.nuisance, self._reduced.seeds)
         right = slopes(np.arange(len(gradient)), gradient[None])[0]
         normal, right = self._reduced.matrix / self._sum_w_yo_sq, right / self._sum_w_yo_sq
@@ -260,27 +263,36 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
         self.chi_sq_data_and_restraints = self.chi_sq()
         return design, deltas, weights
 
-    def _reduce(self, linearised: list[Linearised]) -> ReducedEquations:
+    def _jacobian_at(self, f: ComplexArray, slopes: StructureSlopes) -> dict[int, FloatArray]:
+        """∂I_calc/∂p (M, P), unscaled, of the frames that rows come from, by their ids."""
+        forward = self._rows_from.forward
+        places = {frame.frame_id: place for place, frame in enumerate(self.observations.forward.frames)}
+        ids = [frame.frame_id for frame in forward.frames]
+        nuisance = self.observations.nuisance.at([places[each] for each in ids])
+        return dict(zip(ids, forward.jacobian(f, nuisance, slopes, self.rows), strict=True))
+
+    def _reduce(self) -> ReducedEquations:
         target = self.observations
         nuisance, grid = target.nuisance, target.forward.grid
-        rows = zip(
-            linearised,
-            self._split(self._measured.intensity),
-            self._split(self.weights.as_numpy_array()),
+        frames = zip(
+            self.cubes,
             self._split(self.fc_sq.data().as_numpy_array()),
+            nuisance.slopes(grid, self.cubes),
             nuisance.scales,
             nuisance.centres,
-            target.forward.frames,
             strict=True,
         )
         found = []
-        for frame, observed, weights, calculated, scale, centre, data in rows:
+        for cube, calculated, slopes, scale, centre in frames:
+            observed, weights = cube.observed, cube.weights
             misfit = float(weights @ (observed - calculated) ** 2) / len(observed)
-            free = centre_is_free(centre, data.base, len(observed), grid, target.choices)
+            free = centre_is_free(centre, cube.base, len(observed), grid, target.choices)
+            by_structure = self._jacobian.get(cube.frame_id)
             found.append(
                 FrameEquations.of(
-                    replace(frame, intensities=calculated / max(scale, 1e-300)),
                     observed,
+                    calculated / max(scale, 1e-300),
+                    slopes if by_structure is None else np.column_stack([slopes, by_structure]),
                     weights,
                     centre=centre,
                     prior=math.sqrt(misfit) / target.choices.centre_prior if free else math.inf,

@@ -17,7 +17,7 @@ import numpy as np
 
 from edtbx.executors import results
 from edtbx.experiment import ComplexArray, Experiment, FloatArray, IntArray
-from edtbx.frame_task import FrameTask, Linearised, Measured, Projection
+from edtbx.frame_task import FrameTask, Measured, Projection
 from edtbx.frame_waves import FrameWaves, Rows
 from edtbx.geometry import frame_vectors, scan_lever
 from edtbx.nuisance import FrameCube, Grid, Nuisance, intensity_weights
@@ -244,23 +244,19 @@ class ForwardModel:
         ValueError
             The solver gives no derivatives.
         """
-        weights = [nuisance.over_spread(self.grid, n, frame.base)[None] for n, frame in enumerate(self.frames)]
-        tasks = self._tasks(f, weights, nuisance.over_thickness(self.grid)[None])
+        weights = [nuisance.over_spread(self.grid, n, frame.base) for n, frame in enumerate(self.frames)]
+        tasks = self._tasks(f, weights, nuisance.over_thickness(self.grid))
         seeded = [replace(task, seed=seed) for task, seed in zip(tasks, seeds, strict=True)]
         total = np.zeros(len(f), dtype=complex)
         for part in results(self._executor, FrameTask.gradient, seeded):
             total += part
         return total
 
-    def linearised(
+    def jacobian(
         self, f: ComplexArray, nuisance: Nuisance, project: Projection, rows: Rows = Rows.EXACT
-    ) -> list[Linearised]:
-        """Unscaled I_calc of every frame, and its derivatives by centre, σ, thickness and what F is projected on."""
-        spread = [(self.grid, n, frame.base) for n, frame in enumerate(self.frames)]
-        weights = [np.vstack([nuisance.over_spread(*at), nuisance.slopes_over_spread(*at)]) for at in spread]
-        law = np.vstack([nuisance.over_thickness(self.grid), nuisance.slopes_over_thickness(self.grid)])
-        function = partial(FrameTask.linearised, rows=rows, project=project)
-        return list(results(self._executor, function, self._tasks(f, weights, law)))
+    ) -> list[FloatArray]:
+        """∂I_calc/∂p (M, P) of every frame, unscaled, by what F is projected on."""
+        return list(self._each(partial(FrameTask.jacobian, rows=rows, project=project), f, nuisance))
 
     def _each(
         self,
@@ -270,8 +266,8 @@ class ForwardModel:
         offsets: Sequence[FloatArray] | None = None,
     ) -> Iterator[_Result]:
         """A function of every frame at a fixed thickness law, spread and centres."""
-        weights = [nuisance.over_spread(self.grid, n, frame.base)[None] for n, frame in enumerate(self.frames)]
-        tasks = self._tasks(f, weights, nuisance.over_thickness(self.grid)[None], offsets)
+        weights = [nuisance.over_spread(self.grid, n, frame.base) for n, frame in enumerate(self.frames)]
+        tasks = self._tasks(f, weights, nuisance.over_thickness(self.grid), offsets)
         return results(self._executor, function, tasks)
 
     def _tasks(
@@ -281,15 +277,15 @@ class ForwardModel:
         over_t: FloatArray,
         offsets: Sequence[FloatArray] | None = None,
     ) -> list[FrameTask]:
-        """One for every frame, with the y nodes and thicknesses that count in the first of the weights (K, J) and (Q, T)."""
-        times = np.flatnonzero(np.any(over_t, axis=0))
+        """One for every frame, with the y nodes and thicknesses that count in the weights (J,) and (T,)."""
+        times = np.flatnonzero(over_t)
         return [
             FrameTask(
-                waves=frame.waves.summed(np.where(weights[0] > 1e-6, weights, 0.0)),
+                waves=frame.waves.summed(np.where(weights > 1e-6, weights, 0.0)[None]),
                 solver=self.solver,
                 f=f,
                 thickness=self.grid.thickness[times],
-                over_thickness=over_t[:, times],
+                over_thickness=over_t[times],
                 measured=Measured(
                     observed=frame.observed,
                     sigma=frame.sigma,

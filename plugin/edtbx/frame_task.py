@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,24 +43,11 @@ _AT_ONCE = 32
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Linearised:
-    """Unscaled I_calc (M,) of a frame and its derivatives.
-
-    ``by_measurement`` (M, 3) by centre and σ per radian and by thickness per Å, ``by_structure`` (M, P).
-    """
-
-    intensities: FloatArray
-    by_measurement: FloatArray
-    by_structure: FloatArray
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class FrameTask:
     """The waves of one frame for structure factors ``f`` (G,) in Å at thicknesses (T,) in Å.
 
-    ``over_thickness`` (Q, T) are weights of the thicknesses: one row, or the weights and their derivatives by the thickness.
-    With one row, the waves are summed over the spread; with two, there are three such sums: over it, and over the
-    derivatives of its weights by centre and σ. ``seed`` (M,) is what a gradient is asked for.
+    ``over_thickness`` (T,) are their weights, where the waves are summed over the spread as well; ``seed`` (M,) is what a
+    gradient is asked for.
     """
 
     waves: FrameWaves
@@ -77,7 +64,7 @@ class FrameTask:
 
     def intensities(self) -> FloatArray:
         """Unscaled I_calc (M,)."""
-        return np.asarray(self.cube()[0] @ self._law[0])
+        return np.asarray(self.cube()[0] @ self._law)
 
     def misfit(self) -> float:
         """The frame's share of the target."""
@@ -86,46 +73,27 @@ class FrameTask:
     def misfit_and_gradient(self) -> tuple[float, ComplexArray]:
         """The same, and ∂T/∂Re F + i ∂T/∂Im F (G,)."""
         cube, gradient = self.waves.pullback(derivatives_of(self.solver), self.f, self.thickness)
-        value, by_calc = self._measured.misfit(cube[0] @ self._law[0])
-        return value, gradient(by_calc[None, :, None] * self._law[0]).f
+        value, by_calc = self._measured.misfit(cube[0] @ self._law)
+        return value, gradient(by_calc[None, :, None] * self._law).f
 
     def gradient(self) -> ComplexArray:
         """∂/∂Re F + i ∂/∂Im F (G,) of seed · I_calc, for the seed (M,)."""
         assert self.seed is not None
-        _, gradient = self.waves.pullback(derivatives_of(self.solver), self.f, self.thickness)
-        return gradient(self.seed[None, :, None] * self._law[0]).f
+        return self.waves.gradient(self.solver, self.f, self.thickness, self.seed[None, :, None] * self._law).f
 
-    def linearised(self, rows: Rows, project: Projection) -> Linearised:
-        """Unscaled I_calc and all its derivatives; some rows of the Jacobian by F at a time, never all of them."""
-
-        def projected() -> FloatArray:
-            there = np.zeros(len(self.f), dtype=bool)
-            for where, _ in pending:
-                there[where] = True
-            column = np.cumsum(there) - 1
-            some = np.zeros((len(pending), column[-1] + 1), dtype=complex)
-            for number, (where, row) in enumerate(pending):
-                some[number, column[where]] = row
-            return project(np.flatnonzero(there), some)
-
+    def jacobian(self, rows: Rows, project: Projection) -> FloatArray:
+        """∂I_calc/∂p (M, P), unscaled; some rows of the Jacobian by F at a time, never all of them."""
         block = self.waves.block(self.f, self.thickness)
-        cube = self.solver.intensities(block)
-        law, by_thickness = self._law
-        seed = np.stack([law, np.zeros_like(law), np.zeros_like(law)])
         found: list[FloatArray] = []
         order: list[int] = []
         pending: list[tuple[IntArray, ComplexArray]] = []
-        for place, where, row in self.waves.jacobian_rows(rows, self.solver, block, seed):
+        for place, where, row in self.waves.jacobian_rows(rows, self.solver, block, self._law[None]):
             order.append(place)
             pending.append((where, row))
-            if len(pending) == _AT_ONCE or len(order) == cube.shape[1]:
-                found.append(projected())
+            if len(pending) == _AT_ONCE or len(order) == len(self.waves.wanted):
+                found.append(project(*_side_by_side(pending, len(self.f))))
                 pending.clear()
-        return Linearised(
-            intensities=cube[0] @ law,
-            by_measurement=np.column_stack([cube[1] @ law, cube[2] @ law, cube[0] @ by_thickness]),
-            by_structure=np.concatenate(found)[np.argsort(order)],
-        )
+        return np.concatenate(found)[np.argsort(order)]
 
     @property
     def _law(self) -> FloatArray:
@@ -136,3 +104,15 @@ class FrameTask:
     def _measured(self) -> Measured:
         assert self.measured is not None
         return self.measured
+
+
+def _side_by_side(rows: Sequence[tuple[IntArray, ComplexArray]], number: int) -> tuple[IntArray, ComplexArray]:
+    """Rows of their own places each, all below a number, as an array (m, n) with the places (n,) of all of them."""
+    there = np.zeros(number, dtype=bool)
+    for where, _ in rows:
+        there[where] = True
+    column = np.cumsum(there) - 1
+    found = np.zeros((len(rows), np.count_nonzero(there)), dtype=complex)
+    for line, (where, row) in zip(found, rows, strict=True):
+        line[column[where]] = row
+    return np.flatnonzero(there), found

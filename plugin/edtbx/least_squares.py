@@ -20,7 +20,6 @@ from functools import cached_property
 import numpy as np
 
 from edtbx.experiment import BoolArray, FloatArray, IntArray, Reflections
-from edtbx.frame_task import Linearised
 
 _DETERMINED = 1e-8
 """What scales and centres must leave of the squared slopes of a shared parameter for it to be refined."""
@@ -34,8 +33,9 @@ class FrameEquations:
     ----------
     observed, calculated : (M,)
         √w I_obs and √w I, unscaled.
-    slopes : (M, 3 + P)
-        √w times derivatives of I by centre, σ and thickness (radians, Å) and by the parameters of the structure.
+    slopes : (M, 3 + P) or (M, 3)
+        √w times derivatives of I by centre, σ and thickness (radians, Å), and by the parameters of the structure where
+        these are at hand.
     root : (M,)
         √w.
     centre, prior : float
@@ -52,14 +52,19 @@ class FrameEquations:
 
     @classmethod
     def of(
-        cls, linearised: Linearised, observed: FloatArray, weights: FloatArray, centre: float, prior: float
+        cls,
+        observed: FloatArray,
+        calculated: FloatArray,
+        slopes: FloatArray,
+        weights: FloatArray,
+        centre: float,
+        prior: float,
     ) -> FrameEquations:
-        """From what a frame task gives and the weights (M,) of its intensities."""
+        """From measured and unscaled computed intensities (M,), slopes of these (M, 3 + P), and weights (M,)."""
         root = np.sqrt(weights)
-        slopes = np.column_stack([linearised.by_measurement, linearised.by_structure])
         return cls(
             observed=root * observed,
-            calculated=root * linearised.intensities,
+            calculated=root * calculated,
             slopes=root[:, None] * slopes,
             root=root,
             centre=centre,
@@ -100,21 +105,40 @@ class FrameEquations:
 class ReducedEquations:
     """N δ = r for the P parameters of the structure, and the way back to the others.
 
-    ``shared`` (2,) says which of σ and thickness are refined.
+    ``shared`` (2,) says which of σ and thickness are refined. Where only some frames have slopes by the structure, N is
+    that of these, scaled up as their intensities are to those of all; what pulls at centres, σ and thickness is always
+    that of all.
     """
 
     frames: Sequence[FrameEquations]
     shared: BoolArray
 
     @cached_property
+    def _columns(self) -> int:
+        """2 + P."""
+        return max(frame.slopes.shape[1] for frame in self.frames) - 1
+
+    @cached_property
+    def _times(self) -> float:
+        """What the sums over frames with slopes by the structure are multiplied with."""
+        whole = [frame.scale**2 * frame._square for frame in self.frames]
+        mine = [part for part, frame in zip(whole, self.frames, strict=True) if self._is_complete(frame)]
+        return sum(whole) / max(sum(mine), 1e-300)
+
+    def _is_complete(self, frame: FrameEquations) -> bool:
+        return frame.slopes.shape[1] == self._columns + 1
+
+    @cached_property
     def _sums(self) -> tuple[FloatArray, FloatArray, list[tuple[float, float, FloatArray]]]:
         """Normal matrix (2 + P, 2 + P) and right-hand side without the centres; pivot, residual and row of each centre."""
-        number = self.frames[0].slopes.shape[1] - 1
+        number = self._columns
         matrix, right, centres = np.zeros((number, number)), np.zeros(number), []
         for frame in self.frames:
             design, residual = frame.design, frame.residual
-            along, rest = design[:, 0], design[:, 1:]
-            matrix += rest.T @ rest
+            along, rest = design[:, 0], np.zeros((len(design), number))
+            rest[:, : design.shape[1] - 1] = design[:, 1:]
+            times = self._times if self._is_complete(frame) else 0.0
+            matrix += times * rest.T @ rest
             right += residual @ rest
             if np.isinf(frame.prior):
                 centres.append((np.inf, 0.0, np.zeros(number)))
@@ -123,7 +147,7 @@ class ReducedEquations:
             pull = float(along @ residual) - frame.prior**2 * frame.centre
             row = along @ rest
             centres.append((pivot, pull, row))
-            matrix -= np.outer(row, row / pivot)
+            matrix -= times * np.outer(row, row / pivot)
             right -= row * (pull / pivot)
         return matrix, np.asarray(right), centres
 
@@ -131,7 +155,8 @@ class ReducedEquations:
     def _free(self) -> IntArray:
         """Which of σ and thickness are refined: those that scales and centres do not make up for."""
         left = np.diag(self._sums[0])[:2]
-        whole = sum(frame.scale**2 * np.sum(frame.slopes[:, 1:3] ** 2, axis=0) for frame in self.frames)
+        mine = [frame for frame in self.frames if self._is_complete(frame)]
+        whole = self._times * sum(frame.scale**2 * np.sum(frame.slopes[:, 1:3] ** 2, axis=0) for frame in mine)
         return np.flatnonzero(self.shared & (left > _DETERMINED * whole))
 
     @cached_property
@@ -149,7 +174,7 @@ class ReducedEquations:
 
     @cached_property
     def right_hand_side(self) -> FloatArray:
-        """r (P,), as exact as the rows are."""
+        """r (P,), as exact as the rows are, where all frames have them."""
         inverse, coupling, right = self._blocks
         return np.asarray(self._sums[1][2:] - coupling.T @ (inverse @ right))
 
@@ -182,7 +207,8 @@ class ReducedEquations:
         for frame, (pivot, _, row) in zip(self.frames, self._sums[2], strict=True):
             lever = row / pivot
             centres.append(1.0 / pivot + lever @ whole @ lever)
-            slopes = frame.scale_slopes
+            slopes = np.zeros(1 + len(lever))
+            slopes[: frame.slopes.shape[1]] = frame.scale_slopes
             following = slopes[1:] - slopes[0] * lever
             scales.append(1.0 / frame._square + slopes[0] ** 2 / pivot + following @ whole @ following)
         return whole[:2, :2], np.array(centres), np.array(scales)
