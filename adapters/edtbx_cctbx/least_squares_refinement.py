@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from libtbx.utils import Sorry
 from smtbx.refinement.least_squares import mainstream_shelx_weighting
 
 from edtbx.experiment import FloatArray
+from edtbx.levels import Level
 from edtbx.nuisance import Nuisance
 from edtbx.thickness import mean_thickness
 from edtbx_cctbx.comparison import ProgressFactory, Say, Settings, theory_fit
@@ -41,8 +42,11 @@ _FIRST_SHIFT = 1.0
 _FEWEST_ROWS = 12
 """Rows for each parameter that some of the frames must have."""
 
-_SPARSEST = 3
-"""Every third frame is the least that is taken."""
+_ROWS_FOR_MATRIX = 40
+"""Rows for each parameter that make the normal matrix: those of more frames change s.u.s by a few per cent."""
+
+_FEWEST_FRAMES = 12
+"""Fewer are never taken for more."""
 
 _THICKEST = 3.6
 """Greatest thickness of all laws, in mean thicknesses, when they are compared: 3 for the law ``thin``, and some reserve."""
@@ -89,32 +93,16 @@ def refine_by_least_squares(
         The reflections do not determine all parameters.
     """
     began = time.perf_counter()
-    structure = model.structure
-    scheme = refine_first(target, model, settings, schedule, progress, say)
-    _find_law(target, structure, settings)
-    if allows_anisotropic(structure, target.experiment, schedule):
-        make_anisotropic(structure, hydrogen=schedule.anisotropic == "all")
-        scheme = _on_some_frames(target, model, settings, schedule, scheme, "anisotropic", progress, say)
-    found = settings.level_for(target, structure, target.nuisance)
-
-    def another_law() -> bool:
-        law = fine.nuisance.shape
-        _find_law(target, structure, settings)
-        return target.nuisance.shape != law
-
-    for last in (False, True):
-        fine = target.resampled(settings.sampling(target, found.level))
-        try:
-            ls, shift = _cycles(fine, model, schedule, scheme, _LAST, progress, say, None if last else another_law)
-        finally:
-            law = target.nuisance.shape
-            if law == fine.nuisance.shape:
-                target.nuisance = fine.nuisance
-        if law == fine.nuisance.shape:
-            break
-        say(f"{target.solver_name}: another thickness law, {law}, now suits better")
+    run = _Run(target, model, settings, schedule, progress, say)
+    run.first()
+    run.find_law()
+    if allows_anisotropic(model.structure, target.experiment, schedule):
+        make_anisotropic(model.structure, hydrogen=schedule.anisotropic == "all")
+        run.on_some_frames("anisotropic")
+    found = settings.level_for(target, model.structure, target.nuisance)
+    fine, ls, shift = run.on_all_frames(found.level)
     return theory_fit(
-        fine, structure, ls.cubes, found, time.perf_counter() - began, least_squares=_described(ls, shift, model)
+        fine, model.structure, ls.cubes, found, time.perf_counter() - began, least_squares=_described(ls, shift, model)
     )
 
 
@@ -125,50 +113,148 @@ def refine_first(
     schedule: Schedule,
     progress: ProgressFactory,
     say: Say,
-) -> Any:
-    """The first cycles, of a model as it comes and on some of the frames; the weighting scheme to go on with."""
-    scheme = mainstream_shelx_weighting(a=_START if schedule.weighting is None else schedule.weighting, b=0)
-    return _on_some_frames(target, model, settings, schedule, scheme, "first", progress, say)
+) -> None:
+    """The first cycles alone, of a model as it comes and on some of the frames."""
+    _Run(target, model, settings, schedule, progress, say).first()
 
 
-def _on_some_frames(
-    target: DynamicalTarget,
-    model: RefinementModel,
-    settings: Settings,
-    schedule: Schedule,
-    scheme: Any,
-    stage: str,
-    progress: ProgressFactory,
-    say: Say,
-) -> Any:
-    places = _some_frames(target, model, schedule)
-    some = target.resampled(settings.sampling(target, settings.first_level(target)), places)
-    try:
-        return _cycles(some, model, schedule, scheme, f"{stage}, {len(places)} frames", progress, say)[
-            0
-        ].weighting_scheme
-    finally:
-        _take_over(target, some.nuisance, places)
+@dataclass(slots=True, eq=False)
+class _Run:
+    """One refinement: the structure of the model and the nuisance parameters of the target move.
 
+    ``scheme`` holds the weights that the next cycles start with, ``correction`` (P, P) what the last ones have shown of
+    second derivatives that the normal matrix does not know.
+    """
 
-def _some_frames(target: DynamicalTarget, model: RefinementModel, schedule: Schedule) -> list[int]:
-    """Every second or third frame where these have rows enough, else all."""
-    parameters = model.reparametrisation(schedule.refined).jacobian_transpose_matching_grad_fc().n_rows
-    spare = len(target.rows) / (_FEWEST_ROWS * (parameters + 1))
-    step = int(np.clip(spare, 1, _SPARSEST))
-    return list(range((step - 1) // 2, len(target.forward.frames), step))
+    target: DynamicalTarget
+    model: RefinementModel
+    settings: Settings
+    schedule: Schedule
+    progress: ProgressFactory
+    say: Say
+    scheme: Any = None
+    correction: FloatArray | None = None
 
+    def __post_init__(self) -> None:
+        chosen = self.schedule.weighting
+        self.scheme = mainstream_shelx_weighting(a=_START if chosen is None else chosen, b=0)
 
-def _find_law(target: DynamicalTarget, structure: xray.structure, settings: Settings) -> None:
-    """The thickness law, thickness and spread that suit the structure best."""
-    mean = mean_thickness(target.nuisance.shape, target.nuisance.thickness)
-    thickest = _THICKEST * mean if settings.thickness is None else 1.2 * settings.thickness
-    sampling = replace(
-        settings.sampling(target, settings.first_level(target)),
-        thickness_max=thickest,
-        thickness_step=thickest / _LAW_STEPS,
-    )
-    target.nuisance = target.resampled(sampling).fit_nuisance(structure)
+    def first(self) -> None:
+        """The model as it comes, on some of the frames."""
+        self.on_some_frames("first")
+
+    def on_some_frames(self, stage: str) -> None:
+        """A few cycles on some of the frames, at the coarsest level that is good enough for a result."""
+        target, settings = self.target, self.settings
+        places = self._some_frames(target, _FEWEST_ROWS)
+        some = target.resampled(settings.sampling(target, settings.first_level(target)), places)
+        try:
+            self._cycles(some, f"{stage}, {len(places)} frames")
+        finally:
+            _take_over(target, some.nuisance, places)
+
+    def find_law(self) -> None:
+        """The thickness law, thickness and spread that suit the structure best."""
+        target, settings = self.target, self.settings
+        mean = mean_thickness(target.nuisance.shape, target.nuisance.thickness)
+        thickest = _THICKEST * mean if settings.thickness is None else 1.2 * settings.thickness
+        sampling = replace(
+            settings.sampling(target, settings.first_level(target)),
+            thickness_max=thickest,
+            thickness_step=thickest / _LAW_STEPS,
+        )
+        target.nuisance = target.resampled(sampling).fit_nuisance(self.model.structure)
+
+    def on_all_frames(self, level: Level) -> tuple[DynamicalTarget, crystallographic_ls, float]:
+        """All cycles, the law compared once more when the structure has settled: the fine target, and how they ended."""
+        target = self.target
+        fine = target
+
+        def another_law() -> bool:
+            law = fine.nuisance.shape
+            self.find_law()
+            return target.nuisance.shape != law
+
+        for last in (False, True):
+            fine = target.resampled(self.settings.sampling(target, level))
+            try:
+                ls, shift = self._cycles(fine, _LAST, None if last else another_law)
+            finally:
+                law = target.nuisance.shape
+                if law == fine.nuisance.shape:
+                    target.nuisance = fine.nuisance
+            if law == fine.nuisance.shape:
+                break
+            self.say(f"{target.solver_name}: another thickness law, {law}, now suits better")
+        return fine, ls, shift
+
+    def _rows_from(self, target: DynamicalTarget) -> DynamicalTarget:
+        """A coarse sampling of frames enough for a normal matrix: local rows are approximate in any case."""
+        if getattr(target.forward.solver, "approximation", None) is not None:
+            return target
+        settings, places = self.settings, self._some_frames(target, _ROWS_FOR_MATRIX)
+        return target.resampled(settings.sampling(target, settings.draft_level(target)), places)
+
+    def _some_frames(self, target: DynamicalTarget, rows: int) -> list[int]:
+        """Every n-th frame, so that there are as many rows for each parameter, but a dozen frames at least."""
+        rp = self.model.reparametrisation(self.schedule.refined)
+        parameters = rp.jacobian_transpose_matching_grad_fc().n_rows
+        frames = len(target.forward.frames)
+        step = int(max(1, min(len(target.rows) / (rows * (parameters + 1)), frames / _FEWEST_FRAMES)))
+        return list(range((step - 1) // 2, frames, step))
+
+    def _cycles(
+        self, target: DynamicalTarget, stage: str, stop: Callable[[], bool] | None = None
+    ) -> tuple[crystallographic_ls, float]:
+        """Least squares until the shifts are small, and the largest in s.u.s; the equations stand where the structure does.
+
+        When they first fall below a part of their s.u.s, weights are chosen, and ``stop`` is asked whether that is the end.
+        """
+        model, schedule, solver = self.model, self.schedule, target.solver_name
+        ls = crystallographic_ls(
+            target,
+            model.reparametrisation(schedule.refined),
+            restraints_manager=model.restraints,
+            weighting_scheme=self.scheme,
+            loss=schedule.loss,
+            rows_from=self._rows_from(target),
+            progress=self.progress(f"{solver}, {stage}"),
+        )
+        usual = usual_shifts(model.structure, ls.reparametrisation)
+        most, least = (schedule.cycles, schedule.shift_over_su) if stage == _LAST else (_FIRST_CYCLES, _FIRST_SHIFT)
+        weighted = schedule.weighting is not None
+        secants: list[tuple[FloatArray, FloatArray]] = []
+        step = before = np.zeros(0)
+        shift = 0.0
+        for cycle in range(most + 1):
+            ls.build_up()
+            _solve(ls)
+            right = ls.right_hand_side
+            if len(step) and shift > _SMALL:
+                secants.append((step, before - right))
+            matrix = curvature(_corrected(ls.normal_matrix, self.correction), secants)
+            step, before = np.linalg.solve(matrix, right), right
+            shift = ls.shift_over_su(step)
+            r_obs = target.statistics(ls.fc_sq.data().as_numpy_array()).r_obs
+            self.say(
+                f"{solver}: {stage}, cycle {cycle}, R(obs) {r_obs:.4f}, wR2 {ls.wR2():.4f}, "
+                f"goodness of fit {ls.restrained_goof():.3f}, shift/s.u. {shift:.3f}, {target.nuisance.describe()}"
+            )
+            if cycle == most or (weighted and shift < least):
+                break
+            if shift < _SETTLED and stop is not None:
+                if stop():
+                    break
+                stop = None
+            if shift < max(least, _SETTLED) and not weighted:
+                weighted, secants = True, []
+                columns = (ls.fo_sq.data(), ls.fo_sq.sigmas(), ls.fc_sq.data())
+                ls.weighting_scheme = flat_weighting(*(column.as_numpy_array() for column in columns))
+            step *= min(1.0, _LARGEST_STEP / float(np.max(np.abs(step) / usual, initial=1e-9)))
+            ls.renew_rows = shift > _FAR
+            ls.step_forward(step)
+        self.scheme, self.correction = ls.weighting_scheme, matrix - ls.normal_matrix
+        return ls, shift
 
 
 def _take_over(target: DynamicalTarget, nuisance: Nuisance, places: list[int]) -> None:
@@ -176,63 +262,6 @@ def _take_over(target: DynamicalTarget, nuisance: Nuisance, places: list[int]) -
     centres, scales = target.nuisance.centres.copy(), target.nuisance.scales.copy()
     centres[places], scales[places] = nuisance.centres, nuisance.scales
     target.nuisance = replace(nuisance, centres=centres, scales=scales)
-
-
-def _cycles(
-    target: DynamicalTarget,
-    model: RefinementModel,
-    schedule: Schedule,
-    scheme: Any,
-    stage: str,
-    progress: ProgressFactory,
-    say: Say,
-    stop: Callable[[], bool] | None = None,
-) -> tuple[crystallographic_ls, float]:
-    """Least squares until the shifts are small, and the largest in s.u.s; the equations stand where the structure does.
-
-    When they first fall below a part of their s.u.s, weights are chosen, and ``stop`` is asked whether that is the end.
-    """
-    ls = crystallographic_ls(
-        target,
-        model.reparametrisation(schedule.refined),
-        restraints_manager=model.restraints,
-        weighting_scheme=scheme,
-        loss=schedule.loss,
-        progress=progress(f"{target.solver_name}, {stage}"),
-    )
-    usual = usual_shifts(model.structure, ls.reparametrisation)
-    most, least = (schedule.cycles, schedule.shift_over_su) if stage == _LAST else (_FIRST_CYCLES, _FIRST_SHIFT)
-    weighted = schedule.weighting is not None
-    secants: list[tuple[FloatArray, FloatArray]] = []
-    step = before = np.zeros(0)
-    shift = 0.0
-    for cycle in range(most + 1):
-        ls.build_up()
-        _solve(ls)
-        right = ls.right_hand_side
-        if len(step) and shift > _SMALL:
-            secants.append((step, before - right))
-        step, before = np.linalg.solve(curvature(ls, secants), right), right
-        shift = ls.shift_over_su(step)
-        r_obs = target.statistics(ls.fc_sq.data().as_numpy_array()).r_obs
-        say(
-            f"{target.solver_name}: {stage}, cycle {cycle}, R(obs) {r_obs:.4f}, wR2 {ls.wR2():.4f}, "
-            f"goodness of fit {ls.restrained_goof():.3f}, shift/s.u. {shift:.3f}, {target.nuisance.describe()}"
-        )
-        if cycle == most or (weighted and shift < least):
-            break
-        if shift < _SETTLED and stop is not None:
-            if stop():
-                break
-            stop = None
-        if shift < max(least, _SETTLED) and not weighted:
-            weighted, secants = True, []
-            columns = (ls.fo_sq.data(), ls.fo_sq.sigmas(), ls.fc_sq.data())
-            ls.weighting_scheme = flat_weighting(*(column.as_numpy_array() for column in columns))
-        step *= min(1.0, _LARGEST_STEP / float(np.max(np.abs(step) / usual, initial=1e-9)))
-        ls.renew_rows = shift > _FAR
-        ls.step_forward(step)
-    return ls, shift
 
 
 def _solve(ls: crystallographic_ls) -> None:
@@ -245,13 +274,23 @@ def _solve(ls: crystallographic_ls) -> None:
         ) from error
 
 
-def curvature(ls: crystallographic_ls, secants: list[tuple[FloatArray, FloatArray]]) -> FloatArray:
-    """The normal matrix, corrected by what the steps so far have shown of the second derivatives (BFGS).
+def _corrected(matrix: FloatArray, correction: FloatArray | None) -> FloatArray:
+    """The normal matrix with the correction that was found on other frames or before, where that leaves it definite."""
+    if correction is None or correction.shape != matrix.shape:
+        return matrix
+    try:
+        np.linalg.cholesky(matrix + correction)
+    except np.linalg.LinAlgError:
+        return matrix
+    return matrix + correction
+
+
+def curvature(matrix: FloatArray, secants: list[tuple[FloatArray, FloatArray]]) -> FloatArray:
+    """A normal matrix, corrected by what the steps so far have shown of the second derivatives (BFGS).
 
     Residuals of dynamical intensities are large, and Gauss-Newton takes the curvature along some parameters, such as
     displacements of hydrogen, for twice what it is: without the correction, steps shrink by a fifth a cycle.
     """
-    matrix = ls.normal_matrix
     for step, change in secants:
         across = matrix @ step
         along, true = float(step @ across), float(step @ change)
