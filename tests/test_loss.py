@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from smtbx.refinement.least_squares import mainstream_shelx_weighting
 
-from edtbx.loss import LOSSES, loss_factors, standardised, variance_factor
+from edtbx.loss import LOSSES, loss_factors, usual_sizes, variance_factor
 from edtbx_cctbx.weighting import flat_weighting, weights_of
 
 
@@ -42,7 +42,7 @@ def test_outliers_are_told_by_their_peers():
     residuals = size * rng.normal(size=3000)
     spoilt = rng.random(3000) < 0.1
     residuals[spoilt] += 12.0 * size[spoilt] * rng.choice([-1.0, 1.0], spoilt.sum())
-    found = np.abs(standardised(residuals, calculated)) > 5.0
+    found = np.abs(residuals / usual_sizes(residuals, calculated)) > 5.0
     assert np.mean(found[spoilt]) > 0.95
     assert np.mean(found[~spoilt]) < 0.01
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,8 @@ from libtbx.utils import Sorry
 
 from edtbx_cctbx import read_model
 from edtbx_cctbx.programs import refine as refine_program
-from edtbx_cctbx.refinement_model import Refined
-from edtbx_cctbx.shelx_model import shelx_model
+from edtbx_cctbx.refinement_model import Refined, RefinementModel
+from edtbx_cctbx.shelx_model import shelx_model, with_instructions
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 DATA = str(EXAMPLES / "example.cif_pets")
@@ -118,6 +119,79 @@ def test_what_cannot_be_read_is_told(kwds, said, tmp_path):
     path = written(tmp_path, **kwds)
     with pytest.raises(Sorry, match=said):
         shelx_model(path, read_model(path))
+
+
+def example():
+    return RefinementModel.of(read_model(EXAMPLES / "example.cif", log=io.StringIO()), riding=True)
+
+
+def misfits(model):
+    """Deltas and weights of all restraints where the structure stands."""
+    rp = model.reparametrisation(Refined())
+    linearised = model.restraints.build_linearised_eqns(model.structure, rp.parameter_map())
+    return list(linearised.deltas), list(linearised.weights)
+
+
+def test_instructions_mean_beside_a_cif_what_they_mean_in_a_shelx_file(tmp_path):
+    lines = [
+        "DFIX 1.50 0.02 C1 C2 C2 C3",
+        "simu 0.02 C1 C2 C3",
+        "EADP O1 O2",
+        "CHIV 2.5 0.1 C2",
+        "FLAT 0.1 C1 O1 O2 C2",
+    ]
+    path = written(tmp_path, instructions="\n".join(line.upper() for line in lines))
+    in_file, beside = shelx_model(path, read_model(path)).copy(), with_instructions(example(), lines).copy()
+    atoms = {scatterer.label: scatterer for scatterer in in_file.structure.scatterers()}
+    for scatterer in beside.structure.scatterers():  # SHELX files hold five digits
+        scatterer.site, scatterer.u_iso = atoms[scatterer.label].site, atoms[scatterer.label].u_iso
+    for mine, theirs in zip(misfits(beside), misfits(in_file), strict=True):
+        assert sorted(mine) == pytest.approx(sorted(theirs), rel=1e-3, abs=1e-9)
+    assert len(misfits(beside)[0]) > 5
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("DFIX 1.5 C1 C99", "no atom C99"),
+        ("AFIX 137", "give one of DFIX"),
+        ("DFIX", "give one of DFIX"),
+        ("CHIV C1 0.1 x", "no atom x"),
+    ],
+)
+def test_an_instruction_that_means_nothing_is_told(line, said):
+    with pytest.raises(Sorry, match=said):
+        with_instructions(example(), [line])
+
+
+def test_instructions_come_from_the_command_line(tmp_path):
+    few = [
+        "frames.last=4",
+        "nproc=2",
+        "refinement.cycles=2",
+        "accuracy.tolerance=0.5",
+        f"output.prefix={tmp_path / 'r'}",
+    ]
+    lines = ["refinement.instruction=DFIX 1.60 0.001 C1 C2", "refinement.instruction=EADP O1 O2"]
+    refine_program.run([str(EXAMPLES / "example.cif"), DATA, *few, *lines, "refinement.anisotropic=none"])
+    assert json.loads((tmp_path / "r.json").read_text())["least_squares"]["restraints"] == 1
+    refined = read_model(tmp_path / "r.cif", log=io.StringIO())
+    atoms = {scatterer.label: scatterer for scatterer in refined.scatterers()}
+    assert refined.unit_cell().distance(atoms["C1"].site, atoms["C2"].site) == pytest.approx(1.60, abs=0.01)
+    assert atoms["O1"].u_iso == pytest.approx(atoms["O2"].u_iso, abs=1e-4)
+
+
+def test_atoms_fixed_in_a_file_stay_where_they_are(tmp_path):
+    path = written(tmp_path)
+    text = path.read_text()
+    x, y, z = read_model(path).scatterers()[0].site
+    fixed = f"O1   4 {10 + x:.5f} {10 + y:.5f} {10 + z:.5f} 11.0 0.018"
+    path.write_text(re.sub(r"^O1 .*$", fixed, text, flags=re.MULTILINE))
+    model = shelx_model(path, read_model(path)).copy()
+    assert model.fixed == {0}
+    assert model.structure.scatterers()[0].site == pytest.approx((x, y, z), abs=1e-5)
+    rp = model.reparametrisation(Refined())
+    assert rp.jacobian_transpose_matching_grad_fc().n_rows == 15 + 5 + 2
 
 
 def test_hydrogen_is_not_placed_in_a_model_with_constraints(tmp_path, capsys):

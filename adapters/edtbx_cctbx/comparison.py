@@ -92,15 +92,11 @@ class Settings:
 
     def draft_of(self, target: DynamicalTarget) -> DynamicalTarget:
         """The target at the level at which atoms move first."""
-        return target.resampled(self.sampling(target, self.draft_level(target)))
+        return target.resampled(self.sampling(target, self._with_beams(DRAFT, target)))
 
     def sampling(self, target: DynamicalTarget, level: Level) -> Sampling:
         """A level for what the target knows of thickness and spread."""
         return level.sampling(target.nuisance, self.choices, target.forward.g_max)
-
-    def draft_level(self, target: DynamicalTarget) -> Level:
-        """The level for what may be approximate."""
-        return self._with_beams(DRAFT, target)
 
     def first_level(self, target: DynamicalTarget) -> Level:
         """The coarsest level that is good enough for a result."""

@@ -21,7 +21,7 @@ from edtbx.experiment import BoolArray, ComplexArray, FloatArray
 from edtbx.forward import Progress, no_progress
 from edtbx.frame_waves import Rows
 from edtbx.least_squares import FrameEquations, ReducedEquations, repetitions
-from edtbx.loss import loss_factors, standardised, variance_factor
+from edtbx.loss import loss_factors, usual_sizes, variance_factor
 from edtbx.nuisance import FrameCube, Nuisance, centre_is_free, polish_nuisance, rescale
 from edtbx_cctbx.structure_slopes import StructureSlopes
 
@@ -110,11 +110,15 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
     renew_rows : bool
         Whether the next ``build_up`` computes the rows of the design matrix anew. Those of a step or two before do near
         the minimum, at half of the time: the right-hand side is exact all the same.
+    renew_sizes : bool
+        Whether the next ``build_up`` asks anew what size of residuals is usual. That depends on ranks, changes by steps, and
+        keeps shifts at some hundredths of their s.u.s.
     """
 
     repeats: bool = True
     loss: str = "squares"
     renew_rows: bool = True
+    renew_sizes: bool = True
     restraints_normalisation_factor: float | None = None
 
     def __init__(self, observations: Any, reparametrisation: Any, **kwds: Any) -> None:
@@ -133,6 +137,7 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
         self._shares = repetitions(self._measured) if self.repeats else np.ones(len(self._measured))
         self._ends = np.cumsum([len(frame.rows) for frame in target.forward.frames])[:-1]
         self._before: Nuisance | None = None
+        self._sizes: FloatArray | None = None
         self._jacobian: dict[int, FloatArray] = {}
 
     def build_up(self, objective_only: bool = False) -> None:
@@ -183,7 +188,9 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
             calculated = np.concatenate(nuisance.intensities(grid, cubes))
             weights = self.weighting_scheme(observed, sigma, flex.double(calculated), 1.0).as_numpy_array()
             weighted = np.sqrt(weights) * (measured.intensity - calculated)
-            self.residuals = standardised(weighted, calculated)
+            if self.renew_sizes or self._sizes is None:
+                self._sizes = usual_sizes(weighted, calculated)
+            self.residuals = weighted / self._sizes
             self.weights = flex.double(weights * loss_factors(self.loss, self.residuals) / self._shares)
             parts = zip(cubes, self._split(self.weights.as_numpy_array()), strict=True)
             cubes = [replace(cube, weights=weights) for cube, weights in parts]

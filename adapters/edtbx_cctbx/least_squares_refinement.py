@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from cctbx import xray
 from libtbx.utils import Sorry
 from smtbx.refinement.least_squares import mainstream_shelx_weighting
 
 from edtbx.experiment import FloatArray
+from edtbx.forward import Sampling
 from edtbx.levels import Level
-from edtbx.nuisance import Nuisance
+from edtbx.nuisance import Nuisance, fit_nuisance, misfit
 from edtbx.thickness import mean_thickness
 from edtbx_cctbx.comparison import ProgressFactory, Say, Settings, theory_fit
 from edtbx_cctbx.least_squares import crystallographic_ls
@@ -46,16 +46,22 @@ _ROWS_FOR_MATRIX = 40
 """Rows for each parameter that make the normal matrix: those of more frames change s.u.s by a few per cent."""
 
 _FEWEST_FRAMES = 12
-"""Fewer are never taken for more."""
+"""Atoms move on no fewer frames than these, and half as many make the normal matrix."""
 
-_THICKEST = 3.6
+_THICKEST = 3.3
 """Greatest thickness of all laws, in mean thicknesses, when they are compared: 3 for the law ``thin``, and some reserve."""
 
-_LAW_STEPS = 120
+_LAW_STEPS = 100
 """Thicknesses up to there."""
 
+_LAW_EVERY = 3
+"""Every third frame tells whether another law suits better than the one found on all."""
+
+_BETTER = 0.98
+"""What is left of the misfit with a law that is worth another round: laws that fit alike would take turns."""
+
 _SETTLED = 0.5
-"""Shifts in s.u.s below which weights are chosen again."""
+"""Shifts in s.u.s below which weights are chosen again, and losses settled."""
 
 _SMALL = 0.05
 """Steps of fewer s.u.s teach nothing of the curvature: what they change is not far above what rounding does."""
@@ -146,7 +152,7 @@ class _Run:
     def on_some_frames(self, stage: str) -> None:
         """A few cycles on some of the frames, at the coarsest level that is good enough for a result."""
         target, settings = self.target, self.settings
-        places = self._some_frames(target, _FEWEST_ROWS)
+        places = self._some_frames(target, _FEWEST_ROWS, _FEWEST_FRAMES)
         some = target.resampled(settings.sampling(target, settings.first_level(target)), places)
         try:
             self._cycles(some, f"{stage}, {len(places)} frames")
@@ -155,52 +161,67 @@ class _Run:
 
     def find_law(self) -> None:
         """The thickness law, thickness and spread that suit the structure best."""
+        target = self.target
+        target.nuisance = target.resampled(self._over_all_thicknesses()).fit_nuisance(self.model.structure)
+
+    def another_law(self, nuisance: Nuisance) -> bool:
+        """Whether another law suits a third of the frames clearly better; if so, the target takes it."""
+        target = self.target
+        places = list(range(0, len(target.forward.frames), _LAW_EVERY))
+        target.nuisance = nuisance
+        some = target.resampled(self._over_all_thicknesses(), places)
+        grid, cubes = some.forward.grid, some.cubes(self.model.structure)
+        same = fit_nuisance(cubes, grid, replace(target.choices, shapes=(nuisance.shape,)))
+        best = fit_nuisance(cubes, grid, target.choices)
+        if best.shape == nuisance.shape or misfit(best, grid, cubes) > _BETTER * misfit(same, grid, cubes):
+            return False
+        _take_over(target, best, places)
+        return True
+
+    def _over_all_thicknesses(self) -> Sampling:
         target, settings = self.target, self.settings
         mean = mean_thickness(target.nuisance.shape, target.nuisance.thickness)
         thickest = _THICKEST * mean if settings.thickness is None else 1.2 * settings.thickness
-        sampling = replace(
+        return replace(
             settings.sampling(target, settings.first_level(target)),
             thickness_max=thickest,
             thickness_step=thickest / _LAW_STEPS,
         )
-        target.nuisance = target.resampled(sampling).fit_nuisance(self.model.structure)
 
     def on_all_frames(self, level: Level) -> tuple[DynamicalTarget, crystallographic_ls, float]:
         """All cycles, the law compared once more when the structure has settled: the fine target, and how they ended."""
         target = self.target
-        fine = target
+        fine = target.resampled(self.settings.sampling(target, level))
+        changed = False
 
-        def another_law() -> bool:
-            law = fine.nuisance.shape
-            self.find_law()
-            return target.nuisance.shape != law
+        def law_changes() -> bool:
+            nonlocal changed
+            changed = self.another_law(fine.nuisance)
+            return changed
 
-        for last in (False, True):
-            fine = target.resampled(self.settings.sampling(target, level))
-            try:
-                ls, shift = self._cycles(fine, _LAST, None if last else another_law)
-            finally:
-                law = target.nuisance.shape
-                if law == fine.nuisance.shape:
-                    target.nuisance = fine.nuisance
-            if law == fine.nuisance.shape:
-                break
-            self.say(f"{target.solver_name}: another thickness law, {law}, now suits better")
+        try:
+            ls, shift = self._cycles(fine, _LAST, law_changes)
+            if changed:
+                self.say(f"{target.solver_name}: another thickness law, {target.nuisance.shape}, now suits better")
+                fine = target.resampled(self.settings.sampling(target, level))
+                ls, shift = self._cycles(fine, _LAST)
+        finally:
+            target.nuisance = fine.nuisance
         return fine, ls, shift
 
     def _rows_from(self, target: DynamicalTarget) -> DynamicalTarget:
-        """A coarse sampling of frames enough for a normal matrix: local rows are approximate in any case."""
+        """Frames enough for a normal matrix, at the coarsest level that is good enough for a result."""
         if getattr(target.forward.solver, "approximation", None) is not None:
             return target
-        settings, places = self.settings, self._some_frames(target, _ROWS_FOR_MATRIX)
-        return target.resampled(settings.sampling(target, settings.draft_level(target)), places)
+        settings, places = self.settings, self._some_frames(target, _ROWS_FOR_MATRIX, _FEWEST_FRAMES // 2)
+        return target.resampled(settings.sampling(target, settings.first_level(target)), places)
 
-    def _some_frames(self, target: DynamicalTarget, rows: int) -> list[int]:
-        """Every n-th frame, so that there are as many rows for each parameter, but a dozen frames at least."""
+    def _some_frames(self, target: DynamicalTarget, rows: int, fewest: int) -> list[int]:
+        """Every n-th frame, so that there are as many rows for each parameter, and as many frames, at least."""
         rp = self.model.reparametrisation(self.schedule.refined)
         parameters = rp.jacobian_transpose_matching_grad_fc().n_rows
         frames = len(target.forward.frames)
-        step = int(max(1, min(len(target.rows) / (rows * (parameters + 1)), frames / _FEWEST_FRAMES)))
+        step = int(max(1, min(len(target.rows) / (rows * (parameters + 1)), frames / fewest)))
         return list(range((step - 1) // 2, frames, step))
 
     def _cycles(
@@ -246,12 +267,13 @@ class _Run:
                 if stop():
                     break
                 stop = None
-            if shift < max(least, _SETTLED) and not weighted:
+            new_weights = shift < max(least, _SETTLED) and not weighted
+            if new_weights:
                 weighted, secants = True, []
                 columns = (ls.fo_sq.data(), ls.fo_sq.sigmas(), ls.fc_sq.data())
                 ls.weighting_scheme = flat_weighting(*(column.as_numpy_array() for column in columns))
             step *= min(1.0, _LARGEST_STEP / float(np.max(np.abs(step) / usual, initial=1e-9)))
-            ls.renew_rows = shift > _FAR
+            ls.renew_rows, ls.renew_sizes = shift > _FAR, shift > _SETTLED or new_weights
             ls.step_forward(step)
         self.scheme, self.correction = ls.weighting_scheme, matrix - ls.normal_matrix
         return ls, shift

@@ -212,16 +212,17 @@ def plain_shelx(text: str) -> str:
     instructions = [
         re.sub(r"=[^\n]*\n", " ", match.group(1)).partition("!")[0].split() for match in pattern.finditer(text)
     ]
-    if len(instructions) < 2 and not any(_is_number(word) for words in instructions for word in words):
+    if len(instructions) < 2 and not any(is_number(word) for words in instructions for word in words):
         return text
-    elements = " ".join(word for words in instructions for word in words if not _is_number(word))
+    elements = " ".join(word for words in instructions for word in words if not is_number(word))
     first = pattern.search(text)
     if first is None:
         return text
     return f"{text[: first.start()]}SFAC {elements}\n{pattern.sub('', text[first.start() :])}"
 
 
-def _is_number(word: str) -> bool:
+def is_number(word: str) -> bool:
+    """Whether a word of a file is a number."""
     try:
         float(word)
     except ValueError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 from cctbx import xray
@@ -13,10 +14,12 @@ from edtbx.registry import installed_solvers
 from edtbx.solvers.block import DifferentiableSolver
 from edtbx_cctbx.comparison import ProgressFactory, Say, Settings, fit_coarse, fit_theory, silent
 from edtbx_cctbx.gradient_refinement import refine_by_gradient
+from edtbx_cctbx.held_out import free_statistics, without_every
 from edtbx_cctbx.hydrogen_placement import place_hydrogens
 from edtbx_cctbx.least_squares_refinement import refine_by_least_squares, refine_first
 from edtbx_cctbx.refinement_model import RefinementModel, Schedule
 from edtbx_cctbx.results import Comparison, TheoryFit
+from edtbx_cctbx.shelx_model import with_instructions
 from edtbx_cctbx.target import DynamicalTarget
 
 
@@ -44,6 +47,10 @@ def refine(
     began = time.perf_counter()
     if not isinstance(installed_solvers().create(settings.solver), DifferentiableSolver):
         raise Sorry(f"the solver {settings.solver} gives no derivatives, which refinement needs: take solver.name=auto")
+    left_out = None
+    if schedule.free_frames is not None:
+        atoms = structure.structure if isinstance(structure, RefinementModel) else structure
+        experiment, left_out = without_every(experiment, atoms, settings.rules, schedule.free_frames)
     fits: list[TheoryFit] = []
     interrupted = False
     if isinstance(structure, RefinementModel):
@@ -51,7 +58,7 @@ def refine(
     else:
         if schedule.place_hydrogens:
             structure = _with_hydrogens(experiment, structure, settings, schedule, progress, say)
-        model = RefinementModel.of(structure, schedule.riding)
+        model = with_instructions(RefinementModel.of(structure, schedule.riding), schedule.instructions)
     for solver in ("kinematical", settings.solver):
         mine = model.copy()
         mine.reparametrisation(schedule.refined)  # riding atoms go where they belong
@@ -65,7 +72,8 @@ def refine(
         except KeyboardInterrupt:
             interrupted = True
             say("interrupted: going on with what is there; Ctrl-C again leaves at once, without results")
-        fits.append(fit or fit_theory(target, mine.structure, settings, progress)[0])
+        fit = fit or fit_theory(target, mine.structure, settings, progress)[0]
+        fits.append(fit if left_out is None else replace(fit, free=free_statistics(left_out, fit, settings, progress)))
     return Comparison(
         experiment=target.experiment,
         selection=target.selection,

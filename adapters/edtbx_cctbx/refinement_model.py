@@ -44,6 +44,8 @@ class Schedule:
     minimiser where no site moves by more than ``site_tolerance`` in Å. ``weighting`` is the a of SHELX's weights; None
     chooses it by a flat analysis of variance; ``loss`` is one of :data:`edtbx.loss.LOSSES`.
     ``place_hydrogens`` adds hydrogen that is missing, ``riding`` lets it, and what is there, ride on its parents.
+    ``instructions`` are restraints as SHELX writes them, for a model that is no :class:`RefinementModel` yet.
+    Every ``free_frames``-th frame is left out, and serves R(free).
     """
 
     refined: Refined = field(default_factory=Refined)
@@ -58,15 +60,21 @@ class Schedule:
     loss: str = "cauchy"
     place_hydrogens: bool = False
     riding: bool = True
+    instructions: Sequence[str] = ()
+    free_frames: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class RefinementModel:
-    """A structure, constraints on it and restraints (``smtbx.refinement.restraints.manager``), of the same atoms."""
+    """A structure, constraints on it and restraints (``smtbx.refinement.restraints.manager``), of the same atoms.
+
+    ``fixed`` are the places of atoms that stay where they are.
+    """
 
     structure: xray.structure
     constraints: Sequence[Any] = field(default_factory=list)
     restraints: Any = None
+    fixed: frozenset[int] = frozenset()
 
     @classmethod
     def of(cls, structure: xray.structure, riding: bool) -> RefinementModel:
@@ -85,14 +93,16 @@ class RefinementModel:
 
     def reparametrisation(self, refined: Refined) -> Any:
         """smtbx's, which puts riding atoms in their places."""
-        return reparametrisation_of(self.structure, refined, self.constraints)
+        return reparametrisation_of(self.structure, refined, self.constraints, self.fixed)
 
 
-def reparametrisation_of(structure: xray.structure, refined: Refined, held: Sequence[Any] = ()) -> Any:
+def reparametrisation_of(
+    structure: xray.structure, refined: Refined, held: Sequence[Any] = (), fixed: frozenset[int] = frozenset()
+) -> Any:
     """smtbx's, with the constraints of site symmetry and those given; what moves is set in the flags of the atoms."""
-    for scatterer in structure.scatterers():
+    for place, scatterer in enumerate(structure.scatterers()):
         scatterer.flags.set_grads(False)
-        scatterer.flags.set_grad_site(refined.sites)
+        scatterer.flags.set_grad_site(refined.sites and place not in fixed)
         scatterer.flags.set_grad_u_iso(refined.displacements and scatterer.flags.use_u_iso())
         scatterer.flags.set_grad_u_aniso(refined.displacements and scatterer.flags.use_u_aniso())
         scatterer.flags.set_grad_occupancy(refined.occupancies)

@@ -18,6 +18,7 @@ from edtbx_cctbx.report_cif import structure_block, structure_cif
 from edtbx_cctbx.report_files import reflections_csv, summary_json
 from edtbx_cctbx.report_numbers import OUTLIER, FrameNumbers, frame_numbers, mean_thickness, outliers, with_su
 from edtbx_cctbx.report_picture import comparison_picture
+from edtbx_cctbx.report_shelx import structure_res
 from edtbx_cctbx.results import Comparison
 
 _R_FACTORS = {
@@ -38,6 +39,11 @@ def show_comparison(comparison: Comparison, out: TextIO) -> None:
     pair = (kinematical, dynamical)
     table: list[tuple[str, list[str]]] = [
         (label, [_fixed(getattr(fit.statistics, name), 4) for fit in pair]) for label, name in _R_FACTORS.items()
+    ]
+    table += [
+        (f"R(free), {label}", [_fixed(getattr(fit.free, name), 4) for fit in pair if fit.free])
+        for label, name in (("observed", "r_obs"), ("all", "r_all"))
+        if dynamical.free
     ]
     table += [
         ("reflections observed", [str(fit.statistics.n_obs) for fit in pair]),
@@ -109,7 +115,8 @@ def show_structure(comparison: Comparison, out: TextIO) -> None:
 
 
 def write_outputs(prefix: str | Path, comparison: Comparison) -> list[Path]:
-    """Write ``PREFIX_reflections.csv``, ``PREFIX.json``, ``PREFIX.cif`` and ``PREFIX.png``; return their paths.
+    """Write ``PREFIX_reflections.csv``, ``PREFIX.json``, ``PREFIX.cif`` and ``PREFIX.png``, and ``PREFIX.res`` of a refined
+    structure; return their paths.
 
     Nothing is written before all contents are made, and each file takes its name only when it is complete.
 
@@ -125,6 +132,8 @@ def write_outputs(prefix: str | Path, comparison: Comparison) -> list[Path]:
         ".json": summary_json(comparison),
         ".cif": structure_cif(comparison, base.name).encode("ascii", "replace").decode("ascii"),
     }
+    if comparison.refined:
+        texts[".res"] = structure_res(comparison, base.name)
     contents = {base.with_name(base.name + end): text.encode("utf-8") for end, text in texts.items()}
     contents[base.with_name(f"{base.name}.png")] = comparison_picture(comparison)
     _write_whole(contents)

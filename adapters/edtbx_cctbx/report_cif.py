@@ -77,8 +77,8 @@ def structure_block(fit: TheoryFit) -> Any:
     for part, value in structure.crystal_symmetry().as_cif_block(format="coreCIF", numeric_format="%.6f").items():
         if part.startswith("_cell_"):
             block[part] = value
-    for key in [key for key in block if key.startswith("_atom_type_")]:
-        del block[key]
+    for key in [key for key in block if key.startswith(("_atom_type_", "_symmetry_"))]:
+        del block[key]  # iotbx writes both names of the symmetry, and the dictionary allows one
     elements = sorted({scatterer.scattering_type for scatterer in structure.scatterers()})
     loop = iotbx.cif.model.loop(header=("_atom_type_symbol", "_atom_type_scat_source"))
     for element in elements:
@@ -160,7 +160,7 @@ def _reflections(comparison: Comparison) -> list[Any]:
         "_refln_intensity_calc": _numbers(fit.i_calc),
         "_refln_intensity_sigma": _numbers(measured.sigma),
         "_refln_scale_group_code": measured.frame_id.astype(str),
-        "_refln_observed_status": np.where(measured.intensity > 3.0 * measured.sigma, "o", "<"),
+        "_refln_include_status": np.where(measured.intensity > 3.0 * measured.sigma, "o", "<"),
     }
     rows = iotbx.cif.model.loop(data={name: flex.std_string(values.tolist()) for name, values in columns.items()})
     return [scales, rows]
@@ -187,6 +187,11 @@ def _special_details(comparison: Comparison) -> list[str]:
     return [
         f"Dynamical theory: {_r_factors(comparison.dynamical.statistics)}.",
         f"Kinematical theory on the same rows: {_r_factors(comparison.kinematical.statistics)}.",
+        *(
+            f"On frames left out of the refinement, {each.solver} theory: {_r_factors(each.free)}."
+            for each in (comparison.dynamical, comparison.kinematical)
+            if each.free
+        ),
         f"All R factors are on F: {DEFINITION}.",
         "A reflection counts once for every frame on which it is used.",
         f"Rows left out: {left_out or 'none'}.",

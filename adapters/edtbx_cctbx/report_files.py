@@ -59,6 +59,7 @@ def summary_json(comparison: Comparison) -> str:
         "solver": fit.solver,
         "kinematical": asdict(comparison.kinematical.statistics),
         "dynamical": asdict(fit.statistics),
+        "free": {each.solver: asdict(each.free) for each in (comparison.kinematical, fit) if each.free},
         "refined": comparison.refined,
         "least_squares": None if fit.least_squares is None else _least_squares(comparison, fit.least_squares),
         "thickness": {"value": nuisance.thickness, "shape": nuisance.shape, "mean": mean_thickness(nuisance)},

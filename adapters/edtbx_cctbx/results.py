@@ -63,7 +63,8 @@ class TheoryFit:
 
     ``i_calc`` (M,) are scaled intensities of the used rows, ``frame_ids`` the frames in the order of
     ``nuisance.scales`` and ``nuisance.centres`` (radians); ``r_of_thickness`` and ``r_of_spread`` are curves
-    (2, n) of thickness in Å, or σ in degrees, and R(obs); ``least_squares`` is what it says of them, where it was used.
+    (2, n) of thickness in Å, or σ in degrees, and R(obs); ``least_squares`` is what it says of them, where it was used, and
+    ``free`` are the R factors of frames that were left out of the refinement.
     """
 
     solver: str
@@ -77,6 +78,7 @@ class TheoryFit:
     accuracy: SamplingReport
     forward_seconds: float
     least_squares: LeastSquaresFit | None = None
+    free: Statistics | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

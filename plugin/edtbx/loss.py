@@ -33,8 +33,8 @@ _NORMAL = 0.6745
 """Median of |u| for normal u of standard deviation 1."""
 
 
-def standardised(residuals: FloatArray, calculated: FloatArray) -> FloatArray:
-    """Weighted residuals (M,) in units of what is usual at their intensity, whatever the outliers are.
+def usual_sizes(residuals: FloatArray, calculated: FloatArray) -> FloatArray:
+    """What size (M,) of weighted residuals (M,) is usual at their intensity, whatever the outliers are.
 
     The usual size is a standard deviation, from the median over classes of rising calculated intensity: models err more
     where intensities are high than weights allow for, and strong reflections as such are no outliers.
@@ -43,7 +43,7 @@ def standardised(residuals: FloatArray, calculated: FloatArray) -> FloatArray:
     classes = np.array_split(order, max(1, min(_CLASSES, len(order) // _FEWEST)))
     middles = [float(np.median(calculated[each])) for each in classes]
     sizes = [float(np.median(np.abs(residuals[each]))) / _NORMAL for each in classes]
-    return np.asarray(residuals / np.maximum(np.interp(calculated, middles, sizes), 1e-300))
+    return np.asarray(np.maximum(np.interp(calculated, middles, sizes), 1e-300))
 
 
 def loss_factors(name: str, standardised_residuals: FloatArray) -> FloatArray:

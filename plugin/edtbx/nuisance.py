@@ -222,7 +222,12 @@ def _polished(
     corners = np.vstack(
         [np.zeros(len(free)), 0.5 * np.where(start[free] + steps[free] > high, -np.eye(len(free)), np.eye(len(free)))]
     )
-    options = {"initial_simplex": corners, "xatol": 0.1 if rough else 0.01, "fatol": (1e-4 if rough else 1e-8) * cost(start), "maxfev": 120}
+    options = {
+        "initial_simplex": corners,
+        "xatol": 0.1 if rough else 0.01,
+        "fatol": (1e-4 if rough else 1e-8) * cost(start),
+        "maxfev": 120,
+    }
     found = minimize(lambda shift: cost(place(shift)), np.zeros(len(free)), method="Nelder-Mead", options=options)
     return float(found.fun), place(found.x)
 
@@ -296,6 +301,12 @@ def rescale(nuisance: Nuisance, grid: Grid, cubes: Sequence[FrameCube]) -> Nuisa
         for calc, cube in zip(unit.intensities(grid, cubes), cubes, strict=True)
     ]
     return replace(nuisance, scales=np.array(scales))
+
+
+def misfit(nuisance: Nuisance, grid: Grid, cubes: Sequence[FrameCube]) -> float:
+    """Σ w (I_obs − I_calc)² over all frames."""
+    calculated = nuisance.intensities(grid, cubes)
+    return float(sum(cube.weights @ (cube.observed - calc) ** 2 for cube, calc in zip(cubes, calculated, strict=True)))
 
 
 def best_scale(calc: FloatArray, observed: FloatArray, weights: FloatArray) -> float:

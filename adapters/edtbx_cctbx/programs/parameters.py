@@ -151,6 +151,16 @@ refinement {
     .type = bool
     .help = "Add missing hydrogen atoms by geometry: on carbon, nitrogen and oxygen of organic molecules, as bond lengths \
       and angles tell after some cycles without hydrogen."
+  instruction = None
+    .type = str
+    .multiple = True
+    .help = "A restraint, or shared displacements, as SHELX writes them: instruction='DFIX 1.25 0.02 C1 O1'. DFIX, DANG, \
+      FLAT, CHIV, SADI, SIMU, DELU, RIGU, ISOR and EADP, with the labels of the model, as often as there are any. Those \
+      of a SHELX file, its AFIX among them, hold without being repeated here."
+  free_frames = None
+    .type = int(value_min=2)
+    .help = "Leave every n-th frame out, and print R(free) of what these measured and no other frame did: structure, \
+      thickness and spread as refined, scale and centre of each frame its own."
   method = *auto least_squares gradient
     .type = choice
     .help = "Full-matrix least squares, with standard uncertainties, or a gradient minimiser without. auto: least \

@@ -38,7 +38,8 @@ Example: edtbx.refine quartz.cif quartz.cif_pets output.prefix=quartz
         """Refine, print, write."""
         structure, experiment = command_line.read_inputs(self.params, self.logger)
         asked = self.params.refinement
-        model = shelx_model(self.params.input.model, structure)
+        instructions = [line for line in asked.instruction if line]
+        model = shelx_model(self.params.input.model, structure, instructions)
         if model is not None and asked.place_hydrogens:
             raise Sorry("the model has constraints or restraints of its own: place hydrogen there, or leave them out")
         if model is not None:
@@ -61,6 +62,8 @@ Example: edtbx.refine quartz.cif quartz.cif_pets output.prefix=quartz
                     loss=word(asked.loss),
                     place_hydrogens=asked.place_hydrogens,
                     riding=word(asked.hydrogens) == "riding",
+                    instructions=instructions,
+                    free_frames=asked.free_frames,
                 ),
                 command_line.progress_bar,
                 lambda line: print("  " + line, file=self.logger, flush=True),

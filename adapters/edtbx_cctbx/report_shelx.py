@@ -1,0 +1,45 @@
+"""The structure of a comparison as a SHELX .res file, with more digits than a CIF with s.u.s has."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from cctbx import xray
+from iotbx.shelx import writer
+
+from edtbx_cctbx.results import Comparison
+
+_LONGEST = 4
+"""Letters of a label in SHELX."""
+
+
+def structure_res(comparison: Comparison, name: str) -> str:
+    """The structure of the dynamical theory; occupancies are fixed, and atoms renumbered where labels are too long or not unique."""
+    structure = comparison.dynamical.structure.deep_copy_scatterers()
+    renamed = _with_short_labels(structure)
+    for scatterer in structure.scatterers():
+        scatterer.flags.set_grad_occupancy(False)
+    lines = writer.generator(
+        structure,
+        title=name,
+        wavelength=comparison.experiment.wavelength,
+        full_matrix_least_squares_cycles=0,
+        conjugate_gradient_least_squares_cycles=None,
+        overall_scale_factor=1.0,
+        sort_scatterers=False,
+    )
+    said = "".join(f"REM {short} is {label}\n" for short, label in renamed)
+    return f"{''.join(lines)}{said}HKLF 4\nEND\n"
+
+
+def _with_short_labels(structure: xray.structure) -> list[tuple[str, str]]:
+    """Give short labels, in place, where they are needed; the new and the old ones, if so."""
+    labels = [scatterer.label for scatterer in structure.scatterers()]
+    if len(set(labels)) == len(labels) and all(0 < len(label) <= _LONGEST for label in labels):
+        return []
+    count: Counter[str] = Counter()
+    for scatterer in structure.scatterers():
+        element = scatterer.element_symbol()
+        count[element] += 1
+        scatterer.label = f"{element}{count[element]}"
+    return [(scatterer.label, label) for scatterer, label in zip(structure.scatterers(), labels, strict=True)]

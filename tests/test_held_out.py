@@ -1,0 +1,93 @@
+"""R(free): frames left out share no measurement with those refined, and judge a structure."""
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from libtbx.utils import Sorry
+
+from edtbx.selection import SelectionRules
+from edtbx_cctbx import read_experiment, read_model
+from edtbx_cctbx.comparison import Settings, compare
+from edtbx_cctbx.held_out import free_statistics, without_every
+from edtbx_cctbx.programs import refine as refine_program
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+SETTINGS = Settings(tolerance=0.5, nproc=2)
+
+
+@pytest.fixture(scope="module")
+def structure():
+    return read_model(EXAMPLES / "example.cif", log=io.StringIO())
+
+
+@pytest.fixture(scope="module")
+def parts(structure):
+    experiment = read_experiment(EXAMPLES / "example.cif_pets")
+    return experiment, *without_every(experiment, structure, SETTINGS.rules, 3)
+
+
+def measurements(rows):
+    return {tuple(row) for row in np.column_stack([rows.hkl, rows.intensity, rows.sigma]).tolist()}
+
+
+def test_frames_left_out_share_no_measurement_with_the_others(parts, structure):
+    experiment, work, left_out = parts
+    ids = [frame.id for frame in experiment.frames]
+    assert [frame.id for frame in left_out.frames] == ids[1::3]
+    assert sorted([frame.id for frame in work.frames] + ids[1::3]) == ids
+    target = SETTINGS.target("kinematical", work, structure)
+    used = measurements(target.experiment.reflections.select(target.rows))
+    free = measurements(left_out.reflections)
+    assert len(free) > 10
+    assert not used & free
+
+
+def test_what_overlapping_frames_measure_together_is_no_test(parts, structure):
+    experiment, _, _ = parts
+    rows, first = experiment.reflections, experiment.frames[0].id
+    shared = np.flatnonzero(rows.frame_id == experiment.frames[1].id)[:20]
+    more = rows.select(np.concatenate([np.arange(len(rows)), shared]))
+    frame_id = more.frame_id.copy()
+    frame_id[len(rows) :] = first
+    all_rows = SelectionRules(rsg_max=np.inf, dsg_min=-np.inf, sg_max=np.inf)
+    overlapping = replace(experiment, reflections=replace(more, frame_id=frame_id))
+    alone, apart = (without_every(each, structure, all_rows, 3)[1] for each in (overlapping, experiment))
+    assert measurements(apart.reflections) - measurements(alone.reflections) == measurements(rows.select(shared))
+
+
+def test_they_tell_a_true_structure_from_a_displaced_one(parts, structure):
+    _, work, left_out = parts
+    fit = compare(work, structure, SETTINGS).dynamical
+    free = free_statistics(left_out, fit, SETTINGS)
+    assert free.n_all == len(left_out.reflections)
+    assert free.r_obs < 2.0 * fit.statistics.r_obs
+    moved = structure.deep_copy_scatterers()
+    moved.shake_sites_in_place(rms_difference=0.1)
+    assert free_statistics(left_out, replace(fit, structure=moved), SETTINGS).r_obs > 2.0 * free.r_obs
+
+
+def test_the_program_prints_and_writes_them(tmp_path, capsys):
+    few = [
+        "frames.last=9",
+        "nproc=2",
+        "refinement.cycles=1",
+        "accuracy.tolerance=0.5",
+        f"output.prefix={tmp_path / 'r'}",
+    ]
+    data = str(EXAMPLES / "example.cif_pets")
+    refine_program.run([str(EXAMPLES / "example.cif"), data, "refinement.free_frames=3", *few])
+    found = json.loads((tmp_path / "r.json").read_text())
+    assert found["free"]["auto"]["r_obs"] < found["free"]["kinematical"]["r_obs"]
+    assert len(found["frames"]) <= 6
+    assert "R(free), observed" in capsys.readouterr().out
+    assert "On frames left out of the refinement" in " ".join((tmp_path / "r.cif").read_text().split())
+
+
+def test_nothing_to_leave_out_is_told(structure):
+    experiment = read_experiment(EXAMPLES / "example.cif_pets").select_frames([3])
+    with pytest.raises(Sorry, match="free_frames=2"):
+        without_every(experiment, structure, SETTINGS.rules, 2)
