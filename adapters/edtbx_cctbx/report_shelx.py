@@ -14,7 +14,7 @@ _LONGEST = 4
 
 
 def structure_res(comparison: Comparison, name: str) -> str:
-    """The structure of the dynamical theory; occupancies are fixed, and labels made new where they are long or not unique."""
+    """The structure of the dynamical theory; occupancies are fixed, and labels new where they are long or not unique."""
     structure = comparison.dynamical.structure.deep_copy_scatterers()
     renamed = _with_short_labels(structure)
     for scatterer in structure.scatterers():
