@@ -150,6 +150,15 @@ def test_instructions_mean_beside_a_cif_what_they_mean_in_a_shelx_file(tmp_path)
     assert len(misfits(beside)[0]) > 5
 
 
+@pytest.mark.parametrize("spelt", [str.upper, str.lower])
+def test_instructions_join_those_of_a_shelx_file(tmp_path, spelt):
+    path, lines = written(tmp_path), ["DFIX 1.50 0.02 C1 O1", "EADP C1 C2"]
+    path.write_text(path.read_text().replace("FVAR", spelt("FVAR")).replace("SFAC", spelt("SFAC")))
+    without, model = (shelx_model(path, read_model(path), more).copy() for more in ([], lines))
+    assert len(misfits(model)[0]) == len(misfits(without)[0]) + 1
+    assert len(model.constraints) == len(without.constraints) + 1
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [

@@ -42,11 +42,14 @@ def shelx_model(
     text = plain_shelx(text)
     fixed = _fixed_sites(text, structure)
     pattern = rf"^({'|'.join(('AFIX', *_RESTRAINTS))})(_\S+)?\s"
-    if not fixed and not instructions and not re.search(pattern, text, flags=re.MULTILINE | re.IGNORECASE):
+    if not fixed and not re.search(pattern, text, flags=re.MULTILINE | re.IGNORECASE):
         return None
     _check(instructions)
-    text = re.sub(r"^(?=FVAR)", "".join(f"{line}\n" for line in instructions), text, count=1, flags=re.MULTILINE)
-    return _read(text, structure, str(path), fixed)
+    sfac = re.search(r"^SFAC\s", text, flags=re.MULTILINE | re.IGNORECASE)
+    start = sfac.start() if sfac else 0
+    return _read(
+        text[:start] + "".join(f"{line}\n" for line in instructions) + text[start:], structure, str(path), fixed
+    )
 
 
 def with_instructions(model: RefinementModel, instructions: Sequence[str]) -> RefinementModel:
