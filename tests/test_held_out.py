@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 from libtbx.utils import Sorry
 
+from edtbx.nuisance import Choices
 from edtbx.selection import SelectionRules
 from edtbx_cctbx import read_experiment, read_model
 from edtbx_cctbx.comparison import Settings, compare
 from edtbx_cctbx.held_out import free_statistics, without_every
 from edtbx_cctbx.programs import refine as refine_program
+from edtbx_cctbx.refinement import refine
+from edtbx_cctbx.refinement_model import Schedule
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 SETTINGS = Settings(tolerance=0.5, nproc=2)
@@ -85,6 +88,12 @@ def test_the_program_prints_and_writes_them(tmp_path, capsys):
     assert len(found["frames"]) <= 6
     assert "R(free), observed" in capsys.readouterr().out
     assert "On frames left out of the refinement" in " ".join((tmp_path / "r.cif").read_text().split())
+
+
+def test_a_free_histogram_is_refused_before_any_work(structure):
+    settings = replace(SETTINGS, choices=Choices(shapes=("free",)))
+    with pytest.raises(Sorry, match="free_frames needs a thickness law"):
+        refine(read_experiment(EXAMPLES / "example.cif_pets"), structure, settings, Schedule(free_frames=3))
 
 
 def test_nothing_to_leave_out_is_told(structure):

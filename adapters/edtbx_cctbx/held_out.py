@@ -9,6 +9,7 @@ from cctbx import xray
 from libtbx.utils import Sorry
 
 from edtbx.experiment import Experiment
+from edtbx.least_squares import measurements
 from edtbx.selection import SelectionRules
 from edtbx.statistics import Statistics
 from edtbx_cctbx.comparison import ProgressFactory, Settings, fit_coarse, fit_theory, silent
@@ -35,8 +36,7 @@ def without_every(
     rows = experiment.reflections
     used = select_rows(with_model_cell(experiment, structure), structure, rules).used
     free = np.isin(rows.frame_id, out)
-    measurement = np.column_stack([rows.hkl, rows.intensity, rows.sigma])
-    number = np.unique(measurement, axis=0, return_inverse=True)[1].ravel()
+    number = measurements(rows)
     alone = free & used & ~np.isin(number, number[used & ~free])
     if not alone.any() or len(out) == len(ids):
         raise Sorry(
@@ -54,8 +54,6 @@ def free_statistics(
     which belong to the frames, their own.
     """
     nuisance = fit.nuisance
-    if nuisance.histogram is not None:
-        raise Sorry("refinement.free_frames needs a thickness law with one parameter: leave out thickness.shape=free")
     held = replace(
         settings,
         solver=fit.solver,

@@ -42,13 +42,17 @@ def refine(
     Raises
     ------
     Sorry
-        The solver gives no derivatives.
+        The solver gives no derivatives, or no R(free) can be had.
     """
     began = time.perf_counter()
     if not isinstance(installed_solvers().create(settings.solver), DifferentiableSolver):
         raise Sorry(f"the solver {settings.solver} gives no derivatives, which refinement needs: take solver.name=auto")
     left_out = None
     if schedule.free_frames is not None:
+        if "free" in settings.choices.shapes:  # a histogram could not be held where it was found
+            raise Sorry(
+                "refinement.free_frames needs a thickness law with one parameter: leave out thickness.shape=free"
+            )
         atoms = structure.structure if isinstance(structure, RefinementModel) else structure
         experiment, left_out = without_every(experiment, atoms, settings.rules, schedule.free_frames)
     fits: list[TheoryFit] = []

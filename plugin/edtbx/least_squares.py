@@ -215,10 +215,15 @@ class ReducedEquations:
 
 
 def repetitions(reflections: Reflections) -> FloatArray:
-    """How often each row (M,) is there: overlapping virtual frames list one measurement several times.
+    """How often each row (M,) is there: overlapping virtual frames list one measurement several times."""
+    number = measurements(reflections)
+    return np.bincount(number)[number].astype(float)
+
+
+def measurements(reflections: Reflections) -> IntArray:
+    """A number (M,) that rows of the same measurement share.
 
     They are told by their equal intensities and s.u.s; those of two measurements agree to the last digit by accident only.
     """
     rows = np.column_stack([reflections.hkl, reflections.intensity, reflections.sigma])
-    _, place, counts = np.unique(rows, axis=0, return_inverse=True, return_counts=True)
-    return np.asarray(counts[place.ravel()], dtype=float)
+    return np.asarray(np.unique(rows, axis=0, return_inverse=True)[1]).ravel()
