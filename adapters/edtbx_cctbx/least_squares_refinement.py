@@ -101,7 +101,7 @@ def refine_by_least_squares(
     """
     began = time.perf_counter()
     run = _Run(target, model, settings, schedule, progress, say)
-    run.first()
+    run.on_some_frames("first")
     run.find_law()
     if allows_anisotropic(model.structure, target.experiment, schedule):
         make_anisotropic(model.structure, hydrogen=schedule.anisotropic == "all")
@@ -122,7 +122,7 @@ def refine_first(
     say: Say,
 ) -> None:
     """The first cycles alone, of a model as it comes and on some of the frames."""
-    _Run(target, model, settings, schedule, progress, say).first()
+    _Run(target, model, settings, schedule, progress, say).on_some_frames("first")
 
 
 @dataclass(slots=True, eq=False)
@@ -146,10 +146,6 @@ class _Run:
         chosen = self.schedule.weighting
         self.scheme = mainstream_shelx_weighting(a=_START if chosen is None else chosen, b=0)
 
-    def first(self) -> None:
-        """The model as it comes, on some of the frames."""
-        self.on_some_frames("first")
-
     def on_some_frames(self, stage: str) -> None:
         """A few cycles on some of the frames, at the coarsest level that is good enough for a result."""
         target, settings = self.target, self.settings
@@ -172,9 +168,11 @@ class _Run:
         target.nuisance = nuisance
         some = target.resampled(self._over_all_thicknesses(), places)
         grid, cubes = some.forward.grid, some.cubes(self.model.structure)
-        same = fit_nuisance(cubes, grid, replace(target.choices, shapes=(nuisance.shape,)))
         best = fit_nuisance(cubes, grid, target.choices)
-        if best.shape == nuisance.shape or misfit(best, grid, cubes) > _BETTER * misfit(same, grid, cubes):
+        if best.shape == nuisance.shape:
+            return False
+        same = fit_nuisance(cubes, grid, replace(target.choices, shapes=(nuisance.shape,)))
+        if misfit(best, grid, cubes) > _BETTER * misfit(same, grid, cubes):
             return False
         _take_over(target, best, places)
         return True
