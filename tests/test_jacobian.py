@@ -57,14 +57,17 @@ def test_rows_do_not_depend_on_how_many_are_held_at_a_time(monkeypatch):
         np.testing.assert_allclose(in_fours[place], row, rtol=0, atol=1e-13 * np.abs(row).max())
 
 
-def test_a_beam_that_is_never_strong_has_a_row_of_zeros():
+@pytest.mark.parametrize("reach, seen", [(3.0, True), (1.1, False)])
+def test_a_beam_that_is_never_strong_has_a_row_while_it_is_followed(reach, seen):
     block = block_of(beams=40, tilts=8)
     nearest = np.abs(block.s_g).min(axis=0)
     farthest = int(np.argmax(nearest))
-    accuracy = replace(FOLDED, s_strong=0.9 * nearest[farthest])
+    accuracy = replace(FOLDED, s_strong=0.9 * nearest[farthest], s_max=reach * nearest[farthest])
     block = replace(block, accuracy=accuracy, wanted=np.array([farthest, 0]))
     rows = dict(jacobian_rows(PROPAGATOR, block, seed_of(block)))
-    assert not np.any(rows[0])
+    expected = PROPAGATOR.adjoint(block, seed_of(block)[:, None, :] * np.array([[1.0], [0.0]])).u
+    assert np.any(expected) == seen
+    np.testing.assert_allclose(rows[0], expected, rtol=0, atol=1e-12)
     assert np.any(rows[1])
 
 

@@ -306,6 +306,22 @@ def test_folding_beats_leaving_out():
     assert np.abs(folded - expected).mean() < 0.5 * np.abs(left_out - expected).mean()
 
 
+def test_waves_of_weak_beams_follow_the_strong_ones():
+    """Tails of rocking curves, oscillations included: they begin at nothing, and err in the next order of U/S alone."""
+    errors = []
+    for strength in (0.01, 0.005):
+        block = replace(block_of(beams=60, tilts=8, strength=strength), thickness=np.array([0.0, 150.0, 300.0, 600.0]))
+        nearest = np.abs(block.s_g).min(axis=0)
+        limit = float(np.quantile(nearest, 0.7))
+        block = replace(block, wanted=np.flatnonzero(nearest > limit))
+        expected = EIGEN.intensities(block)
+        found = PROPAGATOR.intensities(replace(block, accuracy=Accuracy(s_max=10.0, s_strong=limit)))
+        np.testing.assert_allclose(found[:, :, 0], 0.0, atol=1e-12)
+        errors.append(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+    assert errors[0] < 0.06
+    assert errors[1] < 0.6 * errors[0]
+
+
 def test_groups_hold_every_orientation_once_and_neighbours_only():
     block = block_of(tilts=64, beams=60)
     block = replace(block, accuracy=Accuracy(s_max=0.1, s_strong=0.002), thickness=np.array([3000.0]))

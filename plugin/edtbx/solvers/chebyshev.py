@@ -2,7 +2,8 @@
 
 With H = (A − c)/ρ of spectrum within [−1, 1], exp(iθA) e_0 = e^{iθc} Σ_k (2 − δ_k0) i^k J_k(θρ) T_k(H) e_0. The terms obey
 T_{k+1} = 2 H T_k − T_{k−1}; for B orientations that share their coupling each is one (n, n)·(n, B) matrix product and a
-diagonal scaling, H = M a M + diag(d): ``a`` (n, n) is shared, the columns of ``m`` and ``d`` belong to an orientation.
+diagonal scaling, H = M a M + diag(d): ``a`` is shared, the columns of ``m`` and ``d`` belong to an orientation. Where ``a``
+(n + v, n) has more rows than columns, the others belong to v beams that follow the n: of every term T they yield a M T.
 
 Arrays of waves are kept as real ones (n, w): w = B where the coupling is real (then so are all terms), w = 2B with real
 and imaginary parts in turn where it is complex. Costs 8 n² B operations a term, 2 n² B where the coupling is real.
@@ -77,50 +78,63 @@ def bessel(arguments: FloatArray, length: int) -> FloatArray:
 def picked_terms(
     a: ComplexArray, m: FloatArray, d: FloatArray, start: FloatArray, rows: IntArray, length: int
 ) -> FloatArray:
-    """The rows (k,) of all terms, (length, k, w), from the first term (n, w)."""
-    picked = np.empty((length, len(rows), d.shape[1]), dtype=d.dtype)
-    before, here, x, product = np.zeros_like(d), start.copy(), np.empty_like(d), np.empty_like(d)
+    """The rows (k,) of all terms and what follows of them, (length, k + v, w), from the first term (n, w).
+
+    What follows of the last term is left out.
+    """
+    n, w = d.shape
+    picked = np.zeros((length, len(rows) + len(a) - n, w), dtype=d.dtype)
+    before, here, x, product = np.zeros_like(d), start.copy(), np.empty_like(d), np.empty((len(a), w), dtype=d.dtype)
     for term in range(length):
         for r in range(len(rows)):
             picked[term, r] = here[rows[r]]
         if term + 1 < length:
             _scale(m, here, x)
             np.dot(a, x.view(a.dtype), product.view(a.dtype))
+            picked[term, len(rows) :] = product[n:]
             _recur(m, d, product, here, before, term == 0)
             before, here = here, before
     return picked
 
 
 @njit(nogil=True, cache=True)
-def all_terms(a: ComplexArray, m: FloatArray, d: FloatArray, start: FloatArray, length: int) -> FloatArray:
-    """All terms, (length, n, w)."""
-    terms = np.empty((length, d.shape[0], d.shape[1]), dtype=d.dtype)
-    x, product = np.empty_like(d), np.empty_like(d)
+def all_terms(
+    a: ComplexArray, m: FloatArray, d: FloatArray, start: FloatArray, length: int
+) -> tuple[FloatArray, FloatArray]:
+    """All terms, (length, n, w), and what follows of them, (length, v, w), but for the last."""
+    n, w = d.shape
+    terms = np.empty((length, n, w), dtype=d.dtype)
+    following = np.zeros((length, len(a) - n, w), dtype=d.dtype)
+    x, product = np.empty_like(d), np.empty((len(a), w), dtype=d.dtype)
     terms[0] = start
     for term in range(1, length):
         _scale(m, terms[term - 1], x)
         np.dot(a, x.view(a.dtype), product.view(a.dtype))
+        following[term - 1] = product[n:]
         _follow(m, d, product, terms[term - 1], terms[max(term - 2, 0)], terms[term], term == 1)
-    return terms
+    return terms, following
 
 
 @njit(nogil=True, cache=True)
 def adjoint_terms(
     a_adjoint: ComplexArray, m: FloatArray, d: FloatArray, terms: FloatArray, rows: IntArray, seeds: FloatArray
 ) -> tuple[ComplexArray, FloatArray]:
-    """∂T/∂a (n, n) and ∂T/∂d (n, w) for ∂T/∂(picked terms) ``seeds`` (length, k, w); ``a_adjoint`` is a†.
+    """∂T/∂a (n + v, n) and ∂T/∂d (n, w) for ∂T/∂(picked terms) ``seeds`` (length, k + v, w); ``a_adjoint`` is a†.
 
     ∂T/∂d is a real number for each column of the real arrays: the two columns of a complex wave are to be added.
     """
     n, w = d.shape
-    by_a, by_d = np.zeros_like(a_adjoint), np.zeros_like(d)
-    after, bar, x, product = np.zeros_like(d), np.zeros_like(d), np.empty_like(d), np.empty_like(d)
+    size = a_adjoint.shape[1]
+    by_a, by_d = np.zeros((size, n), dtype=a_adjoint.dtype), np.zeros_like(d)
+    after, bar, product = np.zeros_like(d), np.zeros_like(d), np.empty_like(d)
+    x = np.zeros((size, w), dtype=d.dtype)
     # outer products of some terms are taken at once: narrow products are slow
-    left, right = np.zeros((n, _AT_ONCE * w), dtype=d.dtype), np.zeros((n, _AT_ONCE * w), dtype=d.dtype)
+    left, right = np.zeros((size, _AT_ONCE * w), dtype=d.dtype), np.zeros((n, _AT_ONCE * w), dtype=d.dtype)
     filled = 0
     for term in range(len(terms) - 1, 0, -1):
         # bar of this term: seeds + 2 H† (bar of the next) − (bar of the one after that)
         if term < len(terms) - 1:
+            x[n:] = seeds[term, len(rows) :] / 2
             np.dot(a_adjoint, x.view(a_adjoint.dtype), product.view(a_adjoint.dtype))
             _recur(m, d, product, bar, after, False)
             bar, after = after, bar
@@ -128,7 +142,8 @@ def adjoint_terms(
             for j in range(w):
                 bar[rows[r], j] += seeds[term, r, j]
         _scale(m, bar, x)
-        _keep(x, left, filled * w, term == 1)
+        _keep(x[:n], left, filled * w, term == 1)
+        left[n:, filled * w : (filled + 1) * w] = seeds[term - 1, len(rows) :]
         _keep_conjugate(m, terms[term - 1], right, filled * w, np.iscomplexobj(a_adjoint))
         _correlate(by_d, bar, terms[term - 1], term == 1)
         filled += 1
@@ -143,40 +158,47 @@ def adjoint_terms(
 def adjoint_rows(
     a_adjoint: ComplexArray, m: FloatArray, d: FloatArray, terms: FloatArray, rows: IntArray, seeds: FloatArray
 ) -> ComplexArray:
-    """∂T_r/∂a (R, n, n) of R numbers, each of which depends on one picked row: ∂T_r/∂(its terms) is ``seeds[:, r]``.
+    """∂T_r/∂a (R, n + v, n) of R numbers, each of which depends on one row, of the terms or of what follows of them
+    (n and more): ∂T_r/∂(that row of all terms) is ``seeds[:, r]``.
 
     The R ways back share the terms and go side by side: twice the products of R series, and no wider ones of n.
     """
     n, w = d.shape
-    number = len(rows)
+    size, number = a_adjoint.shape[1], len(rows)
     bar, after = np.zeros((n, number * w), dtype=d.dtype), np.zeros((n, number * w), dtype=d.dtype)
-    x, product = np.zeros_like(bar), np.empty_like(bar)
+    x, product = np.zeros((size, number * w), dtype=d.dtype), np.empty_like(bar)
     wide_m, wide_d = np.empty_like(bar), np.empty_like(bar)
     for r in range(number):
         wide_m[:, r * w : (r + 1) * w] = m
         wide_d[:, r * w : (r + 1) * w] = d
-    by_a = np.zeros((number * n, n), dtype=a_adjoint.dtype)
-    left = np.zeros((number * n, _AT_ONCE * w), dtype=d.dtype)
+    by_a = np.zeros((number * size, n), dtype=a_adjoint.dtype)
+    left = np.zeros((number * size, _AT_ONCE * w), dtype=d.dtype)
     right = np.zeros((n, _AT_ONCE * w), dtype=d.dtype)
     filled = 0
     for term in range(len(terms) - 1, 0, -1):
         if term < len(terms) - 1:
+            for r in range(number):
+                if rows[r] >= n:
+                    x[rows[r], r * w : (r + 1) * w] = seeds[term, r] / 2
             np.dot(a_adjoint, x.view(a_adjoint.dtype), product.view(a_adjoint.dtype))
             _recur(wide_m, wide_d, product, bar, after, False)
             bar, after = after, bar
         for r in range(number):
-            for j in range(w):
-                bar[rows[r], r * w + j] += seeds[term, r, j]
+            if rows[r] < n:
+                for j in range(w):
+                    bar[rows[r], r * w + j] += seeds[term, r, j]
         _scale(wide_m, bar, x)
         for r in range(number):
-            _keep(x[:, r * w : (r + 1) * w], left[r * n : (r + 1) * n], filled * w, term == 1)
+            _keep(x[:n, r * w : (r + 1) * w], left[r * size : r * size + n], filled * w, term == 1)
+            if rows[r] >= n:
+                left[r * size + rows[r], filled * w : (filled + 1) * w] = seeds[term - 1, r]
         _keep_conjugate(m, terms[term - 1], right, filled * w, np.iscomplexobj(a_adjoint))
         filled += 1
         if filled == _AT_ONCE or term == 1:
             left[:, filled * w :] = 0.0
             by_a += np.dot(left.view(a_adjoint.dtype), right.view(a_adjoint.dtype).T)
             filled = 0
-    return by_a.reshape(number, n, n)
+    return by_a.reshape(number, size, n)
 
 
 @njit(nogil=True, cache=True, fastmath=True)

@@ -2,7 +2,9 @@
 
 A beam that stays away from its Bragg position in all orientations of a group follows the strong ones adiabatically. To
 second order (Bethe) it changes their coupling to U_ss − U_sw ⟨1/(2 K S_w)⟩ U_ws, ⟨⟩ being the mean over the group: the
-surface terms of the weak beams cancel.
+surface terms of the weak beams cancel. Its own wave is, to first order and from nothing at the entrance face,
+ψ_w(θ) = −M_w/D_w · (Σ_s U_ws M_s ψ_s(θ) − e^{iθD_w} U_w0), D_w = 2 K S_w M_w²: the tail of a rocking curve, of which cutting
+it at 0.0075 Å⁻¹ takes a few per cent of an intensity.
 
 References
 ----------
@@ -16,21 +18,28 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from edtbx.experiment import FloatArray, IntArray
+from edtbx.experiment import BoolArray, FloatArray, IntArray
 from edtbx.solvers.block import Block, Coupling
+
+
+_TAIL = 0.5
+"""Part of ``s_max`` to which the tails of rocking curves are followed: what is beyond adds less than what the beams beyond
+``s_max`` change."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Group:
     """Orientations (B,) of a block that are propagated together, with their strong beams (n,) and weak ones (w,).
 
-    ``inverse`` (w,) is ⟨1/(2 K S_w)⟩; ``asked`` (m,) are places among the wanted beams, ``rows`` (m,) theirs among the
-    strong ones. The intensity of a wanted beam that is not strong here is left out.
+    ``inverse`` (w,) is ⟨1/(2 K S_w)⟩; ``following`` (v,) are those of the weak beams whose waves are wanted; ``asked``
+    (m + v,) are places among the wanted beams, of m strong ones, whose ``rows`` (m,) these are among the strong, then of the
+    following. The intensity of any other wanted beam is left out.
     """
 
     orientations: IntArray
     strong: IntArray
     weak: IntArray
+    following: IntArray
     inverse: FloatArray
     asked: IntArray
     rows: IntArray
@@ -38,34 +47,41 @@ class Group:
     @classmethod
     def of(cls, block: Block, orientations: IntArray) -> Group:
         """The group of the given orientations."""
-        strong, weak = _strong_and_weak(block, *_extent(block.s_g, orientations))
-        rank = np.full(len(block.u), -1)
-        rank[strong] = np.arange(len(strong))
-        asked = np.flatnonzero(rank[block.wanted] >= 0)
+        extent = _extent(block.s_g, orientations)
+        are_strong, are_weak = _strong_and_weak(block, *extent)
+        asked = np.flatnonzero(are_strong[block.wanted])
+        tails = np.flatnonzero(_followed(block, are_weak, *extent))
+        weak = np.flatnonzero(are_weak)
         s_g = block.s_g[np.ix_(orientations, weak)]
         return cls(
             orientations=orientations,
-            strong=strong,
+            strong=np.flatnonzero(are_strong),
             weak=weak,
+            following=block.wanted[tails],
             inverse=np.mean(0.5 / (block.wavenumber * s_g), axis=0),
-            asked=asked,
-            rows=rank[block.wanted[asked]],
+            asked=np.concatenate([asked, tails]),
+            rows=(np.cumsum(are_strong) - 1)[block.wanted[asked]],
         )
 
     def coupling(self, u: Coupling) -> Coupling:
-        """U_ss − U_sw ⟨1/(2 K S_w)⟩ U_ws (n, n) in the precision of u; its diagonal is the energy that folding shifts."""
-        inner = _gathered(u, self.strong, self.strong)
+        """U_ss − U_sw ⟨1/(2 K S_w)⟩ U_ws (n, n) in the precision of u, its diagonal the energy that folding shifts; below
+        it U_vs (v, n) of the following beams.
+        """
+        whole = _gathered(u, np.concatenate([self.strong, self.following]), self.strong)
+        inner = whole[: len(self.strong)]
         np.fill_diagonal(inner, 0.0)
         if not len(self.weak):
-            return inner
+            return whole
         right = _gathered(u, self.weak, self.strong)
         left = _gathered(u, self.strong, self.weak)
         left *= self.inverse.astype(u.real.dtype)
         inner -= left @ right
-        return np.asarray(inner)
+        return np.asarray(whole)
 
     def collect(self, u: Coupling, by_coupling: Coupling, total: Coupling) -> FloatArray:
-        """Add ∂T/∂u (N, N) of the folded coupling to a total, from ∂T/∂coupling (n, n); and ∂T/∂inverse (w,)."""
+        """Add ∂T/∂u (N, N) of the folded coupling to a total, from ∂T/∂coupling (n + v, n); and ∂T/∂inverse (w,)."""
+        _add_at(total, self.following, self.strong, by_coupling[len(self.strong) :])
+        by_coupling = by_coupling[: len(self.strong)]
         inner = by_coupling.copy()
         np.fill_diagonal(inner, 0.0)
         _add_at(total, self.strong, self.strong, inner)
@@ -125,12 +141,18 @@ def _halved(block: Block, coordinates: FloatArray, orientations: IntArray, cost:
     return [part for half, each in pairs for part in _halved(block, coordinates, half, each, fewest)]
 
 
-def _strong_and_weak(block: Block, low: FloatArray, high: FloatArray) -> tuple[IntArray, IntArray]:
-    """Beams that are propagated and beams that are folded, for the range (N,) of their S_g; 000 is always strong."""
+def _strong_and_weak(block: Block, low: FloatArray, high: FloatArray) -> tuple[BoolArray, BoolArray]:
+    """Which beams (N,) are propagated and which are folded, for the range (N,) of their S_g; 000 is always strong."""
     counts = (low <= block.accuracy.s_max) & (high >= -block.accuracy.s_max)
     strong = counts & (low <= block.accuracy.s_strong) & (high >= -block.accuracy.s_strong)
     strong[0] = True
-    return np.flatnonzero(strong), np.flatnonzero(counts & ~strong)
+    return strong, counts & ~strong
+
+
+def _followed(block: Block, are_weak: BoolArray, low: FloatArray, high: FloatArray) -> BoolArray:
+    """Which of the wanted beams (M,) follow the strong ones, near enough to count."""
+    limit, wanted = _TAIL * block.accuracy.s_max, block.wanted
+    return np.asarray(are_weak[wanted] & (low[wanted] <= limit) & (high[wanted] >= -limit))
 
 
 def _cost(block: Block, orientations: IntArray) -> float:
@@ -138,7 +160,8 @@ def _cost(block: Block, orientations: IntArray) -> float:
     low, high = _extent(block.s_g, orientations)
     strong, weak = _strong_and_weak(block, low, high)
     terms = np.pi * float(block.thickness.max()) * (float(high[strong].max() - low[strong].min()) + 0.005) + 20.0
-    return float(len(strong) ** 2 * ((len(orientations) + 4.0) * terms + len(weak)) + 6e6)
+    n, following = np.count_nonzero(strong), np.count_nonzero(_followed(block, weak, low, high))
+    return float(n * ((n + following) * (len(orientations) + 4.0) * terms + n * np.count_nonzero(weak)) + 6e6)
 
 
 @njit(nogil=True, cache=True)

@@ -10,7 +10,7 @@ such series. Where the coupling is real (centrosymmetric crystals), so are all t
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, TypeAlias
 
@@ -61,12 +61,13 @@ class PropagatorSolver:
         """Σ_b w_jb I_h(b, t), shape (J, M, T)."""
         total = np.zeros((len(block.weights), len(block.wanted), len(block.thickness)))
         for group, series in self._series(block):
-            total[:, group.asked] += _summed(series.waves(series.picked()), block, group)
+            _add_fluxes(total, series.waves(series.picked()), block, group)
         return total
 
     def adjoint(self, block: Block, seed: FloatArray) -> Adjoint:
         """Derivatives of T = Σ seed · intensities."""
-        return self._way_back(block, ((group, series, series.terms()) for group, series in self._series(block)), seed)
+        parts = ((group, series, *series.terms()) for group, series in self._series(block))
+        return self._way_back(block, parts, seed)
 
     def pullback(self, block: Block) -> tuple[FloatArray, Pullback]:
         """Intensities, and the way back, for which all terms are kept where they are few enough."""
@@ -76,9 +77,9 @@ class PropagatorSolver:
         total = np.zeros((len(block.weights), len(block.wanted), len(block.thickness)))
         with_terms = []
         for group, series in kept:
-            terms = series.terms()
-            total[:, group.asked] += _summed(series.waves(terms[:, series.rows]), block, group)
-            with_terms.append((group, series, terms))
+            terms, following = series.terms()
+            _add_fluxes(total, series.waves(series.picked_of(terms, following)), block, group)
+            with_terms.append((group, series, terms, following))
         return total, partial(self._way_back, block, with_terms)
 
     def jacobian_rows(self, block: Block, seed: FloatArray) -> Iterator[tuple[int, Coupling]]:
@@ -100,23 +101,25 @@ class PropagatorSolver:
                 if not len(picked):
                     continue
                 seed_of_flux = (seed.T @ block.weights[:, group.orientations])[:, None, :]
-                by_coupling = series.adjoint_rows(series.terms(), picked, seed_of_flux)
+                by_coupling = series.adjoint_rows(*series.terms(), picked, seed_of_flux)
                 for place, each in zip(group.asked[picked], by_coupling, strict=True):
                     group.collect(u, each, total[np.flatnonzero(chunk == place)[0]])
             for place, row in zip(chunk, total, strict=True):
                 np.fill_diagonal(row, 0.0)
                 yield int(place), row.astype(block.u.dtype)
 
-    def _way_back(self, block: Block, parts: Iterable[tuple[Group, _Series, AnyArray]], seed: FloatArray) -> Adjoint:
+    def _way_back(
+        self, block: Block, parts: Iterable[tuple[Group, _Series, AnyArray, AnyArray]], seed: FloatArray
+    ) -> Adjoint:
         u = self._working(block)
         by_u, by_s = np.zeros_like(u), np.zeros_like(block.s_g)
-        for group, series, terms in parts:
+        for group, series, *terms in parts:
             weights = block.weights[:, group.orientations]
             seed_of_flux = np.einsum("jmt,jb->tmb", seed[:, group.asked], weights, optimize=True)
-            by_coupling, by_diagonal = series.adjoint(terms, seed_of_flux)
+            by_coupling, by_diagonal = series.adjoint(*terms, seed_of_flux)
             by_inverse = group.collect(u, by_coupling, by_u)
-            m = block.surface[np.ix_(group.orientations, group.strong)]
-            by_s[np.ix_(group.orientations, group.strong)] += 2.0 * block.wavenumber * m * m * by_diagonal.T
+            own = np.ix_(group.orientations, np.concatenate([group.strong, group.following]))
+            by_s[own] += 2.0 * block.wavenumber * block.surface[own] ** 2 * by_diagonal.T
             weak = np.ix_(group.orientations, group.weak)
             by_s[weak] -= by_inverse * 0.5 / (block.wavenumber * block.s_g[weak] ** 2 * len(group.orientations))
         np.fill_diagonal(by_u, 0.0)
@@ -137,19 +140,69 @@ class PropagatorSolver:
         return block.u
 
 
-def _summed(waves: AnyArray, block: Block, group: Group) -> AnyArray:
-    """Sums (J, m, T) over the orientations of a group of the fluxes of its waves (T, m, B)."""
+def _add_fluxes(total: FloatArray, waves: AnyArray, block: Block, group: Group) -> None:
+    """Add the fluxes of the waves (T, m, B) of a group to the sums (J, M, T) over orientations that these count for."""
     flux = waves.real**2 + waves.imag**2
     weights = block.weights[:, group.orientations].astype(flux.dtype)
-    return np.moveaxis(flux @ weights.T, (2, 1, 0), (0, 1, 2))
+    sums = np.flatnonzero(weights.any(axis=1))
+    total[np.ix_(sums, group.asked)] += np.moveaxis(flux @ weights[sums].T, (2, 1, 0), (0, 1, 2))
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _Following:
+    """The v beams that follow the strong ones: −ψ_w = lever · (α(θ) − e^{iθδ} α(0)), α what the coupling yields of the waves.
+
+    ``lever`` and ``diagonal`` (v, B) are radius · M_w/D_w and D_w, ``theta`` (T,) is θ, ``centre`` what D_w exceeds δ by,
+    for waves that lack a phase e^{iθ·centre}; ``start`` (v,) is α(0).
+    """
+
+    lever: AnyArray
+    diagonal: AnyArray
+    theta: FloatArray
+    centre: float
+    start: AnyArray
+
+    @property
+    def _turned(self) -> AnyArray:
+        """e^{iθδ} (T, v, B)."""
+        phase = (self.theta[:, None, None] * (self.diagonal - self.centre)).astype(self.lever.dtype)
+        turned = np.empty(phase.shape, dtype=np.result_type(self.lever.dtype, np.complex64))
+        np.cos(phase, out=turned.real)
+        np.sin(phase, out=turned.imag)
+        return turned
+
+    def waves(self, alpha: AnyArray) -> AnyArray:
+        """−ψ (T, v, B) from α (T, v, B)."""
+        turned = self._turned
+        turned *= -self.start[:, None]
+        turned += alpha
+        turned *= self.lever
+        return turned
+
+    def only(self, places: IntArray) -> _Following:
+        """Some of them."""
+        return replace(self, lever=self.lever[places], diagonal=self.diagonal[places], start=self.start[places])
+
+    def adjoint(self, waves: AnyArray, bar: AnyArray) -> tuple[AnyArray, AnyArray]:
+        """∂T/∂start (v,) and ∂T/∂D (v, B), lever and δ following D, for ∂T/∂waves (T, v, B)."""
+        product = self._turned
+        np.conj(product, out=product)
+        product *= bar
+        by_start = -np.einsum("tvb,vb->v", product, self.lever)
+        product *= self.theta[:, None, None].astype(self.lever.dtype)
+        # 1j θ start turned, conjugated and multiplied with bar
+        turning = np.sum(product, axis=0) * self.start.conj()[:, None]
+        by_diagonal = -np.einsum("tvb,tvb->vb", bar.conj(), waves).real / self.diagonal - self.lever * turning.imag
+        return by_start, by_diagonal
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class _Series:
     """The series of one group: A = radius · (m a m + diag(d)) + centre.
 
-    ``a`` (n, n) is shared, the columns of ``m`` and ``d`` (n, w) belong to the orientations, ``rows`` (m,) are the
-    wanted beams, ``coefficients`` (L, T) the factors of the terms at every thickness, those of odd terms times −i.
+    ``a`` (n + v, n) is shared, the columns of ``m`` and ``d`` (n, w) belong to the orientations, ``rows`` (m,) are the
+    wanted beams, ``coefficients`` (L, T) the factors of the terms at every thickness, those of odd terms times −i;
+    ``following`` turns what the last v rows yield into waves.
     """
 
     a: AnyArray
@@ -158,29 +211,40 @@ class _Series:
     radius: float
     rows: IntArray
     coefficients: AnyArray
+    following: _Following
 
     @classmethod
     def of(cls, block: Block, group: Group, u: AnyArray, bounds: tuple[float, float]) -> _Series:
         coupling = group.coupling(u)
-        s_g = block.s_g[np.ix_(group.orientations, group.strong)].T
-        m = block.surface[np.ix_(group.orientations, group.strong)].T
-        diagonal = (2.0 * block.wavenumber * s_g + coupling.diagonal().real[:, None]) * m * m
-        np.fill_diagonal(coupling, 0.0)
-        folded = coupling - u[np.ix_(group.strong, group.strong)]
+        inner = coupling[: len(group.strong)]
+        own = np.ix_(group.orientations, group.strong)
+        m = block.surface[own].T
+        diagonal = (2.0 * block.wavenumber * block.s_g[own].T + inner.diagonal().real[:, None]) * m * m
+        np.fill_diagonal(inner, 0.0)
+        folded = inner - u[np.ix_(group.strong, group.strong)]
         np.fill_diagonal(folded, 0.0)
         reach = float(np.linalg.norm(folded))
         low, high = ((bound + side) * float(m.max()) ** 2 for bound, side in zip(bounds, (-reach, reach), strict=True))
         low, high = min(low, 0.0) + float(diagonal.min()), max(high, 0.0) + float(diagonal.max())
         centre, radius = 0.5 * (low + high), 0.5 * (high - low) * (1.0 + _MARGIN) + 1e-12
         kind, columns = u.real.dtype, 2 if np.iscomplexobj(u) else 1
+        a = np.ascontiguousarray(coupling / kind.type(radius))
+        theta = np.pi * block.thickness / block.wavenumber
+        tails = np.ix_(group.orientations, group.following)
+        by_surface = 2.0 * block.wavenumber * block.s_g[tails].T * block.surface[tails].T
         return cls(
-            a=np.ascontiguousarray(coupling / kind.type(radius)),
+            a=a,
             m=np.repeat(m, columns, axis=1).astype(kind),
             d=np.repeat((diagonal - centre) / radius, columns, axis=1).astype(kind),
             radius=radius,
             rows=group.rows,
-            coefficients=_coefficients(
-                np.pi * block.thickness * radius / block.wavenumber, block.accuracy.tolerance, kind
+            coefficients=_coefficients(theta * radius, block.accuracy.tolerance, kind),
+            following=_Following(
+                lever=(radius / by_surface).astype(kind),
+                diagonal=by_surface * block.surface[tails].T,
+                theta=theta,
+                centre=centre,
+                start=a[len(group.strong) :, 0] * kind.type(m[0, 0]),
             ),
         )
 
@@ -202,45 +266,70 @@ class _Series:
         return len(self.coefficients) * self.d.nbytes
 
     def picked(self) -> AnyArray:
-        """The wanted rows of all terms, (L, m, w)."""
+        """The wanted rows of all terms and what follows of these, (L, m + v, w)."""
         return np.asarray(
             chebyshev.picked_terms(self.a, self.m, self.d, self._start, self.rows, len(self.coefficients))
         )
 
-    def terms(self) -> AnyArray:
-        """All terms, (L, n, w)."""
-        return np.asarray(chebyshev.all_terms(self.a, self.m, self.d, self._start, len(self.coefficients)))
+    def terms(self) -> tuple[AnyArray, AnyArray]:
+        """All terms, (L, n, w), and what follows of them, (L, v, w)."""
+        terms, following = chebyshev.all_terms(self.a, self.m, self.d, self._start, len(self.coefficients))
+        return np.asarray(terms), np.asarray(following)
+
+    def picked_of(self, terms: AnyArray, following: AnyArray) -> AnyArray:
+        """The same as ``picked``, from all terms."""
+        return np.concatenate([terms[:, self.rows], following], axis=1)
 
     def waves(self, picked: AnyArray) -> AnyArray:
-        """ψ (T, m, B) of the wanted beams, up to a phase, from their rows of all terms (L, m, w)."""
+        """ψ (T, m + v, B) of the wanted beams, up to a phase, from their rows of all terms (L, m + v, w)."""
+        waves = self._sums(picked)
+        if picked.shape[1] > len(self.rows):
+            waves[:, len(self.rows) :] = self.following.waves(waves[:, len(self.rows) :])
+        return waves
+
+    def _sums(self, picked: AnyArray) -> AnyArray:
+        """The series (T, k, B) of picked terms (L, k, w)."""
         parts = [
             (self.coefficients[first::2].T @ picked[first::2].reshape(-1, picked[0].size)).view(self.a.dtype)
             for first in (0, 1)
         ]
         return (parts[0] + 1j * parts[1]).reshape(len(parts[0]), picked.shape[1], -1)
 
-    def adjoint(self, terms: AnyArray, seed: AnyArray) -> tuple[AnyArray, AnyArray]:
-        """∂T/∂coupling (n, n), its diagonal included, and ∂T/∂A_gg (n, B), for a seed (T, m, B) of the fluxes."""
-        seeds = self._seeds(terms[:, self.rows], seed)
-        by_a, by_d = chebyshev.adjoint_terms(self._a_adjoint, self.m, self.d, terms, self.rows, seeds)
+    def adjoint(self, terms: AnyArray, following: AnyArray, seed: AnyArray) -> tuple[AnyArray, AnyArray]:
+        """∂T/∂coupling (n + v, n), its diagonal included, and ∂T/∂A_gg (n + v, B), for a seed (T, m + v, B) of the fluxes."""
+        waves = self.waves(self.picked_of(terms, following))
+        bar = (2.0 * seed * waves).astype(waves.dtype)
+        tails = slice(len(self.rows), None)
+        by_start, by_tails = self.following.adjoint(waves[:, tails], bar[:, tails])
+        bar[:, tails] *= self.following.lever
+        by_a, by_d = chebyshev.adjoint_terms(self._a_adjoint, self.m, self.d, terms, self.rows, self._seeds(bar))
         np.fill_diagonal(by_a, np.sum(by_d * self.m**2, axis=1))
+        by_a[len(terms[0]) :, 0] += by_start if self._columns == 2 else by_start.real
         by_d = by_d.reshape(len(by_d), -1, self._columns).sum(axis=2)
-        return by_a / by_d.dtype.type(self.radius), by_d / self.radius
+        return by_a / by_d.dtype.type(self.radius), np.concatenate([by_d / self.radius, by_tails])
 
-    def adjoint_rows(self, terms: AnyArray, picked: IntArray, seed: AnyArray) -> AnyArray:
-        """∂T_r/∂coupling (R, n, n) of some of the wanted beams, each with the seed (T, 1, B) of its own flux."""
-        rows = self.rows[picked]
-        by_a = chebyshev.adjoint_rows(self._a_adjoint, self.m, self.d, terms, rows, self._seeds(terms[:, rows], seed))
+    def adjoint_rows(self, terms: AnyArray, following: AnyArray, picked: IntArray, seed: AnyArray) -> AnyArray:
+        """∂T_r/∂coupling (R, n + v, n) of some of the wanted beams, each with the seed (T, 1, B) of its own flux."""
+        n = len(terms[0])
+        rows = np.concatenate([self.rows, n + np.arange(following.shape[1])])[picked]
+        waves = self.waves(self.picked_of(terms, following))[:, picked]
+        bar = (2.0 * seed * waves).astype(waves.dtype)
+        tails = np.flatnonzero(rows >= n)
+        of_tails = self.following.only(rows[tails] - n)
+        by_start, _ = of_tails.adjoint(waves[:, tails], bar[:, tails])
+        bar[:, tails] *= of_tails.lever
+        by_a = chebyshev.adjoint_rows(self._a_adjoint, self.m, self.d, terms, rows, self._seeds(bar))
+        by_a[tails, rows[tails], 0] += by_start if self._columns == 2 else by_start.real
+        diagonal = np.arange(n)
+        by_a[:, diagonal, diagonal] = by_a[:, diagonal, diagonal].real
         return np.asarray(by_a / self.d.dtype.type(self.radius))
 
     @property
     def _a_adjoint(self) -> AnyArray:
         return np.ascontiguousarray(self.a.conj().T)
 
-    def _seeds(self, picked: AnyArray, seed: AnyArray) -> AnyArray:
-        """∂T/∂(picked terms) (L, m, w) for a seed (T, m, B) of the fluxes."""
-        waves = self.waves(picked)
-        bar = (2.0 * seed * waves).astype(waves.dtype)
+    def _seeds(self, bar: AnyArray) -> AnyArray:
+        """∂T/∂(picked terms) (L, k, w) for ∂T/∂(their series) (T, k, B)."""
         by_term = (self.coefficients @ bar.reshape(len(bar), -1)).reshape(-1, *bar.shape[1:])
         by_term[1::2] *= -1j
         # terms of a real coupling are real, and so is what they ask of their derivatives
