@@ -57,7 +57,7 @@ def test_rows_do_not_depend_on_how_many_are_held_at_a_time(monkeypatch):
         np.testing.assert_allclose(in_fours[place], row, rtol=0, atol=1e-13 * np.abs(row).max())
 
 
-@pytest.mark.parametrize("reach, seen", [(3.0, True), (1.1, False)])
+@pytest.mark.parametrize(("reach", "seen"), [(3.0, True), (1.1, False)])
 def test_a_beam_that_is_never_strong_has_a_row_while_it_is_followed(reach, seen):
     block = block_of(beams=40, tilts=8)
     nearest = np.abs(block.s_g).min(axis=0)

@@ -13,7 +13,7 @@ from cctbx import xray
 
 from edtbx.experiment import Experiment, FloatArray
 from edtbx.forward import Progress, Sampling, no_progress
-from edtbx.levels import COARSE, DRAFT, LEVELS, Found, Level, level_for
+from edtbx.levels import COARSE, DRAFT, FOR_ROWS, LEVELS, Found, Level, level_for
 from edtbx.nuisance import Choices, FrameCube, Grid, Nuisance, fit_nuisance, rescale
 from edtbx.selection import SelectionRules
 from edtbx.solvers.block import Accuracy, Solver
@@ -23,7 +23,7 @@ from edtbx_cctbx.target import DynamicalTarget
 ProgressFactory = Callable[[str], Progress[FrameCube]]
 Say = Callable[[str], None]
 
-_FULL = 2.5
+_FULL = 5.0
 """How much further than ``s_strong`` a solver reaches that folds no beams. On urea it then errs as much as one that does
 (R of amplitudes 0.005)."""
 
@@ -45,7 +45,7 @@ class Settings:
     """
 
     solver: str = "auto"
-    tolerance: float = 0.1
+    tolerance: float = 0.15
     g_max: float | None = None
     s_max: float | None = None
     s_strong: float | None = None
@@ -93,6 +93,10 @@ class Settings:
     def draft_of(self, target: DynamicalTarget) -> DynamicalTarget:
         """The target at the level at which atoms move first."""
         return target.resampled(self.sampling(target, self._with_beams(DRAFT, target)))
+
+    def level_of_rows(self, target: DynamicalTarget) -> Level:
+        """The level that is good enough for the rows of a design matrix."""
+        return self._with_beams(FOR_ROWS, target)
 
     def sampling(self, target: DynamicalTarget, level: Level) -> Sampling:
         """A level for what the target knows of thickness and spread."""

@@ -118,10 +118,10 @@ def reparametrisation_of(
 
 
 def usual_shifts(structure: xray.structure, reparametrisation: Any) -> FloatArray:
-    """Usual shifts (P,) of the independent parameters: those that move their atoms by the steps above."""
+    """Usual shifts (P,) of the independent parameters: those that move one atom by the steps above, others less."""
     reparametrisation.linearise()
     jacobian = reparametrisation.jacobian_transpose_matching_grad_fc().as_dense_matrix().as_numpy_array()
-    return np.asarray(1.0 / np.sqrt(np.sum((jacobian / _steps(structure)) ** 2, axis=1)))
+    return np.asarray(1.0 / np.max(np.abs(jacobian) / _steps(structure), axis=1))
 
 
 def _steps(structure: xray.structure) -> FloatArray:

@@ -149,7 +149,8 @@ class FrameWaves:
         if rows is Rows.LOCAL:
             limit = block.accuracy.s_max
             strong = max(LOCAL.s_strong, _CURVE * float(np.sum(seed) / np.sum(seed @ block.thickness)))
-            block = replace(block, accuracy=Accuracy(s_max=min(LOCAL.s_max, limit), s_strong=min(strong, limit)))
+            few = replace(block.accuracy, s_max=min(LOCAL.s_max, limit), s_strong=min(strong, limit))
+            block = replace(block, accuracy=few)
             found = local_rows(block, seed, self.vectors, self.hkl)
         elif rows is Rows.OWN:
             found = self._own_rows(derivatives_of(solver), block, seed)

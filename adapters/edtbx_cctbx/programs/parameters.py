@@ -40,11 +40,11 @@ solver {
       reflection with the incident beam only, fast and wrong by a few per cent in R. kinematical: single scattering."
 }
 accuracy {
-  tolerance = 0.1
+  tolerance = 0.15
     .type = float(value_min=0.001, value_max=10)
     .help = "Numerical error of intensities that is allowed, in units of max(sigma, 1 % of I). Tilts, spread nodes and \
-      beams follow from it, and the error reached is measured on a few frames and printed. 0.1 adds less than 0.1 % to \
-      R; 0.2 takes half as long and may add 0.3 %."
+      beams follow from it, and the error reached is measured on a few frames and printed. 0.15 adds some 0.1 % to R, \
+      0.07 takes three times as long."
 }
 beams {
   g_max = None
@@ -53,12 +53,12 @@ beams {
       a value leaves measured reflections without their neighbours."
   s_max = None
     .type = float(value_min=0.001, value_max=1)
-    .help = "Beams with a larger excitation error (1/Angstrom) are left out. None: chosen by accuracy.tolerance, 0.06 \
-      to 0.12, or 0.02 to 0.04 for a solver that cannot fold beams."
+    .help = "Beams with a larger excitation error (1/Angstrom) are left out. None: chosen by accuracy.tolerance, 0.03 \
+      to 0.09, or 0.015 to 0.04 for a solver that cannot fold beams."
   s_strong = None
     .type = float(value_min=0.001, value_max=1)
     .help = "Beams with a larger excitation error are folded into the others by perturbation. None: chosen by \
-      accuracy.tolerance, 0.0075 to 0.015."
+      accuracy.tolerance, 0.003 to 0.0075."
 }
 selection {
   rsg_max = 0.7

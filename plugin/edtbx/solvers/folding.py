@@ -21,7 +21,6 @@ from numba import njit
 from edtbx.experiment import BoolArray, FloatArray, IntArray
 from edtbx.solvers.block import Block, Coupling
 
-
 _TAIL = 0.5
 """Part of ``s_max`` to which the tails of rocking curves are followed: what is beyond adds less than what the beams beyond
 ``s_max`` change."""
@@ -161,7 +160,7 @@ def _cost(block: Block, orientations: IntArray) -> float:
     strong, weak = _strong_and_weak(block, low, high)
     terms = np.pi * float(block.thickness.max()) * (float(high[strong].max() - low[strong].min()) + 0.005) + 20.0
     n, following = np.count_nonzero(strong), np.count_nonzero(_followed(block, weak, low, high))
-    return float(n * ((n + following) * (len(orientations) + 4.0) * terms + n * np.count_nonzero(weak)) + 6e6)
+    return float(n * ((n + following) * (len(orientations) + 4.0) * terms + n * np.count_nonzero(weak)) + 4e7)
 
 
 @njit(nogil=True, cache=True)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from edtbx.experiment import FloatArray, IntArray
 from edtbx.solvers import chebyshev
-from edtbx.solvers.block import Adjoint, Block, Coupling, Pullback
+from edtbx.solvers.block import Adjoint, Block, Coupling, Pullback, unit_phases
 from edtbx.solvers.folding import Group, cheapest_groups
 
 AnyArray: TypeAlias = NDArray[Any]
@@ -27,9 +27,6 @@ AnyArray: TypeAlias = NDArray[Any]
 
 _MARGIN = 0.01
 """By how much the interval of the series exceeds the estimated spectrum, as a part of it: outside terms explode."""
-
-_SINGLE = 3e-7
-"""Tolerance above which single precision does: its rounding over some hundred terms stays below 1e-6 of the beam."""
 
 _KEPT_BYTES = 250_000_000
 """Most bytes of terms that a block keeps for the way back; where it is more they are computed again."""
@@ -113,10 +110,10 @@ class PropagatorSolver:
     ) -> Adjoint:
         u = self._working(block)
         by_u, by_s = np.zeros_like(u), np.zeros_like(block.s_g)
-        for group, series, *terms in parts:
+        for group, series, terms, following in parts:
             weights = block.weights[:, group.orientations]
             seed_of_flux = np.einsum("jmt,jb->tmb", seed[:, group.asked], weights, optimize=True)
-            by_coupling, by_diagonal = series.adjoint(*terms, seed_of_flux)
+            by_coupling, by_diagonal = series.adjoint(terms, following, seed_of_flux)
             by_inverse = group.collect(u, by_coupling, by_u)
             own = np.ix_(group.orientations, np.concatenate([group.strong, group.following]))
             by_s[own] += 2.0 * block.wavenumber * block.surface[own] ** 2 * by_diagonal.T
@@ -135,7 +132,7 @@ class PropagatorSolver:
 
     def _working(self, block: Block) -> AnyArray:
         """The coupling in the precision that will do."""
-        if self.precision == "single" or (self.precision == "auto" and block.accuracy.tolerance > _SINGLE):
+        if self.precision == "single" or (self.precision == "auto" and block.accuracy.single):
             return block.u.astype(np.complex64 if np.iscomplexobj(block.u) else np.float32)
         return block.u
 
@@ -150,7 +147,7 @@ def _add_fluxes(total: FloatArray, waves: AnyArray, block: Block, group: Group) 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class _Following:
-    """The v beams that follow the strong ones: −ψ_w = lever · (α(θ) − e^{iθδ} α(0)), α what the coupling yields of the waves.
+    """The v beams that follow the strong ones: −ψ_w = lever · (α(θ) − e^{iθδ} α(0)), α what the coupling yields.
 
     ``lever`` and ``diagonal`` (v, B) are radius · M_w/D_w and D_w, ``theta`` (T,) is θ, ``centre`` what D_w exceeds δ by,
     for waves that lack a phase e^{iθ·centre}; ``start`` (v,) is α(0).
@@ -165,11 +162,7 @@ class _Following:
     @property
     def _turned(self) -> AnyArray:
         """e^{iθδ} (T, v, B)."""
-        phase = (self.theta[:, None, None] * (self.diagonal - self.centre)).astype(self.lever.dtype)
-        turned = np.empty(phase.shape, dtype=np.result_type(self.lever.dtype, np.complex64))
-        np.cos(phase, out=turned.real)
-        np.sin(phase, out=turned.imag)
-        return turned
+        return unit_phases((self.theta[:, None, None] * (self.diagonal - self.centre)).astype(self.lever.dtype))
 
     def waves(self, alpha: AnyArray) -> AnyArray:
         """−ψ (T, v, B) from α (T, v, B)."""
@@ -296,7 +289,7 @@ class _Series:
         return (parts[0] + 1j * parts[1]).reshape(len(parts[0]), picked.shape[1], -1)
 
     def adjoint(self, terms: AnyArray, following: AnyArray, seed: AnyArray) -> tuple[AnyArray, AnyArray]:
-        """∂T/∂coupling (n + v, n), its diagonal included, and ∂T/∂A_gg (n + v, B), for a seed (T, m + v, B) of the fluxes."""
+        """∂T/∂coupling (n + v, n), its diagonal included, and ∂T/∂A_gg (n + v, B), for a seed (T, m + v, B) of fluxes."""
         waves = self.waves(self.picked_of(terms, following))
         bar = (2.0 * seed * waves).astype(waves.dtype)
         tails = slice(len(self.rows), None)
