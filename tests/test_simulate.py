@@ -38,7 +38,7 @@ def structure() -> xray.structure:
 
 
 def simulated(structure, *, noise=QUIET, scan=SCAN, seed=1, **kwargs):
-    options = {"wavelength": 0.02508, "orientation": TURNED, "crystal": WEDGE, "s_max": 0.015, "nproc": 2, **kwargs}
+    options = {"wavelength": 0.02508, "orientation": TURNED, "crystal": WEDGE, "s_max": 0.03, "nproc": 2, **kwargs}
     return simulate(structure, scan=scan, noise=noise, rng=np.random.default_rng(seed), **options)
 
 
@@ -58,7 +58,7 @@ def model(tmp_path, structure) -> Path:
 
 def fitted(structure, experiment):
     sampling = Sampling(
-        accuracy=Accuracy(s_max=0.015),
+        accuracy=Accuracy(s_max=0.03),
         tilt_thickness=700.0,
         spread_reach=np.radians(0.3),
         spread_spacing=np.radians(0.03),
