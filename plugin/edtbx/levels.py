@@ -81,11 +81,11 @@ FOR_ROWS = Level(accuracy=Accuracy(s_max=0.03, s_strong=0.003, tolerance=1e-4), 
 
 LEVELS = (
     Level(accuracy=Accuracy(s_max=0.03, s_strong=0.003, tolerance=1e-5), tilts=0.5, spacing=2.0),
-    Level(accuracy=Accuracy(s_max=0.045, s_strong=0.004, tolerance=1e-5), tilts=0.6, spacing=1.5),
-    Level(accuracy=Accuracy(s_max=0.06, s_strong=0.005, tolerance=1e-5), tilts=0.7, spacing=1.2),
-    Level(accuracy=Accuracy(s_max=0.09, s_strong=0.0075, tolerance=1e-5), tilts=0.85, spacing=1.0),
-    Level(accuracy=Accuracy(s_max=0.12, s_strong=0.01, tolerance=1e-5), tilts=1.0, spacing=0.8),
-    Level(accuracy=Accuracy(s_max=0.16, s_strong=0.015, tolerance=1e-5), tilts=1.2, spacing=0.7),
+    Level(accuracy=Accuracy(s_max=0.045, s_strong=0.005, tolerance=1e-5), tilts=0.6, spacing=1.5),
+    Level(accuracy=Accuracy(s_max=0.06, s_strong=0.0075, tolerance=1e-5), tilts=0.7, spacing=1.2),
+    Level(accuracy=Accuracy(s_max=0.09, s_strong=0.01, tolerance=1e-5), tilts=0.85, spacing=1.0),
+    Level(accuracy=Accuracy(s_max=0.12, s_strong=0.015, tolerance=1e-5), tilts=1.0, spacing=0.8),
+    Level(accuracy=Accuracy(s_max=0.16, s_strong=0.02, tolerance=1e-5), tilts=1.2, spacing=0.7),
 )
 """From coarse to fine. Errors against the last (as in :class:`Found`) on urea: 0.19, 0.11, 0.07, 0.04; each costs about 1.6
 times as much as the one before."""

@@ -58,7 +58,7 @@ beams {
   s_strong = None
     .type = float(value_min=0.001, value_max=1)
     .help = "Beams with a larger excitation error are folded into the others by perturbation. None: chosen by \
-      accuracy.tolerance, 0.003 to 0.0075."
+      accuracy.tolerance, 0.003 to 0.01."
 }
 selection {
   rsg_max = 0.7
