@@ -18,7 +18,7 @@ from smtbx.refinement.least_squares import mainstream_shelx_weighting
 
 from edtbx.experiment import FloatArray
 from edtbx.forward import Sampling
-from edtbx.levels import Level
+from edtbx.levels import FOR_ROWS, LEVELS, Level
 from edtbx.nuisance import Nuisance, fit_nuisance, misfit
 from edtbx.thickness import mean_thickness
 from edtbx_cctbx.comparison import ProgressFactory, Say, Settings, theory_fit
@@ -151,7 +151,7 @@ class _Run:
         """A few cycles on some of the frames, at the coarsest level that is good enough for a result."""
         target, settings = self.target, self.settings
         places = self._some_frames(target, _FEWEST_ROWS, _FEWEST_FRAMES)
-        some = target.resampled(settings.sampling(target, settings.first_level(target)), places)
+        some = target.resampled(settings.sampling(target, LEVELS[0]), places)
         try:
             self._cycles(some, f"{stage}, {len(places)} frames")
         finally:
@@ -183,7 +183,7 @@ class _Run:
         mean = mean_thickness(target.nuisance.shape, target.nuisance.thickness)
         thickest = _THICKEST * mean if settings.thickness is None else 1.2 * settings.thickness
         return replace(
-            settings.sampling(target, settings.first_level(target)),
+            settings.sampling(target, LEVELS[0]),
             thickness_max=thickest,
             thickness_step=thickest / _LAW_STEPS,
         )
@@ -214,7 +214,7 @@ class _Run:
         if getattr(target.forward.solver, "approximation", None) is not None:
             return target
         settings, places = self.settings, self._some_frames(target, _ROWS_FOR_MATRIX, _FEWEST_FRAMES // 2)
-        return target.resampled(settings.sampling(target, settings.level_of_rows(target)), places)
+        return target.resampled(settings.sampling(target, FOR_ROWS), places)
 
     def _some_frames(self, target: DynamicalTarget, rows: int, fewest: int) -> list[int]:
         """Frames all over the scan, so that there are as many rows for each parameter, and as many frames, at least."""

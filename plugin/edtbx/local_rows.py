@@ -22,7 +22,8 @@ from numba import njit
 
 from edtbx.experiment import BoolArray, ComplexArray, FloatArray, IntArray
 from edtbx.potential import GVectors, add_differences
-from edtbx.solvers.block import Block, Coupling, unit_phases
+from edtbx.solvers.block import Block, Coupling
+from edtbx.solvers.precision import in_single, unit_phases
 
 _CLOSE = {"float32": 1e-2, "float64": 1e-4}
 """Phase difference in radians below which a divided difference gives way to the mean of the derivatives at either end."""
@@ -40,8 +41,8 @@ def local_rows(
     strong = near & (np.abs(block.s_g) <= accuracy.s_strong)
     strong[:, 0] = True
     beams = _first(strong)
-    kind = np.dtype(np.float32 if accuracy.single else np.float64)
-    u = block.u.astype(np.result_type(kind, np.complex64) if np.iscomplexobj(block.u) else kind)
+    u = in_single(block.u) if accuracy.single else block.u
+    kind = u.real.dtype
     surface, seeds = block.surface.astype(kind), (block.weights.T @ seed).astype(kind)
     values, waves = _diagonalised(u, block.s_g, surface, beams, near & ~strong, block.wavenumber)
     phase = np.pi * block.thickness / block.wavenumber

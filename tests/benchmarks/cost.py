@@ -113,7 +113,7 @@ def operations(block):
     """Those of the products of a propagation; real columns are twice the orientations where the coupling is complex."""
     parts = list(PropagatorSolver()._series(block))
     each = 2.0 if np.iscomplexobj(block.u) else 1.0
-    terms = sum(2.0 * each * len(s.d) ** 2 * s.d.shape[1] * (len(s.coefficients) - 1) for _, s in parts)
+    terms = sum(2.0 * each * s.a.size * s.d.shape[1] * (len(s.coefficients) - 1) for _, s in parts)
     folding = sum(2.0 * each**2 * len(g.strong) ** 2 * len(g.weak) for g, _ in parts)
     return terms + folding
 

@@ -54,7 +54,7 @@ beams {
   s_max = None
     .type = float(value_min=0.001, value_max=1)
     .help = "Beams with a larger excitation error (1/Angstrom) are left out. None: chosen by accuracy.tolerance, 0.03 \
-      to 0.09, or 0.015 to 0.04 for a solver that cannot fold beams."
+      to 0.09, or 0.015 to 0.05 for a solver that cannot fold beams."
   s_strong = None
     .type = float(value_min=0.001, value_max=1)
     .help = "Beams with a larger excitation error are folded into the others by perturbation. None: chosen by \

@@ -2,9 +2,10 @@
 
 A_gh = (U_gh − folding) M_g M_h, A_gg = 2 K S_g M_g² + folding; only the diagonals differ from one orientation to the
 next, so that every term of exp(iπ t A/K) e_0 is one matrix product for all of a group (:mod:`edtbx.solvers.chebyshev`),
-and all thicknesses come from one series. Costs O(n² B L) for B orientations, n strong beams and L ≈ π t ρ/K terms,
-where 2ρ is the width of the spectrum; n and ρ shrink with the group and with ``s_strong``. The adjoint costs two more
-such series. Where the coupling is real (centrosymmetric crystals), so are all terms: a quarter of the operations.
+and all thicknesses come from one series. Costs O(n (n + v) B L) for B orientations, n strong beams, v weak ones that are
+wanted and follow them, and L ≈ π t ρ/K terms, where 2ρ is the width of the spectrum; n and ρ shrink with the group and with
+``s_strong``. The adjoint costs two more such series. Where the coupling is real (centrosymmetric crystals), so are all
+terms: a quarter of the operations.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from numpy.typing import NDArray
 
 from edtbx.experiment import FloatArray, IntArray
 from edtbx.solvers import chebyshev
-from edtbx.solvers.block import Adjoint, Block, Coupling, Pullback, unit_phases
+from edtbx.solvers.block import Adjoint, Block, Coupling, Pullback
 from edtbx.solvers.folding import Group, cheapest_groups
+from edtbx.solvers.precision import in_single, unit_phases
 
 AnyArray: TypeAlias = NDArray[Any]
 """Single or double precision, real or complex."""
@@ -133,7 +135,7 @@ class PropagatorSolver:
     def _working(self, block: Block) -> AnyArray:
         """The coupling in the precision that will do."""
         if self.precision == "single" or (self.precision == "auto" and block.accuracy.single):
-            return block.u.astype(np.complex64 if np.iscomplexobj(block.u) else np.float32)
+            return in_single(block.u)
         return block.u
 
 
@@ -255,8 +257,8 @@ class _Series:
 
     @property
     def size(self) -> int:
-        """Bytes of all terms."""
-        return len(self.coefficients) * self.d.nbytes
+        """Bytes of all terms and of what follows of them."""
+        return len(self.coefficients) * len(self.a) * self.d[0].nbytes
 
     def picked(self) -> AnyArray:
         """The wanted rows of all terms and what follows of these, (L, m + v, w)."""
@@ -291,13 +293,10 @@ class _Series:
     def adjoint(self, terms: AnyArray, following: AnyArray, seed: AnyArray) -> tuple[AnyArray, AnyArray]:
         """∂T/∂coupling (n + v, n), its diagonal included, and ∂T/∂A_gg (n + v, B), for a seed (T, m + v, B) of fluxes."""
         waves = self.waves(self.picked_of(terms, following))
-        bar = (2.0 * seed * waves).astype(waves.dtype)
-        tails = slice(len(self.rows), None)
-        by_start, by_tails = self.following.adjoint(waves[:, tails], bar[:, tails])
-        bar[:, tails] *= self.following.lever
-        by_a, by_d = chebyshev.adjoint_terms(self._a_adjoint, self.m, self.d, terms, self.rows, self._seeds(bar))
+        seeds, by_start, by_tails = self._seeds(waves, seed, slice(len(self.rows), None), self.following)
+        by_a, by_d = chebyshev.adjoint_terms(self._a_adjoint, self.m, self.d, terms, self.rows, seeds)
         np.fill_diagonal(by_a, np.sum(by_d * self.m**2, axis=1))
-        by_a[len(terms[0]) :, 0] += by_start if self._columns == 2 else by_start.real
+        by_a[len(terms[0]) :, 0] += by_start
         by_d = by_d.reshape(len(by_d), -1, self._columns).sum(axis=2)
         return by_a / by_d.dtype.type(self.radius), np.concatenate([by_d / self.radius, by_tails])
 
@@ -306,13 +305,10 @@ class _Series:
         n = len(terms[0])
         rows = np.concatenate([self.rows, n + np.arange(following.shape[1])])[picked]
         waves = self.waves(self.picked_of(terms, following))[:, picked]
-        bar = (2.0 * seed * waves).astype(waves.dtype)
         tails = np.flatnonzero(rows >= n)
-        of_tails = self.following.only(rows[tails] - n)
-        by_start, _ = of_tails.adjoint(waves[:, tails], bar[:, tails])
-        bar[:, tails] *= of_tails.lever
-        by_a = chebyshev.adjoint_rows(self._a_adjoint, self.m, self.d, terms, rows, self._seeds(bar))
-        by_a[tails, rows[tails], 0] += by_start if self._columns == 2 else by_start.real
+        seeds, by_start, _ = self._seeds(waves, seed, tails, self.following.only(rows[tails] - n))
+        by_a = chebyshev.adjoint_rows(self._a_adjoint, self.m, self.d, terms, rows, seeds)
+        by_a[tails, rows[tails], 0] += by_start
         diagonal = np.arange(n)
         by_a[:, diagonal, diagonal] = by_a[:, diagonal, diagonal].real
         return np.asarray(by_a / self.d.dtype.type(self.radius))
@@ -321,12 +317,21 @@ class _Series:
     def _a_adjoint(self) -> AnyArray:
         return np.ascontiguousarray(self.a.conj().T)
 
-    def _seeds(self, bar: AnyArray) -> AnyArray:
-        """∂T/∂(picked terms) (L, k, w) for ∂T/∂(their series) (T, k, B)."""
+    def _seeds(
+        self, waves: AnyArray, seed: AnyArray, tails: slice | IntArray, following: _Following
+    ) -> tuple[AnyArray, AnyArray, AnyArray]:
+        """For a seed of the fluxes of waves (T, k, B), of which those at ``tails`` follow: ∂T/∂(their terms) (L, k, w), and
+        ∂T/∂start (v,) and ∂T/∂D (v, B).
+        """
+        bar = (2.0 * seed * waves).astype(waves.dtype)
+        by_start, by_tails = following.adjoint(waves[:, tails], bar[:, tails])
+        bar[:, tails] *= following.lever
         by_term = (self.coefficients @ bar.reshape(len(bar), -1)).reshape(-1, *bar.shape[1:])
         by_term[1::2] *= -1j
+        if self._columns == 2:
+            return np.ascontiguousarray(by_term.view(self.d.dtype)), by_start, by_tails
         # terms of a real coupling are real, and so is what they ask of their derivatives
-        return np.ascontiguousarray(by_term.view(self.d.dtype) if self._columns == 2 else by_term.real)
+        return np.ascontiguousarray(by_term.real), by_start.real, by_tails
 
 
 def _coefficients(arguments: FloatArray, tolerance: float, kind: np.dtype[Any]) -> AnyArray:
