@@ -15,7 +15,7 @@ from edtbx.frame_waves import Rows
 from edtbx.least_squares import FrameEquations, ReducedEquations, repetitions
 from edtbx.nuisance import Choices
 from edtbx_cctbx.least_squares import crystallographic_ls
-from edtbx_cctbx.least_squares_refinement import curvature
+from edtbx_cctbx.least_squares_refinement import bounded_step, curvature
 from edtbx_cctbx.refinement_model import Refined, reparametrisation_of
 from edtbx_cctbx.structure_slopes import StructureSlopes
 from edtbx_cctbx.target import KinematicalTarget
@@ -339,6 +339,23 @@ def test_uncertainties_are_the_spread_of_results(case):
     # a standard deviation from 100 draws of some parameters is good to 7 % at most
     assert np.std(deviations) == pytest.approx(1.0, abs=0.1)
     assert abs(np.mean(deviations)) < 0.3
+
+
+def test_bounded_steps_hold_what_is_far_off_and_what_turns_back():
+    """Of coupled equations, the others take what is best for them beside those that are held."""
+    matrix = np.array([[2.0, 1.0, 0.0], [1.0, 2.0, 0.5], [0.0, 0.5, 1.0]])
+    right, usual = np.array([1.0, 0.2, 0.3]), np.ones(3)
+    free = np.linalg.solve(matrix, right)
+    np.testing.assert_allclose(bounded_step(matrix, right, usual, np.zeros(0)), free)
+    small = np.array([0.05, 1.0, 1.0])
+    held = bounded_step(matrix, right, small, np.zeros(0))
+    assert held[0] == pytest.approx(4.0 * small[0])
+    np.testing.assert_allclose(held[1:], np.linalg.solve(matrix[1:, 1:], right[1:] - matrix[1:, 0] * held[0]))
+    back = bounded_step(matrix, right, 0.2 * usual, np.array([-0.4, 0.0, 0.0]))
+    assert back[0] == pytest.approx(0.2)
+    np.testing.assert_allclose(back[1:], np.linalg.solve(matrix[1:, 1:], right[1:] - matrix[1:, 0] * back[0]))
+    onward = bounded_step(matrix, right, usual, np.array([0.4, 0.0, 0.0]))
+    np.testing.assert_allclose(onward, free)
 
 
 def test_secants_correct_the_curvature_along_the_steps_taken():

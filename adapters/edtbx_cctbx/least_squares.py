@@ -7,7 +7,6 @@ ones. Scales, centres, spread and thickness are refined with the structure (see 
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Any
 
@@ -20,16 +19,14 @@ from smtbx.refinement import least_squares
 from edtbx.experiment import BoolArray, ComplexArray, FloatArray
 from edtbx.forward import Progress, no_progress
 from edtbx.frame_waves import Rows
-from edtbx.least_squares import FrameEquations, ReducedEquations, repetitions
-from edtbx.loss import loss_factors, usual_sizes, variance_factor
-from edtbx.nuisance import FrameCube, Nuisance, centre_is_free, polish_nuisance, rescale
+from edtbx.least_squares import ReducedEquations, frame_equations, repetitions
+from edtbx.loss import variance_factor
+from edtbx.nuisance import FrameCube, Nuisance
+from edtbx_cctbx.settling import settle
 from edtbx_cctbx.structure_slopes import StructureSlopes
 
 _WEIGHT = 0.02
 """The a of w = 1/(σ² + (a P)²), P = (max(I_obs, 0) + 2 I_calc)/3, where no weighting scheme is given."""
-
-_ROUNDS = 20
-"""Most rounds of weights and scales, each from the other; spread, thickness and centres follow in the first."""
 
 _LEAST_SPREAD = 1e-5
 """A spread in radians below which it is not refined: intensities do not depend on it there."""
@@ -135,7 +132,6 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
         target = observations
         self._measured = target.experiment.reflections.select(target.rows)
         self._shares = repetitions(self._measured) if self.repeats else np.ones(len(self._measured))
-        self._ends = np.cumsum([len(frame.rows) for frame in target.forward.frames])[:-1]
         self._before: Nuisance | None = None
         self._sizes: FloatArray | None = None
         self._jacobian: dict[int, FloatArray] = {}
@@ -181,28 +177,22 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
     def _settle(self, f: ComplexArray) -> None:
         """Nuisance parameters and weights, each for the other; then what sums are divided by, and the objective."""
         target, measured = self.observations, self._measured
-        cubes = self._with_offsets(target.forward.cubes(f, self._progress))
-        observed, sigma = flex.double(measured.intensity), flex.double(measured.sigma)
-        nuisance, grid = target.nuisance, target.forward.grid
-        for number in range(_ROUNDS):
-            calculated = np.concatenate(nuisance.intensities(grid, cubes))
-            weights = self.weighting_scheme(observed, sigma, flex.double(calculated), 1.0).as_numpy_array()
-            weighted = np.sqrt(weights) * (measured.intensity - calculated)
-            if self.renew_sizes or self._sizes is None:
-                self._sizes = usual_sizes(weighted, calculated)
-            self.residuals = weighted / self._sizes
-            self.weights = flex.double(weights * loss_factors(self.loss, self.residuals) / self._shares)
-            parts = zip(cubes, self._split(self.weights.as_numpy_array()), strict=True)
-            cubes = [replace(cube, weights=weights) for cube, weights in parts]
-            before, nuisance = nuisance, rescale(nuisance, grid, cubes)
-            if number == 0:
-                nuisance = polish_nuisance(cubes, grid, target.choices, nuisance)
-            elif np.allclose(nuisance.scales, before.scales, rtol=1e-6, atol=0.0):
-                break
-        target.nuisance, self.cubes = nuisance, cubes
-        calculated = np.concatenate(nuisance.intensities(grid, cubes))
+        settled = settle(
+            self._with_offsets(target.forward.cubes(f, self._progress)),
+            measured,
+            target.nuisance,
+            grid=target.forward.grid,
+            choices=target.choices,
+            weighting_scheme=self.weighting_scheme,
+            loss=self.loss,
+            shares=self._shares,
+            sizes=None if self.renew_sizes else self._sizes,
+        )
+        target.nuisance, self.cubes, calculated = settled.nuisance, settled.cubes, settled.calculated
+        self.residuals, self._sizes = settled.residuals, settled.sizes
+        weights = settled.weights
+        self.weights = flex.double(weights)
         self.fc_sq = self.fo_sq.array(data=flex.double(calculated), sigmas=None).set_observation_type_xray_intensity()
-        weights = self.weights.as_numpy_array()
         self._sum_w_yo_sq = float(weights @ measured.intensity**2)
         self.objective_data_only = float(weights @ (measured.intensity - calculated) ** 2) / (2.0 * self._sum_w_yo_sq)
         self._objective = self.objective_data_only
@@ -217,10 +207,6 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
             replace(cube, intensities=cube.intensities + more[:, None])
             for cube, more in zip(cubes, self.observations.offsets, strict=True)
         ]
-
-    def _split(self, values: FloatArray) -> list[FloatArray]:
-        """An array (M,) of all rows, by frames."""
-        return np.split(values, self._ends)
 
     @property
     def fo_sq(self) -> miller.array:
@@ -240,7 +226,7 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
     @property
     def n_refined(self) -> int:
         """Number of parameters of the structure, scales, and spread and thickness as far as they are refined."""
-        return self.n_parameters + int(self._shared.sum()) + len(self._ends) + 1
+        return self.n_parameters + int(self._shared.sum()) + len(self.cubes)
 
     def chi_sq(self) -> float:
         """Σ w (I_obs − k I_calc)² over the degrees of freedom, restraints added; as if there were no outliers."""
@@ -280,32 +266,8 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
 
     def _reduce(self) -> ReducedEquations:
         target = self.observations
-        nuisance, grid = target.nuisance, target.forward.grid
-        frames = zip(
-            self.cubes,
-            self._split(self.fc_sq.data().as_numpy_array()),
-            nuisance.slopes(grid, self.cubes),
-            nuisance.scales,
-            nuisance.centres,
-            strict=True,
-        )
-        found = []
-        for cube, calculated, slopes, scale, centre in frames:
-            observed, weights = cube.observed, cube.weights
-            misfit = float(weights @ (observed - calculated) ** 2) / len(observed)
-            free = centre_is_free(centre, cube.base, len(observed), grid, target.choices)
-            by_structure = self._jacobian.get(cube.frame_id)
-            found.append(
-                FrameEquations.of(
-                    observed,
-                    calculated / max(scale, 1e-300),
-                    slopes if by_structure is None else np.column_stack([slopes, by_structure]),
-                    weights,
-                    centre=centre,
-                    prior=math.sqrt(misfit) / target.choices.centre_prior if free else math.inf,
-                )
-            )
-        return ReducedEquations(frames=found, shared=self._shared)
+        frames = frame_equations(self.cubes, target.forward.grid, target.nuisance, target.choices, self._jacobian)
+        return ReducedEquations(frames=frames, shared=self._shared)
 
     def shift_over_su(self, step: FloatArray | None = None) -> float:
         """The largest of the shifts of the solution, or of a step (P,) of the caller's own, in s.u.s."""

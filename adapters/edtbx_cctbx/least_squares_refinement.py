@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import scipy.linalg
+import scipy.optimize
 from libtbx.utils import Sorry
 from smtbx.refinement.least_squares import mainstream_shelx_weighting
 
@@ -254,8 +256,9 @@ class _Run:
             if len(step) and shift > _SMALL:
                 secants.append((step, before - right))
             matrix = curvature(_corrected(ls.normal_matrix, self.correction), secants)
-            step, before = np.linalg.solve(matrix, right), right
-            shift = ls.shift_over_su(step)
+            last, before = step, right
+            shift = ls.shift_over_su(np.linalg.solve(matrix, right))
+            step = bounded_step(matrix, right, usual, last)
             r_obs = target.statistics(ls.fc_sq.data().as_numpy_array()).r_obs
             self.say(
                 f"{solver}: {stage}, cycle {cycle}, R(obs) {r_obs:.4f}, wR2 {ls.wR2():.4f}, "
@@ -272,7 +275,6 @@ class _Run:
                 weighted, secants = True, []
                 columns = (ls.fo_sq.data(), ls.fo_sq.sigmas(), ls.fc_sq.data())
                 ls.weighting_scheme = flat_weighting(*(column.as_numpy_array() for column in columns))
-            step *= min(1.0, _LARGEST_STEP / float(np.max(np.abs(step) / usual, initial=1e-9)))
             ls.renew_rows, ls.renew_sizes = shift > _FAR, shift > _SETTLED or new_weights
             ls.step_forward(step)
         self.scheme, self.correction = ls.weighting_scheme, matrix - ls.normal_matrix
@@ -319,6 +321,28 @@ def curvature(matrix: FloatArray, secants: list[tuple[FloatArray, FloatArray]]) 
         if true > _LEAST_CURVATURE * along:
             matrix = matrix - np.outer(across, across) / along + np.outer(change, change) / true
     return matrix
+
+
+def bounded_step(matrix: FloatArray, right: FloatArray, usual: FloatArray, last: FloatArray) -> FloatArray:
+    """The solution (P,) of normal equations with bounds: a few usual shifts, and half of the last step (P,) or (0,) for what
+    went farther than is usual and now comes back.
+
+    The others move as suits those that are held. Torsions of hydroxyls overshoot: the intensities hardly know them, and
+    depend on them like a cosine.
+    """
+    upper = _LARGEST_STEP * usual
+    lower = -upper
+    if len(last):
+        upper = np.where(last < -usual, -last / 2.0, upper)
+        lower = np.where(last > usual, -last / 2.0, lower)
+    root = np.linalg.cholesky(matrix * np.outer(usual, usual))
+    found = scipy.optimize.lsq_linear(
+        root.T,
+        scipy.linalg.solve_triangular(root, usual * right, lower=True),
+        bounds=(lower / usual, upper / usual),
+        method="bvls",
+    )
+    return np.asarray(usual * found.x)
 
 
 def _described(ls: crystallographic_ls, shift: float, model: RefinementModel) -> LeastSquaresFit:

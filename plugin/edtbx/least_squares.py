@@ -13,13 +13,15 @@ G. H. Golub & V. Pereyra, SIAM J. Numer. Anal. 10, 413 (1973), doi:10.1137/07100
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from edtbx.experiment import BoolArray, FloatArray, IntArray, Reflections
+from edtbx.nuisance import Choices, FrameCube, Grid, Nuisance, centre_is_free
 
 _DETERMINED = 1e-8
 """What scales and centres must leave of the squared slopes of a shared parameter for it to be refined."""
@@ -99,6 +101,29 @@ class FrameEquations:
         """s (M,) such that s·∂I/∂p is residual·(column p of the design)."""
         following = (self.observed - 2.0 * self.scale * self.calculated) * (self.calculated @ residual) / self._square
         return np.asarray(self.root * (self.scale * residual + following))
+
+
+def frame_equations(
+    cubes: Sequence[FrameCube], grid: Grid, nuisance: Nuisance, choices: Choices, by_structure: Mapping[int, FloatArray]
+) -> list[FrameEquations]:
+    """Of every frame, with the weights of its cube; ∂I/∂p (M, P), unscaled, of those frames whose ids have them."""
+    found = []
+    parts = (nuisance.intensities(grid, cubes), nuisance.slopes(grid, cubes), nuisance.scales, nuisance.centres)
+    for cube, calculated, slopes, scale, centre in zip(cubes, *parts, strict=True):
+        misfit = float(cube.weights @ (cube.observed - calculated) ** 2) / len(cube.observed)
+        free = centre_is_free(centre, cube.base, len(cube.observed), grid, choices)
+        more = by_structure.get(cube.frame_id)
+        found.append(
+            FrameEquations.of(
+                cube.observed,
+                calculated / max(scale, 1e-300),
+                slopes if more is None else np.column_stack([slopes, more]),
+                cube.weights,
+                centre=centre,
+                prior=math.sqrt(misfit) / choices.centre_prior if free else math.inf,
+            )
+        )
+    return found
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
