@@ -4,6 +4,7 @@ from edtbx_cctbx import _import_order  # noqa: F401  # isort: skip  (first: it l
 
 from edtbx import __version__
 from edtbx_cctbx.comparison import Settings, compare
+from edtbx_cctbx.dynamical_map import DynamicalMap
 from edtbx_cctbx.least_squares import crystallographic_ls
 from edtbx_cctbx.minimisation import minimise_with_lbfgs
 from edtbx_cctbx.model import read_model, set_electron_form_factors
@@ -12,6 +13,7 @@ from edtbx_cctbx.structure_factors import InexactStructureFactors
 from edtbx_cctbx.target import DynamicalTarget, KinematicalTarget
 
 __all__ = [
+    "DynamicalMap",
     "DynamicalTarget",
     "InexactStructureFactors",
     "KinematicalTarget",

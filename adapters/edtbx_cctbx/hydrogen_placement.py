@@ -6,8 +6,9 @@ none, and is named.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from cctbx import xray
 
 from edtbx.experiment import FloatArray
-from edtbx_cctbx.hydrogens import NUCLEAR, bonds, is_hydrogen, joined
+from edtbx_cctbx.hydrogens import NUCLEAR, angle_between, bonds, is_hydrogen, joined
 from edtbx_cctbx.model import set_electron_form_factors
 
 _SINGLE = {"C": 1.53, "N": 1.47, "O": 1.43, "S": 1.81}
@@ -67,15 +68,15 @@ def place_hydrogens(structure: xray.structure) -> tuple[xray.structure, list[str
         if scatterer.element_symbol() in ("C", "N", "O")
     }
     acid = any(
-        structure.scatterers()[place].element_symbol() == "O" and not complete and _is_carboxylate(neighbours)
-        for place, (neighbours, complete) in surroundings.items()
+        structure.scatterers()[place].element_symbol() == "O" and not hydrogen and _is_carboxylate(neighbours)
+        for place, (neighbours, hydrogen) in surroundings.items()
     )
     unsure = []
     labels = {scatterer.label for scatterer in structure.scatterers()}
-    for place, (neighbours, complete) in surroundings.items():
+    for place, (neighbours, hydrogen) in surroundings.items():
         parent = structure.scatterers()[place]
         element = parent.element_symbol()
-        if complete:
+        if hydrogen:
             continue
         if element == "N":
             number = _on_nitrogen(neighbours, acid)
@@ -89,22 +90,39 @@ def place_hydrogens(structure: xray.structure) -> tuple[xray.structure, list[str
             neighbours, number, NUCLEAR[element], lambda at, o=origin, p=place: _attraction(structure, p, o + at)
         )
         turns = len(neighbours) == 1 and number in (1, 3)
-        for n, site in enumerate(sites):
-            found.add_scatterer(
-                xray.scatterer(
-                    label=_label(parent.label, n if number > 1 else None, labels),
-                    site=structure.unit_cell().fractionalize(tuple(origin + site)),
-                    u=(1.5 if turns else 1.2) * parent.u_iso_or_equiv(structure.unit_cell()),
-                    occupancy=parent.occupancy,
-                    scattering_type="H",
-                )
-            )
+        add_hydrogens(found, place, [origin + site for site in sites], turns, labels)
     set_electron_form_factors(found)
     return found, unsure
 
 
-def _neighbours(structure: xray.structure, table: Any, place: int) -> tuple[list[_Neighbour], bool]:
-    """The atoms bonded to one, by the table of all bonds, and whether there is hydrogen among them."""
+def add_hydrogens(
+    structure: xray.structure, place: int, sites: Sequence[FloatArray], turns: bool, taken: set[str]
+) -> None:
+    """Hydrogen at Cartesian sites in Å on the atom in that place, with 1.2 times its displacement, 1.5 times where it turns
+    about the bond of that; ``taken`` are the labels in use.
+    """
+    cell, parent = structure.unit_cell(), structure.scatterers()[place]
+    label, occupancy, u = parent.label, parent.occupancy, parent.u_iso_or_equiv(cell)
+    for n, site in enumerate(sites):
+        structure.add_scatterer(
+            xray.scatterer(
+                label=_label(label, n if len(sites) > 1 else None, taken),
+                site=cell.fractionalize(tuple(float(x) for x in site)),
+                u=(1.5 if turns else 1.2) * u,
+                occupancy=occupancy,
+                scattering_type="H",
+            )
+        )
+
+
+def room_on_carbon(structure: xray.structure, table: Any, place: int) -> int:
+    """How many more hydrogen atoms a carbon atom wants, as its other bonds tell, by the table of all bonds."""
+    neighbours, hydrogen = _neighbours(structure, table, place)
+    return max((_on_carbon(neighbours) or 0) - hydrogen, 0)
+
+
+def _neighbours(structure: xray.structure, table: Any, place: int) -> tuple[list[_Neighbour], int]:
+    """The atoms bonded to one, by the table of all bonds, and how much hydrogen there is beside them."""
     scatterers, cell = structure.scatterers(), structure.unit_cell()
     here = np.array(cell.orthogonalize(scatterers[place].site))
 
@@ -114,10 +132,11 @@ def _neighbours(structure: xray.structure, table: Any, place: int) -> tuple[list
     def relative(site: Any) -> FloatArray:
         return np.asarray(np.array(cell.orthogonalize(site)) - here)
 
-    found = []
+    found, hydrogen = [], 0
     for j, operation in around(place):
         if is_hydrogen(scatterers[j]):
-            return [], True
+            hydrogen += 1
+            continue
         further = (
             (scatterers[k].element_symbol(), relative(operation.multiply(other) * scatterers[k].site))
             for k, other in around(j)
@@ -129,17 +148,12 @@ def _neighbours(structure: xray.structure, table: Any, place: int) -> tuple[list
                 further=tuple(each for each in further if np.linalg.norm(each[1]) > 0.1),
             )
         )
-    return found, False
+    return found, hydrogen
 
 
 def _angles(neighbours: list[_Neighbour]) -> list[float]:
     """Angles in degrees between the bonds of the parent."""
-    directions = [each.direction for each in neighbours]
-    return [
-        math.degrees(math.acos(float(np.clip(a @ b, -1.0, 1.0))))
-        for n, a in enumerate(directions)
-        for b in directions[:n]
-    ]
+    return [angle_between(one.bond, other.bond) for one, other in itertools.combinations(neighbours, 2)]
 
 
 def _on_carbon(neighbours: list[_Neighbour]) -> int | None:

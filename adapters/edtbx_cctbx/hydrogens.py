@@ -10,6 +10,7 @@ F. H. Allen & I. J. Bruno, Acta Cryst. B66, 380 (2010), doi:10.1107/S01087681100
 from __future__ import annotations
 
 import io
+import math
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
@@ -119,6 +120,23 @@ def bonds(structure: xray.structure) -> Any:
     return smtbx.utils.connectivity_table(structure).pair_asu_table.extract_pair_sym_table(
         skip_j_seq_less_than_i_seq=False, all_interactions_from_inside_asu=True
     )
+
+
+def bonded(structure: xray.structure, table: Any, place: int) -> list[FloatArray]:
+    """The bonds (3,) in Å from an atom, by the table of all bonds."""
+    cell, scatterers = structure.unit_cell(), structure.scatterers()
+    here = np.array(cell.orthogonalize(scatterers[place].site))
+    return [
+        np.array(cell.orthogonalize(operation * scatterers[other].site)) - here
+        for other, operations in table[place].items()
+        for operation in operations
+    ]
+
+
+def angle_between(one: FloatArray, other: FloatArray) -> float:
+    """The angle in degrees between two vectors (3,)."""
+    cosine = float(one @ other) / float(np.linalg.norm(one) * np.linalg.norm(other))
+    return math.degrees(math.acos(min(max(cosine, -1.0), 1.0)))
 
 
 def riding_constraints(structure: xray.structure) -> list[Any]:

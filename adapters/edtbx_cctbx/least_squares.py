@@ -120,9 +120,7 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
 
     def __init__(self, observations: Any, reparametrisation: Any, **kwds: Any) -> None:
         kwds.setdefault("weighting_scheme", least_squares.mainstream_shelx_weighting(a=_WEIGHT, b=0))
-        usual = {None: Rows.LOCAL, "kinematical": Rows.OWN}
-        approximation = getattr(observations.forward.solver, "approximation", None)
-        self.rows = Rows(kwds.pop("rows", usual.get(approximation, Rows.EXACT)))
+        self.rows = Rows(kwds.pop("rows", Rows.usual(observations.forward.solver)))
         self._rows_from = kwds.pop("rows_from", None) or observations
         self.repeats = kwds.pop("repeats", self.repeats)
         self.loss = kwds.pop("loss", self.loss)

@@ -104,11 +104,7 @@ def refine_by_least_squares(
     """
     began = time.perf_counter()
     run = _Run(target, model, settings, schedule, progress, say)
-    run.on_some_frames("first")
-    run.find_law()
-    if allows_anisotropic(model.structure, target.experiment, schedule):
-        make_anisotropic(model.structure, hydrogen=schedule.anisotropic == "all")
-        run.on_some_frames("anisotropic")
+    run.roughly()
     found = settings.level_for(target, model.structure, target.nuisance)
     fine, ls, shift = run.on_all_frames(found.level)
     return theory_fit(
@@ -126,6 +122,18 @@ def refine_first(
 ) -> None:
     """The first cycles alone, of a model as it comes and on some of the frames."""
     _Run(target, model, settings, schedule, progress, say).on_some_frames("first")
+
+
+def refine_roughly(
+    target: DynamicalTarget,
+    model: RefinementModel,
+    settings: Settings,
+    schedule: Schedule,
+    progress: ProgressFactory,
+    say: Say,
+) -> None:
+    """All but the cycles on all frames: isotropic and anisotropic on some of them, the thickness law on all."""
+    _Run(target, model, settings, schedule, progress, say).roughly()
 
 
 @dataclass(slots=True, eq=False)
@@ -148,6 +156,14 @@ class _Run:
     def __post_init__(self) -> None:
         chosen = self.schedule.weighting
         self.scheme = mainstream_shelx_weighting(a=_START if chosen is None else chosen, b=0)
+
+    def roughly(self) -> None:
+        """As the model comes, then anisotropic where the data allow, on some of the frames."""
+        self.on_some_frames("first")
+        self.find_law()
+        if allows_anisotropic(self.model.structure, self.target.experiment, self.schedule):
+            make_anisotropic(self.model.structure, hydrogen=self.schedule.anisotropic == "all")
+            self.on_some_frames("anisotropic")
 
     def on_some_frames(self, stage: str) -> None:
         """A few cycles on some of the frames, at the coarsest level that is good enough for a result."""

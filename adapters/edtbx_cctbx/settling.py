@@ -55,13 +55,12 @@ def settle(
     ``sizes`` (M,) are asked anew where they are not given.
     """
     ends = np.cumsum([len(cube.observed) for cube in cubes])[:-1]
-    given = sizes
     for number in range(_ROUNDS):
         calculated = np.concatenate(nuisance.intensities(grid, cubes))
         weights = weights_of(weighting_scheme, measured.intensity, measured.sigma, calculated)
         weighted = np.sqrt(weights) * (measured.intensity - calculated)
-        sizes = usual_sizes(weighted, calculated) if given is None else given
-        residuals = weighted / sizes
+        usual = usual_sizes(weighted, calculated) if sizes is None else sizes
+        residuals = weighted / usual
         parts = np.split(weights * loss_factors(loss, residuals) / shares, ends)
         cubes = [replace(cube, weights=part) for cube, part in zip(cubes, parts, strict=True)]
         before, nuisance = nuisance, rescale(nuisance, grid, cubes)
@@ -74,5 +73,5 @@ def settle(
         cubes=list(cubes),
         calculated=np.concatenate(nuisance.intensities(grid, cubes)),
         residuals=residuals,
-        sizes=sizes,
+        sizes=usual,
     )

@@ -45,6 +45,11 @@ class Rows(Enum):
     OWN = "own"
     """All from one pass: each intensity depends on the structure factor of its own reflection alone (single scattering)."""
 
+    @classmethod
+    def usual(cls, solver: Solver) -> Rows:
+        """Local ones, unless the solver is an approximation on purpose."""
+        return {None: cls.LOCAL, "kinematical": cls.OWN}.get(getattr(solver, "approximation", None), cls.EXACT)
+
 
 LOCAL = Accuracy(s_max=0.03, s_strong=0.003)
 """Beams of local rows: folded from 0.003 Å⁻¹ they err by 0.1 (urea) to 0.15 (CsPbBr3) of the length of a row, from 0.005 by

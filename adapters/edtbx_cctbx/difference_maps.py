@@ -1,0 +1,223 @@
+"""Maps of a structure from data: nuisance parameters fitted, atoms left out on request, peaks, and hydrogen among them."""
+
+from __future__ import annotations
+
+import fnmatch
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from cctbx import xray
+from cctbx.array_family import flex
+from libtbx.utils import Sorry
+
+from edtbx.experiment import Experiment
+from edtbx.levels import FOR_ROWS, LEVELS
+from edtbx.registry import installed_solvers
+from edtbx.solvers.block import DifferentiableSolver
+from edtbx.statistics import Statistics
+from edtbx_cctbx.comparison import ProgressFactory, Say, Settings, fit_coarse, silent
+from edtbx_cctbx.dynamical_map import KINDS, DynamicalMap
+from edtbx_cctbx.hydrogen_finding import Proposal, find_hydrogens
+from edtbx_cctbx.least_squares_refinement import refine_roughly
+from edtbx_cctbx.map_peaks import ON_ATOM, Peak, distances_to, find_holes, find_peaks
+from edtbx_cctbx.refinement_model import RefinementModel, Schedule
+
+FOUND = 0.35
+"""A peak nearer than this to the site of an atom left out, in Å, is that atom."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapChoices:
+    """What is wanted of the maps.
+
+    ``kind`` is the one whose peaks count; ``omit`` are patterns of labels (``H*``) of atoms that are left out, the rest then
+    being refined first; ``hydrogens`` looks for hydrogen at peaks; ``scattering_type`` is the atom that is looked for.
+    """
+
+    kind: str = "newton"
+    omit: Sequence[str] = ()
+    hydrogens: bool = False
+    scattering_type: str = "H"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovered:
+    """An atom that was left out, and the peak at its site, if there is one."""
+
+    label: str
+    site: tuple[float, float, float]
+    peak: Peak | None
+    away: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapQuality:
+    """Of one kind of map: root mean square and extremes in volts, the latter away from the atoms too, and what was found of
+    the atoms left out.
+
+    ``highest`` and ``deepest`` are those more than :data:`ON_ATOM` away from any atom, known or left out: what is noise, and
+    what is missing still.
+    """
+
+    rms: float
+    maximum: float
+    minimum: float
+    highest: float
+    deepest: float
+    peaks: Sequence[Peak]
+    recovered: Sequence[Recovered]
+
+    @property
+    def number_found(self) -> int:
+        """How many of the atoms left out have a peak."""
+        return sum(each.peak is not None for each in self.recovered)
+
+    @property
+    def contrast(self) -> float:
+        """The lowest of the peaks of atoms left out over the highest false one; NaN where not all have one."""
+        heights = [each.peak.height_volts for each in self.recovered if each.peak is not None]
+        if not heights or len(heights) < len(self.recovered):
+            return float("nan")
+        return min(heights) / max(self.highest, 1e-300)
+
+    @property
+    def above_false(self) -> int:
+        """How many of the atoms left out are higher than the highest false peak."""
+        return sum(each.peak is not None and each.peak.height_volts > self.highest for each in self.recovered)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Maps:
+    """Maps of one structure, and what they show.
+
+    ``structure`` is the one whose maps these are, ``with_hydrogen`` the same with the hydrogen proposed.
+    """
+
+    structure: xray.structure
+    experiment: Experiment
+    calculator: DynamicalMap
+    kind: str
+    statistics: Statistics
+    qualities: dict[str, MapQuality]
+    proposals: Sequence[Proposal]
+    with_hydrogen: xray.structure | None
+    total_seconds: float
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def quality(self) -> MapQuality:
+        """Of the kind whose peaks count."""
+        return self.qualities[self.kind]
+
+
+def make_maps(
+    experiment: Experiment,
+    structure: xray.structure,
+    settings: Settings,
+    choices: MapChoices,
+    progress: ProgressFactory = silent,
+    say: Say = print,
+    parameters: dict[str, Any] | None = None,
+) -> Maps:
+    """All kinds of maps of a structure, which stays as it is unless atoms are left out: then the others are refined first.
+
+    Raises
+    ------
+    Sorry
+        No atom has a label to leave out, none is left, or the solver gives no derivatives.
+    """
+    began = time.perf_counter()
+    if not isinstance(installed_solvers().create(settings.solver), DifferentiableSolver):
+        raise Sorry(f"the solver {settings.solver} gives no derivatives, which maps need: take solver.name=auto")
+    left_out = chosen_atoms(structure, choices.omit)
+    known = structure.select(~left_out)
+    omitted = structure.select(left_out)
+    target = settings.target(settings.solver, experiment, known)
+    target.nuisance = fit_coarse(target, known, settings, progress)
+    say(f"{settings.solver}: {target.nuisance.describe()}")
+    if choices.omit:
+        model = RefinementModel.of(known, riding=True)
+        refine_roughly(target, model, settings, Schedule(), progress, say)
+        known = model.structure
+    calculator = DynamicalMap(
+        target.resampled(settings.sampling(target, LEVELS[0])),
+        known,
+        rows_from=target.resampled(settings.sampling(target, FOR_ROWS)),
+        scattering_type=choices.scattering_type,
+        progress=progress(f"{settings.solver}, map"),
+    )
+    qualities = {kind: _quality(calculator.fft_map(kind), known, omitted) for kind in KINDS}
+    found: xray.structure | None = None
+    proposals: list[Proposal] = []
+    if choices.hydrogens:
+        mine = qualities[choices.kind]
+        found, proposals = find_hydrogens(known, mine.peaks, lowest=-mine.deepest)
+    return Maps(
+        structure=known,
+        experiment=target.experiment,
+        calculator=calculator,
+        kind=choices.kind,
+        statistics=calculator.target.statistics(calculator.settled.calculated),
+        qualities=qualities,
+        proposals=proposals,
+        with_hydrogen=found,
+        total_seconds=time.perf_counter() - began,
+        parameters=parameters or {},
+    )
+
+
+def chosen_atoms(structure: xray.structure, patterns: Sequence[str]) -> flex.bool:
+    """Which atoms have a label that fits one of the patterns (``H*``, ``O1``), upper and lower case alike.
+
+    Raises
+    ------
+    Sorry
+        A pattern fits none, or all atoms are chosen.
+    """
+    labels = [scatterer.label for scatterer in structure.scatterers()]
+    chosen = np.zeros(len(labels), dtype=bool)
+    for pattern in patterns:
+        fits = np.array([fnmatch.fnmatchcase(label.upper(), pattern.upper()) for label in labels])
+        if not fits.any():
+            raise Sorry(f"map.omit: no atom is called {pattern}; there are {', '.join(labels)}")
+        chosen |= fits
+    if chosen.all():
+        raise Sorry("map.omit leaves no atom: name fewer of them")
+    return flex.bool(chosen)
+
+
+def _quality(fft_map: Any, known: xray.structure, omitted: xray.structure) -> MapQuality:
+    peaks, holes = find_peaks(fft_map, known), find_holes(fft_map, known)
+    statistics = fft_map.statistics()
+    everything = known.concatenate(omitted)
+    off = [peak for peak in peaks if not _near(peak, everything)]
+    hollow = [hole for hole in holes if not _near(hole, everything)]
+    return MapQuality(
+        rms=float(statistics.sigma()),
+        maximum=float(statistics.max()),
+        minimum=float(statistics.min()),
+        highest=max((peak.height_volts for peak in off), default=0.0),
+        deepest=-max((hole.height_volts for hole in hollow), default=0.0),
+        peaks=peaks,
+        recovered=[_recovered(scatterer, peaks, omitted) for scatterer in omitted.scatterers()],
+    )
+
+
+def _near(peak: Peak, structure: xray.structure) -> bool:
+    return bool(distances_to([peak.site], structure)[1][0] < ON_ATOM)
+
+
+def _recovered(scatterer: Any, peaks: Sequence[Peak], omitted: xray.structure) -> Recovered:
+    alone = omitted.select(flex.bool([each.label == scatterer.label for each in omitted.scatterers()]))
+    away = distances_to([peak.site for peak in peaks], alone)[1]
+    near = [place for place in range(len(peaks)) if away[place] < FOUND]
+    best = max(near, key=lambda place: peaks[place].height_volts, default=None)
+    return Recovered(
+        label=scatterer.label,
+        site=tuple(scatterer.site),
+        peak=None if best is None else peaks[best],
+        away=float("nan") if best is None else float(away[best]),
+    )

@@ -1,0 +1,287 @@
+"""Difference-potential maps from dynamical intensities, as cctbx knows maps.
+
+References
+----------
+L. Palatinus et al., Science 355, 166 (2017), doi:10.1126/science.aak9652 (the kind ``fo_fc_dynamical``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from cctbx import maptbx, miller, xray
+from cctbx.array_family import flex
+from cctbx.eltbx import e_scattering
+from libtbx.utils import Sorry
+
+from edtbx.constants import VOLTS_PER_U
+from edtbx.experiment import ComplexArray, FloatArray, IntArray
+from edtbx.forward import Progress, no_progress
+from edtbx.frame_waves import Rows
+from edtbx.least_squares import FrameEquations, frame_equations, repetitions
+from edtbx.likely_step import LikelyStep, likely_step
+from edtbx.nuisance import FrameCube
+from edtbx_cctbx.settling import Settled, settle
+from edtbx_cctbx.structure_factors import Expansion
+from edtbx_cctbx.target import DynamicalTarget, KinematicalTarget
+from edtbx_cctbx.weighting import flat_weighting
+
+KINDS = {
+    "newton": "the most likely change of the structure factors that the residuals of all frames ask for",
+    "gradient": "minus the gradient of the sum of squares by every structure factor, measured or not",
+    "fo_fc_dynamical": "(Fobs - Fcalc) exp(i phi_calc), Fobs = |Fcalc| sqrt(<Iobs>/<Icalc>) (Palatinus et al., 2017)",
+    "two_fo_fc": "(2 Fobs - Fcalc) exp(i phi_calc) with the same Fobs",
+    "fo_fc_kinematical": "as fo_fc_dynamical, with Icalc of single scattering",
+}
+"""Kinds of coefficients, and what they are."""
+
+VOLTS_PER_E_PER_A = 14.399645
+"""e/(4 pi eps0) in V Å: potentials in e/Å, as some programs give them, times this are volts."""
+
+_LEAST_EXPECTED = 0.005
+"""Structure factors whose expected change is a smaller part of the largest are left as they are."""
+
+_STEP = 0.1
+"""Part of the expected change by which intensities are compared to scale the gradient."""
+
+
+class DynamicalMap:
+    """Map calculator for a target and a structure, both of which stay as they are.
+
+    All coefficients are in V Å³, in the asymmetric unit of the target's structure factors: with the volume scaling of
+    cctbx, maps are in volts. The kinds are those of :data:`KINDS`.
+
+    Parameters
+    ----------
+    target : DynamicalTarget
+        With the nuisance parameters that suit the structure.
+    xray_structure
+        Atoms known so far; what it lacks shows up.
+    rows_from : DynamicalTarget
+        A coarser sampling of the same frames, for the derivatives of each intensity; the target itself by default.
+    weighting_scheme, loss
+        As in :class:`edtbx_cctbx.crystallographic_ls`; by default that of the flattest analysis of variance, because what
+        is missing makes strong intensities err by more than their s.u.s.
+    scattering_type, u_iso
+        What is missing scatters like this atom with such a displacement in Å²: it says how changes fall off with |g|.
+    """
+
+    def __init__(
+        self,
+        target: DynamicalTarget,
+        xray_structure: xray.structure,
+        *,
+        rows_from: DynamicalTarget | None = None,
+        weighting_scheme: Any = None,
+        loss: str = "cauchy",
+        scattering_type: str = "H",
+        u_iso: float = 0.04,
+        progress: Progress[FrameCube] = no_progress,
+    ) -> None:
+        self.target = target
+        self.xray_structure = xray_structure
+        self.scattering_type = scattering_type
+        self.u_iso = u_iso
+        self._rows_from = rows_from or target
+        self._weighting_scheme = weighting_scheme
+        self._loss = loss
+        self._progress = progress
+        self._measured = target.experiment.reflections.select(target.rows)
+
+    def coefficients(self, kind: str = "newton") -> miller.array:
+        """Complex coefficients in V Å³; 0 where the kind says nothing, F(000) only in ``two_fo_fc``.
+
+        Raises
+        ------
+        Sorry
+            There is no such kind, or the solver gives no derivatives.
+        """
+        if kind not in KINDS:
+            raise Sorry(f"there is no map of kind {kind!r}: choose from {', '.join(KINDS)}")
+        data = VOLTS_PER_U * getattr(self, f"_{kind}")
+        return self.target.expansion.unique.array(data=flex.complex_double(data))
+
+    def fft_map(self, kind: str = "newton", resolution_factor: float = 0.25, **kwds: Any) -> Any:
+        """cctbx's map of a kind in volts, with the symmetry of the space group; keywords as those of ``miller.array``."""
+        kwds.setdefault("symmetry_flags", maptbx.use_space_group_symmetry)
+        return self.coefficients(kind).fft_map(resolution_factor=resolution_factor, **kwds).apply_volume_scaling()
+
+    def peak_search(self, kind: str = "newton", parameters: Any = None, **kwds: Any) -> Any:
+        """Peaks of a kind of map in volts, highest first, as cctbx clusters them."""
+        return self.fft_map(kind, **kwds).peak_search(parameters=parameters, verify_symmetry=False)
+
+    @cached_property
+    def likely_step(self) -> LikelyStep:
+        """What the kind ``newton`` came from."""
+        shared = np.array([self.target.choices.sigma is None, self.target.choices.thickness is None])
+        return likely_step(self._equations, shared)
+
+    @cached_property
+    def settled(self) -> Settled:
+        """Weights, and the nuisance parameters that suit them; those of the target stay."""
+        target, measured = self.target, self._measured
+        cubes, grid = target.forward.cubes(self._f, self._progress), target.forward.grid
+        scheme = self._weighting_scheme
+        if scheme is None:
+            calculated = np.concatenate(target.nuisance.intensities(grid, cubes))
+            scheme = flat_weighting(measured.intensity, measured.sigma, calculated)
+        return settle(
+            cubes,
+            measured,
+            target.nuisance,
+            grid=grid,
+            choices=target.choices,
+            weighting_scheme=scheme,
+            loss=self._loss,
+            shares=repetitions(measured),
+        )
+
+    @cached_property
+    def _f(self) -> ComplexArray:
+        return self.target.structure_factors(self.xray_structure)
+
+    @cached_property
+    def _f_unique(self) -> ComplexArray:
+        f_calc = self.target.f_obs().structure_factors_from_scatterers(
+            self.xray_structure, algorithm="direct", cos_sin_table=False
+        )
+        return np.asarray(f_calc.f_calc().data().as_numpy_array())
+
+    @cached_property
+    def components(self) -> Components:
+        """The parameters that a change of the structure factors has."""
+        return Components.of(self.target.expansion, self.scattering_type, self.u_iso)
+
+    @cached_property
+    def _equations(self) -> list[FrameEquations]:
+        """Of all frames, with the derivatives by the components."""
+        target, settled = self.target, self.settled
+        forward = self._rows_from.forward
+        by_f = forward.jacobian(self._f, settled.nuisance, self.components.likely(), Rows.usual(forward.solver))
+        by_id = {frame.frame_id: each for frame, each in zip(forward.frames, by_f, strict=True)}
+        return frame_equations(settled.cubes, target.forward.grid, settled.nuisance, target.choices, by_id)
+
+    @cached_property
+    def _newton(self) -> ComplexArray:
+        return self.components.likely().change(self.likely_step.parameters)
+
+    @cached_property
+    def gradient(self) -> ComplexArray:
+        """∂/∂Re F + i ∂/∂Im F (U,) of Σ w (I_obs − k I_calc)², weights and nuisance parameters held where they are best."""
+        settled = self.settled
+        seeds = []
+        start = 0
+        for cube, scale in zip(settled.cubes, settled.nuisance.scales, strict=True):
+            calculated = settled.calculated[start : start + len(cube.observed)]
+            start += len(calculated)
+            seeds.append(-2.0 * scale * cube.weights * (cube.observed - calculated))
+        return self.target.expansion.collect(self.target.forward.gradient(self._f, settled.nuisance, seeds))
+
+    @cached_property
+    def _gradient(self) -> ComplexArray:
+        """One step of steepest descent, as long as a parabola along it suggests."""
+        unique, forward, settled = self.target.expansion.unique, self.target.forward, self.settled
+        downhill = self.components.allowed(-self.gradient) / unique.multiplicities().data().as_numpy_array()
+        small = _STEP * float(self.components.expected.max()) / float(np.abs(downhill).max())
+        there = forward.intensities(self._f + self.target.expansion.expand(small * downhill), settled.nuisance)
+        moved = np.concatenate([scale * i for scale, i in zip(settled.nuisance.scales, there, strict=True)])
+        change = (moved - settled.calculated) / small
+        weighted = settled.weights * change
+        return downhill * float(weighted @ (self._measured.intensity - settled.calculated)) / float(weighted @ change)
+
+    @cached_property
+    def _fo_fc_dynamical(self) -> ComplexArray:
+        return self._by_ratio(self.settled.calculated)
+
+    @cached_property
+    def _fo_fc_kinematical(self) -> ComplexArray:
+        target = self.target
+        kinematical = KinematicalTarget(
+            target.experiment, self.xray_structure, rules=target.rules, g_max=target.g_max, choices=target.choices
+        )
+        return self._by_ratio(kinematical.i_calc(self.xray_structure))
+
+    @cached_property
+    def _two_fo_fc(self) -> ComplexArray:
+        return self._f_unique + 2.0 * self._fo_fc_dynamical
+
+    def _by_ratio(self, calculated: FloatArray) -> ComplexArray:
+        """F_calc (√(⟨I_obs⟩/⟨I_calc⟩) − 1), averages over frames and equivalents; on the scale of the structure."""
+        target = self.target
+        places = target.expansion.parent[target.forward.vectors.find(self._measured.hkl)]
+        number = len(self._f_unique)
+        observed = np.bincount(places, np.maximum(self._measured.intensity, 0.0), number)
+        summed = np.bincount(places, calculated, number)
+        there = summed > 0.0
+        ratio = np.sqrt(observed[there] / summed[there])
+        f = self._f_unique[there]
+        weights = np.abs(f) ** 2
+        found = np.zeros(number, dtype=complex)
+        found[there] = (ratio / (float(weights @ ratio) / float(weights.sum())) - 1.0) * f
+        return found
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Components:
+    """Real parameters of a change of the structure factors of the asymmetric unit, in units of their expected size.
+
+    Each belongs to one structure factor, in the place (P,), and has the direction (P,) in the complex plane: one where the
+    space group fixes the phase but for its sign, two elsewhere. ``expected`` (P,) in Å is that of atoms of one kind anywhere
+    in the cell; F(000) has none.
+    """
+
+    expansion: Expansion
+    place: IntArray
+    direction: ComplexArray
+    expected: FloatArray
+
+    @classmethod
+    def of(cls, expansion: Expansion, scattering_type: str, u_iso: float) -> Components:
+        """For one atom in the asymmetric unit, of the scattering type and displacement in Å²."""
+        unique = expansion.unique
+        group = unique.space_group()
+        squared = unique.sin_theta_over_lambda_sq().data()
+        gaussian = e_scattering.ito_vol_c_2011_table_4_3_2_2_entry_as_gaussian(scattering_type)
+        amplitude = np.array([gaussian.at_stol_sq(x) for x in squared])
+        amplitude *= np.exp(-8.0 * np.pi**2 * u_iso * squared.as_numpy_array())
+        size = amplitude * np.sqrt(unique.epsilons().data().as_numpy_array() * group.order_z())
+        free = ~unique.centric_flags().data().as_numpy_array()
+        size[free] /= np.sqrt(2.0)
+        angles = np.array([group.phase_restriction(h).ht_angle() for h in unique.indices()])
+        along = np.where(free, 1.0, np.exp(1j * np.where(free, 0.0, angles)))
+        first = np.flatnonzero(squared.as_numpy_array() > 0.0)
+        second = first[free[first]]
+        return cls(
+            expansion=expansion,
+            place=np.concatenate([first, second]),
+            direction=np.concatenate([along[first], np.full(len(second), 1j)]),
+            expected=np.concatenate([size[first], size[second]]),
+        )
+
+    def likely(self) -> Components:
+        """Those whose expected size is not negligible beside the largest."""
+        kept = self.expected > _LEAST_EXPECTED * self.expected.max()
+        return replace(self, place=self.place[kept], direction=self.direction[kept], expected=self.expected[kept])
+
+    def __call__(self, where: IntArray, rows: ComplexArray) -> FloatArray:
+        """∂I/∂p (m, P) from ∂I/∂Re F + i ∂I/∂Im F (m, n) by the F of the g vectors in the given places (n,)."""
+        unique, by_f = self.expansion.collect_some(where, rows)
+        every = np.zeros((len(rows), self.expansion.unique.size()), dtype=np.complex64)
+        every[:, unique] = by_f
+        return np.asarray(np.real(every[:, self.place] * self.direction.conj()) * self.expected, dtype=np.float32)
+
+    def change(self, parameters: FloatArray) -> ComplexArray:
+        """ΔF (U,) in Å from parameters (P,)."""
+        return self._sum(self.expected * parameters)
+
+    def allowed(self, values: ComplexArray) -> ComplexArray:
+        """What symmetry allows of values (U,) for every structure factor but F(000), which becomes 0."""
+        return self._sum(np.real(values[self.place] * self.direction.conj()))
+
+    def _sum(self, along: FloatArray) -> ComplexArray:
+        found = np.zeros(self.expansion.unique.size(), dtype=complex)
+        np.add.at(found, self.place, self.direction * along)
+        return found

@@ -1,0 +1,94 @@
+"""Hydrogen atoms at the peaks of a difference map, where they can be any."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from cctbx import xray
+
+from edtbx.experiment import FloatArray
+from edtbx_cctbx.hydrogen_placement import add_hydrogens, room_on_carbon
+from edtbx_cctbx.hydrogens import NUCLEAR, angle_between, bonded, bonds, is_hydrogen
+from edtbx_cctbx.map_peaks import Peak
+from edtbx_cctbx.model import set_electron_form_factors
+
+_OFF = 0.3
+"""How far the distance of a peak from its parent may be from that of nuclei, in Å."""
+
+_LEAST_ANGLE = 85.0
+"""Least angle in degrees between two bonds of a parent."""
+
+_MOST_BONDS = {"B": 4, "C": 4, "N": 4, "O": 2, "S": 2}
+"""Most bonds of a parent, those to hydrogen among them; of carbon, its other bonds tell."""
+
+_PLANAR = 350.0
+"""Sum of three angles in degrees beyond which bonds lie in a plane, and leave no room for a fourth."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """A hydrogen atom, the atom it sits on, and the peak that shows it."""
+
+    label: str
+    parent: str
+    peak: Peak
+
+
+def find_hydrogens(
+    structure: xray.structure, peaks: Sequence[Peak], lowest: float
+) -> tuple[xray.structure, list[Proposal]]:
+    """A copy with hydrogen where peaks of at least ``lowest`` volts, highest first, leave no better explanation.
+
+    A peak is hydrogen if it is as far from an atom as a nucleus of hydrogen would be, in a direction in which that atom has
+    no bond yet, and if the atom has a bond to spare. Sites keep the directions of the peaks, at the distances of nuclei.
+    """
+    found = structure.deep_copy_scatterers()
+    scatterers, cell, table = structure.scatterers(), structure.unit_cell(), bonds(structure)
+    taken: dict[int, list[tuple[Peak, FloatArray]]] = defaultdict(list)
+    for peak in peaks:
+        parent = scatterers[peak.nearest]
+        element = parent.element_symbol()
+        if peak.height_volts < lowest or element not in _MOST_BONDS or is_hydrogen(parent):
+            continue
+        if abs(peak.distance - NUCLEAR[element]) > _OFF or peak.angle < _LEAST_ANGLE:
+            continue
+        there = bonded(structure, table, peak.nearest)
+        mine = taken[peak.nearest]
+        away = np.array(cell.orthogonalize(peak.site)) - np.array(cell.orthogonalize(parent.site))
+        if len(mine) >= _room(structure, table, peak.nearest, there) or _is_planar([*there, *(at for _, at in mine)]):
+            continue
+        if any(angle_between(away, other) < _LEAST_ANGLE for _, other in mine):
+            continue
+        mine.append((peak, away))
+    labels = {scatterer.label for scatterer in scatterers}
+    proposals = []
+    for place, mine in sorted(taken.items()):
+        parent = scatterers[place]
+        origin, length = np.array(cell.orthogonalize(parent.site)), NUCLEAR[parent.element_symbol()]
+        sites = [origin + length * away / np.linalg.norm(away) for _, away in mine]
+        turns = len(bonded(structure, table, place)) == 1 and len(mine) in (1, 3)
+        before = found.scatterers().size()
+        add_hydrogens(found, place, sites, turns, labels)
+        added = list(found.scatterers())[before:]
+        proposals += [
+            Proposal(label=atom.label, parent=parent.label, peak=peak)
+            for atom, (peak, _) in zip(added, mine, strict=True)
+        ]
+    set_electron_form_factors(found)
+    return found, proposals
+
+
+def _room(structure: xray.structure, table: Any, place: int, there: Sequence[FloatArray]) -> int:
+    """How many hydrogen atoms an atom can take at most, that has bonds (3,) there."""
+    element = structure.scatterers()[place].element_symbol()
+    return room_on_carbon(structure, table, place) if element == "C" else _MOST_BONDS[element] - len(there)
+
+
+def _is_planar(there: Sequence[FloatArray]) -> bool:
+    """Whether bonds (3,) fill a plane: three with angles of 360 degrees together."""
+    return len(there) == 3 and sum(angle_between(*pair) for pair in itertools.combinations(there, 2)) > _PLANAR

@@ -1,0 +1,102 @@
+"""The most likely change of structure factors, seen from where a model puts them.
+
+Intensities are taken as linear in the change δ, and δ as drawn from a normal distribution of zero mean and known shape:
+that of atoms scattered anywhere in the cell, say. Then what no intensity depends on stays zero, and what several
+depend on is shared out. How strong the prior is, λ = (variance of δ)/(variance of the residuals), is what makes the
+residuals most probable.
+
+References
+----------
+C. E. Rasmussen & C. K. I. Williams, Gaussian Processes for Machine Learning (2006), chapter 2 and section 5.4 (evidence).
+C. C. Paige & M. A. Saunders, ACM Trans. Math. Softw. 8, 43 (1982), doi:10.1145/355984.355989 (LSQR, and damping).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+import scipy.sparse.linalg
+from scipy.optimize import minimize_scalar
+
+from edtbx.experiment import BoolArray, FloatArray
+from edtbx.least_squares import FrameEquations
+
+_ROWS = 2000
+"""Rows that λ is found from: every n-th, so that there are no more. Costs O(rows³) a trial."""
+
+_RATIOS = (1e-6, 1e6)
+"""Least and greatest λ tried."""
+
+_FREE = 10.0
+"""What is not held by a prior may change the residuals by so many times their length."""
+
+_CLOSE, _MOST_ROUNDS = 1e-4, 500
+"""Relative error at which, and rounds after which LSQR ends."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class LikelyStep:
+    """δ (P,), in units of its expected size, and λ; ``noise`` is the mean square of what the residuals are made of."""
+
+    parameters: FloatArray
+    ratio: float
+    noise: float
+
+
+def likely_step(frames: Sequence[FrameEquations], shared: BoolArray) -> LikelyStep:
+    """From the equations of all frames, whose derivatives by structure are by parameters of expected size 1.
+
+    Scales, centres, spread and thickness follow; ``shared`` (2,) says whether the latter two do. Costs two products with
+    the (M, P) derivatives for each of some hundred rounds, and their square on some of the rows.
+    """
+    residual = np.concatenate([frame.residual for frame in frames])
+    designs = [frame.design for frame in frames]
+    design = np.concatenate([each[:, 3:] for each in designs], dtype=np.float32)
+    others = _others(frames, designs, shared, float(np.linalg.norm(residual)))
+    every = slice(None, None, max(1, math.ceil(len(residual) / _ROWS)))
+    ratio, noise = _most_probable(design[every].astype(float), others[every], residual[every])
+    # the least of |design δ + others ε − residual|² + |δ|²/λ + |ε|²
+    whole = np.concatenate([math.sqrt(ratio) * design, others], axis=1, dtype=np.float32)
+    found = scipy.sparse.linalg.lsqr(whole, residual, damp=1.0, atol=_CLOSE, btol=_CLOSE, iter_lim=_MOST_ROUNDS)[0]
+    return LikelyStep(parameters=math.sqrt(ratio) * found[: design.shape[1]], ratio=ratio, noise=noise)
+
+
+def _others(
+    frames: Sequence[FrameEquations], designs: Sequence[FloatArray], shared: BoolArray, length: float
+) -> FloatArray:
+    """Derivatives (M, Q) by what else follows, in units of what is expected of it."""
+    columns = []
+    for place, (frame, design) in enumerate(zip(frames, designs, strict=True)):
+        if math.isinf(frame.prior):
+            continue
+        along = [np.zeros(len(each)) for each in designs]
+        along[place] = design[:, 0]
+        column = np.concatenate(along)
+        columns.append(column / max(frame.prior, float(np.linalg.norm(column)) / (_FREE * length), 1e-300))
+    for number in np.flatnonzero(shared):
+        column = np.concatenate([design[:, 1 + number] for design in designs])
+        columns.append(column * (_FREE * length / max(float(np.linalg.norm(column)), 1e-300)))
+    return np.stack(columns, axis=1) if columns else np.zeros((sum(len(each) for each in designs), 0))
+
+
+def _most_probable(design: FloatArray, others: FloatArray, residual: FloatArray) -> tuple[float, float]:
+    """λ and noise that make the residuals (M,) most probable: normal, of variance noise · (1 + others othersᵀ + λ design
+    designᵀ).
+    """
+    fixed, square, number = others @ others.T, design @ design.T, len(residual)
+    fixed[np.diag_indices(number)] += 1.0
+
+    def noise_and_doubt(log_ratio: float) -> tuple[float, float]:
+        root = scipy.linalg.cholesky(fixed + math.exp(log_ratio) * square, lower=True)
+        noise = float(np.sum(scipy.linalg.solve_triangular(root, residual, lower=True) ** 2)) / number
+        return noise, number * math.log(noise) + 2.0 * float(np.sum(np.log(np.diag(root))))
+
+    bounds = tuple(math.log(each) for each in _RATIOS)
+    best = float(
+        minimize_scalar(lambda x: noise_and_doubt(x)[1], bounds=bounds, method="bounded", options={"xatol": 0.1}).x
+    )
+    return math.exp(best), noise_and_doubt(best)[0]
