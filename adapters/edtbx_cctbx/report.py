@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-import os
 import textwrap
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TextIO
 
 import numpy as np
-from libtbx.utils import Sorry
 
 from edtbx.experiment import number_ranges
 from edtbx.statistics import DEFINITION
+from edtbx_cctbx.output_files import output_base, write_whole
 from edtbx_cctbx.report_cif import structure_block, structure_cif
 from edtbx_cctbx.report_files import reflections_csv, summary_json
 from edtbx_cctbx.report_numbers import OUTLIER, FrameNumbers, frame_numbers, mean_thickness, outliers, with_su
@@ -136,48 +134,8 @@ def write_outputs(prefix: str | Path, comparison: Comparison) -> list[Path]:
         texts[".res"] = structure_res(comparison, base.name)
     contents = {base.with_name(base.name + end): text.encode("utf-8") for end, text in texts.items()}
     contents[base.with_name(f"{base.name}.png")] = comparison_picture(comparison)
-    _write_whole(contents)
+    write_whole(contents)
     return list(contents)
-
-
-def output_base(prefix: str | Path) -> Path:
-    """The prefix as a path, whose name the endings of the output files are put behind.
-
-    Raises
-    ------
-    Sorry
-        It names no file, or its folder is missing or cannot be written.
-    """
-    base = Path(prefix)
-    if base.name in ("", "..") or str(prefix).endswith("/"):
-        raise Sorry(f"the output prefix {str(prefix)!r} names no file: give the start of a file name")
-    if not base.parent.is_dir() or not os.access(base.parent, os.W_OK):
-        raise Sorry(f"cannot write to the folder {base.parent}: choose another output prefix, in a folder that exists")
-    return base
-
-
-def _write_whole(contents: Mapping[Path, bytes]) -> None:
-    """Write all files under names of their own, then rename them."""
-    parts = {path: path.with_name(f".{path.name}.{os.getpid()}.part") for path in contents}
-    try:
-        for path, content in contents.items():
-            parts[path].write_bytes(content)
-        for path, part in parts.items():
-            os.replace(part, path)
-    except OSError as error:
-        raise Sorry(
-            f"cannot write {path} ({error.strerror or error}): choose another output prefix, in a folder that exists"
-        ) from error
-    finally:
-        for part in parts.values():
-            _remove(part)
-
-
-def _remove(part: Path) -> None:
-    try:
-        part.unlink(missing_ok=True)
-    except OSError:  # a folder that is none: nothing was written there
-        return
 
 
 def _show_frames(kinematical: list[FrameNumbers], dynamical: list[FrameNumbers], out: TextIO) -> None:

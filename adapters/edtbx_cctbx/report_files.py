@@ -74,7 +74,7 @@ def summary_json(comparison: Comparison) -> str:
         "frames_left_out": comparison.selection.poor_frames,
         "definition": DEFINITION,
     }
-    return json.dumps(_plain(summary), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    return json.dumps(plain(summary), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def _least_squares(comparison: Comparison, found: LeastSquaresFit) -> dict[str, Any]:
@@ -103,18 +103,18 @@ def versions() -> dict[str, str]:
     }
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """The same in what JSON can hold."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, Enum):
-        return _plain(value.value)
+        return plain(value.value)
     if isinstance(value, np.generic):
-        return _plain(value.item())
+        return plain(value.item())
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if value is None or isinstance(value, (bool, int, str)) else str(value)

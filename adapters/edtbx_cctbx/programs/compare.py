@@ -5,10 +5,11 @@ from __future__ import annotations
 from libtbx.program_template import ProgramTemplate
 
 from edtbx_cctbx.comparison import compare
+from edtbx_cctbx.output_files import output_base
 from edtbx_cctbx.programs import command_line
 from edtbx_cctbx.programs.cluster import workers_of
 from edtbx_cctbx.programs.parameters import INPUT, OUTPUT, SHARED, WORKERS, settings_from
-from edtbx_cctbx.report import output_base, show_comparison, write_outputs
+from edtbx_cctbx.report import show_comparison, write_outputs
 
 
 class Program(ProgramTemplate):

@@ -5,12 +5,13 @@ from __future__ import annotations
 from libtbx.program_template import ProgramTemplate
 from libtbx.utils import Sorry
 
+from edtbx_cctbx.output_files import output_base
 from edtbx_cctbx.programs import command_line
 from edtbx_cctbx.programs.cluster import workers_of
 from edtbx_cctbx.programs.parameters import INPUT, OUTPUT, REFINEMENT, SHARED, WORKERS, settings_from, word
 from edtbx_cctbx.refinement import refine
 from edtbx_cctbx.refinement_model import Refined, Schedule
-from edtbx_cctbx.report import output_base, show_comparison, show_structure, write_outputs
+from edtbx_cctbx.report import show_comparison, show_structure, write_outputs
 from edtbx_cctbx.shelx_model import shelx_model
 
 

@@ -12,11 +12,11 @@ from scipy.spatial.transform import Rotation
 
 from edtbx.constants import wavelength_from_energy
 from edtbx.experiment import FloatArray, ScanGeometry
+from edtbx_cctbx.output_files import output_base
 from edtbx_cctbx.pets import write_experiment
 from edtbx_cctbx.programs import command_line
 from edtbx_cctbx.programs.cluster import workers_of
 from edtbx_cctbx.programs.parameters import WORKERS, check_workers, solver_name
-from edtbx_cctbx.report import output_base
 from edtbx_cctbx.simulation import Crystal, Noise, Scan, Simulation, simulate
 
 PHIL = r"""

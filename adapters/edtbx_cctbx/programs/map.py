@@ -1,0 +1,93 @@
+"""edtbx.map: difference potentials of a structure from dynamical intensities, with their peaks and the hydrogen in them."""
+
+from __future__ import annotations
+
+from libtbx.program_template import ProgramTemplate
+
+from edtbx_cctbx.difference_maps import MapChoices, make_maps
+from edtbx_cctbx.map_report import show_maps, write_maps
+from edtbx_cctbx.output_files import output_base
+from edtbx_cctbx.programs import command_line
+from edtbx_cctbx.programs.cluster import workers_of
+from edtbx_cctbx.programs.parameters import INPUT, SHARED, WORKERS, settings_from, word
+
+_MAP = r"""
+map {
+  kind = *newton gradient fo_fc_dynamical fo_fc_kinematical
+    .type = choice
+    .help = "The map whose peaks are listed and which goes to PREFIX.ccp4 and to the columns DELFWT and PHDELFWT; all of \
+      them are in PREFIX.mtz. newton: the most likely change of all structure factors, measured or not. gradient: one \
+      step of steepest descent. fo_fc_dynamical: the recipe of Palatinus et al. (2017), with the phases of the model. \
+      fo_fc_kinematical: the same from single scattering."
+  omit = None
+    .type = strings
+    .help = "Labels of atoms to leave out, such as H* or O1: the others are refined first, so that nothing remembers them."
+  hydrogens = False
+    .type = bool
+    .help = "Propose hydrogen at peaks that have its distance and angle to an atom with a bond to spare, and are higher \
+      than the deepest hole away from atoms is deep. The structure with it goes to PREFIX_hydrogens.cif."
+  scattering_type = H
+    .type = str
+    .help = "Atom that is looked for: what its scattering cannot be is taken for noise."
+}
+"""
+
+_OUTPUT = r"""
+output {
+  prefix = edtbx
+    .type = str
+    .help = "Results go to PREFIX.mtz, PREFIX.ccp4, PREFIX.json and PREFIX.png."
+}
+"""
+
+
+class Program(ProgramTemplate):
+    """Maps of a structure that stays as it is, but for atoms left out."""
+
+    program_name = "edtbx.map"
+    description = """
+edtbx.map MODEL DATA: difference potentials of a structure, in volts, from all frames: what the intensities ask for that the
+structure does not have, hydrogen above all. Scales, thickness, its law, orientation spread and the orientation of each
+frame are fitted first; the structure stays as it is.
+
+Example: edtbx.map urea_without_h.cif urea.cif_pets map.hydrogens=True output.prefix=urea
+"""
+    datatypes = ["phil"]  # noqa: RUF012
+    master_phil_str = INPUT + SHARED + _MAP + WORKERS + _OUTPUT
+
+    def validate(self) -> None:
+        """Fail early on contradictory parameters."""
+        settings_from(self.params)
+        output_base(self.params.output.prefix)
+
+    def run(self) -> None:
+        """Compute, print, write."""
+        structure, experiment = command_line.read_inputs(self.params, self.logger)
+        asked = self.params.map
+        with workers_of(self.params.cluster, self.logger) as executor:
+            self.maps = make_maps(
+                experiment,
+                structure,
+                settings_from(self.params, executor),
+                MapChoices(
+                    kind=word(asked.kind),
+                    omit=tuple(asked.omit or ()),
+                    hydrogens=asked.hydrogens,
+                    scattering_type=asked.scattering_type,
+                ),
+                command_line.progress_bar,
+                lambda line: print("  " + line, file=self.logger, flush=True),
+                command_line.flat(self.params),
+            )
+        show_maps(self.maps, self.logger)
+        for path in write_maps(self.params.output.prefix, self.maps):
+            print(f"  wrote {path}", file=self.logger)
+
+    def get_results(self):
+        """The maps, for callers from Python."""
+        return self.maps
+
+
+def run(arguments: list[str] | None = None) -> None:
+    """Entry point."""
+    command_line.run(Program, arguments)
