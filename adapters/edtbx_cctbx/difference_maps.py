@@ -14,7 +14,7 @@ from cctbx.array_family import flex
 from libtbx.utils import Sorry
 
 from edtbx.experiment import Experiment
-from edtbx.levels import FOR_ROWS, LEVELS
+from edtbx.levels import DRAFT, LEVELS
 from edtbx.registry import installed_solvers
 from edtbx.solvers.block import DifferentiableSolver
 from edtbx.statistics import Statistics
@@ -145,7 +145,7 @@ def make_maps(
     calculator = DynamicalMap(
         target.resampled(settings.sampling(target, LEVELS[0])),
         known,
-        rows_from=target.resampled(settings.sampling(target, FOR_ROWS)),
+        rows_from=target.resampled(settings.sampling(target, DRAFT)),
         scattering_type=choices.scattering_type,
         progress=progress(f"{settings.solver}, map"),
     )
@@ -153,8 +153,7 @@ def make_maps(
     found: xray.structure | None = None
     proposals: list[Proposal] = []
     if choices.hydrogens:
-        mine = qualities[choices.kind]
-        found, proposals = find_hydrogens(known, mine.peaks, lowest=-mine.deepest)
+        found, proposals = find_hydrogens(known, qualities[choices.kind].peaks)
     return Maps(
         structure=known,
         experiment=target.experiment,

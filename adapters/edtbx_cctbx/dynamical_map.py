@@ -22,8 +22,10 @@ from edtbx.experiment import ComplexArray, FloatArray, IntArray
 from edtbx.forward import Progress, no_progress
 from edtbx.frame_waves import Rows
 from edtbx.least_squares import FrameEquations, frame_equations, repetitions
+from edtbx.levels import COARSE
 from edtbx.likely_step import LikelyStep, likely_step
 from edtbx.nuisance import FrameCube
+from edtbx_cctbx.map_peaks import APART
 from edtbx_cctbx.settling import Settled, settle
 from edtbx_cctbx.structure_factors import Expansion
 from edtbx_cctbx.target import DynamicalTarget, KinematicalTarget
@@ -111,6 +113,7 @@ class DynamicalMap:
 
     def peak_search(self, kind: str = "newton", parameters: Any = None, **kwds: Any) -> Any:
         """Peaks of a kind of map in volts, highest first, as cctbx clusters them."""
+        parameters = parameters or maptbx.peak_search_parameters(interpolate=True, min_distance_sym_equiv=APART)
         return self.fft_map(kind, **kwds).peak_search(parameters=parameters, verify_symmetry=False)
 
     @cached_property
@@ -200,7 +203,12 @@ class DynamicalMap:
     def _fo_fc_kinematical(self) -> ComplexArray:
         target = self.target
         kinematical = KinematicalTarget(
-            target.experiment, self.xray_structure, rules=target.rules, g_max=target.g_max, choices=target.choices
+            target.experiment,
+            self.xray_structure,
+            rules=target.rules,
+            g_max=target.g_max,
+            choices=target.choices,
+            sampling=COARSE,
         )
         return self._by_ratio(kinematical.i_calc(self.xray_structure))
 
@@ -247,7 +255,7 @@ class Components:
         gaussian = e_scattering.ito_vol_c_2011_table_4_3_2_2_entry_as_gaussian(scattering_type)
         amplitude = np.array([gaussian.at_stol_sq(x) for x in squared])
         amplitude *= np.exp(-8.0 * np.pi**2 * u_iso * squared.as_numpy_array())
-        size = amplitude * np.sqrt(unique.epsilons().data().as_numpy_array() * group.order_z())
+        size = amplitude * np.sqrt(unique.epsilons().data().as_numpy_array() * group.order_z() * group.n_ltr())
         free = ~unique.centric_flags().data().as_numpy_array()
         size[free] /= np.sqrt(2.0)
         angles = np.array([group.phase_restriction(h).ht_angle() for h in unique.indices()])

@@ -17,6 +17,9 @@ from edtbx_cctbx.hydrogens import NUCLEAR, angle_between, bonded, bonds, is_hydr
 from edtbx_cctbx.map_peaks import Peak
 from edtbx_cctbx.model import set_electron_form_factors
 
+_BESIDE = 0.7
+"""Peaks nearer to an atom than this, in Å, say how that moves."""
+
 _OFF = 0.3
 """How far the distance of a peak from its parent may be from that of nuclei, in Å."""
 
@@ -39,27 +42,24 @@ class Proposal:
     peak: Peak
 
 
-def find_hydrogens(
-    structure: xray.structure, peaks: Sequence[Peak], lowest: float
-) -> tuple[xray.structure, list[Proposal]]:
-    """A copy with hydrogen where peaks of at least ``lowest`` volts, highest first, leave no better explanation.
+def find_hydrogens(structure: xray.structure, peaks: Sequence[Peak]) -> tuple[xray.structure, list[Proposal]]:
+    """A copy with hydrogen at those of the peaks, given in falling order, that leave no better explanation.
 
-    A peak is hydrogen if it is as far from an atom as a nucleus of hydrogen would be, in a direction in which that atom has
-    no bond yet, and if the atom has a bond to spare. Sites keep the directions of the peaks, at the distances of nuclei.
+    A peak may be hydrogen if it is as far from an atom as a nucleus of hydrogen would be, in a direction in which that atom
+    has no bond yet, and if the atom has a bond to spare. The highest of the others beside atoms says how high noise is: what
+    is lower than that is left alone. Sites keep the directions of the peaks, at the distances of nuclei.
     """
+    beside = [peak for peak in peaks if peak.distance > _BESIDE]
+    noise = max((peak.height_volts for peak in beside if not _may_be_hydrogen(peak, structure)), default=0.0)
     found = structure.deep_copy_scatterers()
     scatterers, cell, table = structure.scatterers(), structure.unit_cell(), bonds(structure)
     taken: dict[int, list[tuple[Peak, FloatArray]]] = defaultdict(list)
-    for peak in peaks:
-        parent = scatterers[peak.nearest]
-        element = parent.element_symbol()
-        if peak.height_volts < lowest or element not in _MOST_BONDS or is_hydrogen(parent):
+    for peak in beside:
+        if peak.height_volts <= noise or not _may_be_hydrogen(peak, structure):
             continue
-        if abs(peak.distance - NUCLEAR[element]) > _OFF or peak.angle < _LEAST_ANGLE:
-            continue
-        there = bonded(structure, table, peak.nearest)
         mine = taken[peak.nearest]
-        away = np.array(cell.orthogonalize(peak.site)) - np.array(cell.orthogonalize(parent.site))
+        there = bonded(structure, table, peak.nearest)
+        away = np.array(cell.orthogonalize(peak.site)) - np.array(cell.orthogonalize(scatterers[peak.nearest].site))
         if len(mine) >= _room(structure, table, peak.nearest, there) or _is_planar([*there, *(at for _, at in mine)]):
             continue
         if any(angle_between(away, other) < _LEAST_ANGLE for _, other in mine):
@@ -81,6 +81,14 @@ def find_hydrogens(
         ]
     set_electron_form_factors(found)
     return found, proposals
+
+
+def _may_be_hydrogen(peak: Peak, structure: xray.structure) -> bool:
+    parent = structure.scatterers()[peak.nearest]
+    element = parent.element_symbol()
+    if element not in _MOST_BONDS or is_hydrogen(parent):
+        return False
+    return abs(peak.distance - NUCLEAR[element]) < _OFF and not peak.angle < _LEAST_ANGLE
 
 
 def _room(structure: xray.structure, table: Any, place: int, there: Sequence[FloatArray]) -> int:

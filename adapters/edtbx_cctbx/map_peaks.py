@@ -16,7 +16,7 @@ from edtbx_cctbx.hydrogens import angle_between, bonded, bonds
 ON_ATOM = 0.5
 """Peaks nearer than this to an atom, in Å, say something of that atom, and not that another one is missing."""
 
-_APART = 0.5
+APART = 0.5
 """Least distance of two peaks in Å."""
 
 _SHIFTS = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3), axis=-1).reshape(-1, 3)
@@ -62,7 +62,7 @@ def find_holes(fft_map: Any, structure: xray.structure, most: int = 60) -> list[
 
 def _search(fft_map: Any, most: int) -> tuple[FloatArray, FloatArray]:
     parameters = maptbx.peak_search_parameters(
-        peak_search_level=3, max_peaks=4 * most, interpolate=True, min_distance_sym_equiv=_APART
+        peak_search_level=3, max_peaks=4 * most, interpolate=True, min_distance_sym_equiv=APART
     )
     clusters = fft_map.peak_search(parameters=parameters, verify_symmetry=False).all(max_clusters=most)
     heights = np.array(list(clusters.heights()))

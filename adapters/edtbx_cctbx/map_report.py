@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import tempfile
@@ -17,6 +16,7 @@ from edtbx_cctbx.dynamical_map import KINDS, VOLTS_PER_E_PER_A
 from edtbx_cctbx.map_peaks import Peak
 from edtbx_cctbx.map_picture import map_picture
 from edtbx_cctbx.output_files import output_base, write_whole
+from edtbx_cctbx.report_cif import model_cif
 from edtbx_cctbx.report_files import plain, versions
 
 _MOST_PEAKS = 12
@@ -77,7 +77,7 @@ def show_maps(maps: Maps, out: TextIO) -> None:
             said = f"{each.peak.height_volts:.2f} V, {each.away:.3f} Å from its site"
         print(f"Left out: {each.label:<6} {said}", file=out)
     if maps.with_hydrogen is not None:
-        print(f"Hydrogen: {len(maps.proposals)} peaks higher than the deepest hole is deep", file=out)
+        print(f"Hydrogen: {len(maps.proposals)} peaks where it can be, higher than those where it cannot", file=out)
     for proposal in maps.proposals:
         peak = proposal.peak
         print(
@@ -108,9 +108,7 @@ def write_maps(prefix: str | Path, maps: Maps) -> list[Path]:
         ".png": map_picture(maps),
     }
     if maps.with_hydrogen is not None:
-        text = io.StringIO()
-        maps.with_hydrogen.as_cif_simple(out=text, data_name=base.name)
-        contents["_hydrogens.cif"] = text.getvalue().encode("ascii", "replace")
+        contents["_hydrogens.cif"] = model_cif(maps.with_hydrogen, base.name).encode("ascii", "replace")
     files = {base.with_name(base.name + end): content for end, content in contents.items()}
     write_whole(files)
     return list(files)

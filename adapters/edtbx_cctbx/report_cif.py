@@ -12,6 +12,7 @@ import cctbx
 import iotbx.cif.model
 import numpy as np
 import smtbx.utils
+from cctbx import xray
 from cctbx.array_family import flex
 from iotbx.cif.geometry import angles_as_cif_loop, distances_as_cif_loop
 
@@ -58,6 +59,15 @@ def structure_cif(comparison: Comparison, name: str) -> str:
     block["_refine_special_details"] = _text_field(*_special_details(comparison))
     for loop in (*_geometry(fit), *_reflections(comparison)):
         block.add_loop(loop)
+    return _as_text(block, name)
+
+
+def model_cif(structure: xray.structure, name: str) -> str:
+    """A structure alone: cell, symmetry and atoms."""
+    return _as_text(_bare_block(structure), name)
+
+
+def _as_text(block: Any, name: str) -> str:
     cif = iotbx.cif.model.cif()
     cif[re.sub(r"[^A-Za-z0-9.-]+", "_", name)[:70] or "edtbx"] = block
     text = io.StringIO()
@@ -66,14 +76,21 @@ def structure_cif(comparison: Comparison, name: str) -> str:
 
 
 def structure_block(fit: TheoryFit) -> Any:
-    """Cell, symmetry and atoms as iotbx writes them, with all digits of the cell and the source of the form factors."""
+    """Cell, symmetry and atoms, with s.u.s and what rides where least squares was used."""
     structure, found = fit.structure, fit.least_squares
-    block = structure.as_cif_block(covariance_matrix=None if found is None else found.covariance, format="coreCIF")
-    if found is not None:
-        atoms = block.get_loop("_atom_site")
-        rides = [place in found.riding for place in range(len(structure.scatterers()))]
-        atoms.add_column("_atom_site_calc_flag", ["calc" if each else "d" for each in rides])
-        atoms.add_column("_atom_site_refinement_flags_posn", ["R" if each else "." for each in rides])
+    if found is None:
+        return _bare_block(structure)
+    block = _bare_block(structure, found.covariance)
+    atoms = block.get_loop("_atom_site")
+    rides = [place in found.riding for place in range(len(structure.scatterers()))]
+    atoms.add_column("_atom_site_calc_flag", ["calc" if each else "d" for each in rides])
+    atoms.add_column("_atom_site_refinement_flags_posn", ["R" if each else "." for each in rides])
+    return block
+
+
+def _bare_block(structure: xray.structure, covariance: flex.double | None = None) -> Any:
+    """Cell, symmetry and atoms as iotbx writes them, with all digits of the cell and the source of the form factors."""
+    block = structure.as_cif_block(covariance_matrix=covariance, format="coreCIF")
     for part, value in structure.crystal_symmetry().as_cif_block(format="coreCIF", numeric_format="%.6f").items():
         if part.startswith("_cell_"):
             block[part] = value

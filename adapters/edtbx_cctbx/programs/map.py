@@ -25,7 +25,7 @@ map {
   hydrogens = False
     .type = bool
     .help = "Propose hydrogen at peaks that have its distance and angle to an atom with a bond to spare, and are higher \
-      than the deepest hole away from atoms is deep. The structure with it goes to PREFIX_hydrogens.cif."
+      than the highest peak where it cannot be. The structure with it goes to PREFIX_hydrogens.cif."
   scattering_type = H
     .type = str
     .help = "Atom that is looked for: what its scattering cannot be is taken for noise."
