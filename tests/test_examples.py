@@ -123,3 +123,10 @@ def test_example_data_are_dynamical(repository):
     ]
     assert r[0] < 0.045
     assert r[1] > 2.0 * r[0]
+
+
+def test_the_map_shows_more_hydrogen_than_the_kinematical_one(repository):
+    said = run_example(repository / "examples" / "difference_map.py")
+    found = {kind: int(number) for kind, number in re.findall(r"(\w+): (\d+) of 7", said)}
+    assert found["newton"] == 7
+    assert found["fo_fc_kinematical"] <= 5

@@ -159,7 +159,7 @@ def make_maps(
         experiment=target.experiment,
         calculator=calculator,
         kind=choices.kind,
-        statistics=calculator.target.statistics(calculator.settled.calculated),
+        statistics=calculator.target.statistics(calculator.fitted.calculated),
         qualities=qualities,
         proposals=proposals,
         with_hydrogen=found,

@@ -16,6 +16,7 @@ from cctbx import maptbx, miller, xray
 from cctbx.array_family import flex
 from cctbx.eltbx import e_scattering
 from libtbx.utils import Sorry
+from smtbx.refinement.least_squares import mainstream_shelx_weighting
 
 from edtbx.constants import VOLTS_PER_U
 from edtbx.experiment import ComplexArray, FloatArray, IntArray
@@ -24,7 +25,7 @@ from edtbx.frame_waves import Rows
 from edtbx.least_squares import FrameEquations, frame_equations, repetitions
 from edtbx.levels import COARSE
 from edtbx.likely_step import LikelyStep, likely_step
-from edtbx.nuisance import FrameCube
+from edtbx.nuisance import FrameCube, Nuisance
 from edtbx_cctbx.map_peaks import APART
 from edtbx_cctbx.settling import Settled, settle
 from edtbx_cctbx.structure_factors import Expansion
@@ -42,6 +43,9 @@ KINDS = {
 
 VOLTS_PER_E_PER_A = 14.399645
 """e/(4 pi eps0) in V Å: potentials in e/Å, as some programs give them, times this are volts."""
+
+_WEIGHT = 0.01
+"""The a of the weights that nuisance parameters are fitted with."""
 
 _LEAST_EXPECTED = 0.005
 """Structure factors whose expected change is a smaller part of the largest are left as they are."""
@@ -123,23 +127,32 @@ class DynamicalMap:
         return likely_step(self._equations, shared)
 
     @cached_property
+    def fitted(self) -> Settled:
+        """The nuisance parameters that suit the structure, as refinement would find them; those of the target stay."""
+        cubes = self.target.forward.cubes(self._f, self._progress)
+        scheme = self._weighting_scheme or mainstream_shelx_weighting(a=_WEIGHT, b=0)
+        return self._settled(cubes, self.target.nuisance, scheme, polish=True)
+
+    @cached_property
     def settled(self) -> Settled:
-        """Weights, and the nuisance parameters that suit them; those of the target stay."""
-        target, measured = self.target, self._measured
-        cubes, grid = target.forward.cubes(self._f, self._progress), target.forward.grid
-        scheme = self._weighting_scheme
-        if scheme is None:
-            calculated = np.concatenate(target.nuisance.intensities(grid, cubes))
-            scheme = flat_weighting(measured.intensity, measured.sigma, calculated)
+        """The same with the weights of the maps, and the scales that suit these."""
+        if self._weighting_scheme is not None:
+            return self.fitted
+        # thickness and spread are best told by the strong reflections, which such weights count for less
+        scheme = flat_weighting(self._measured.intensity, self._measured.sigma, self.fitted.calculated)
+        return self._settled(self.fitted.cubes, self.fitted.nuisance, scheme, polish=False)
+
+    def _settled(self, cubes: list[FrameCube], nuisance: Nuisance, scheme: Any, polish: bool) -> Settled:
         return settle(
             cubes,
-            measured,
-            target.nuisance,
-            grid=grid,
-            choices=target.choices,
+            self._measured,
+            nuisance,
+            grid=self.target.forward.grid,
+            choices=self.target.choices,
             weighting_scheme=scheme,
             loss=self._loss,
-            shares=repetitions(measured),
+            shares=repetitions(self._measured),
+            polish=polish,
         )
 
     @cached_property
@@ -197,7 +210,7 @@ class DynamicalMap:
 
     @cached_property
     def _fo_fc_dynamical(self) -> ComplexArray:
-        return self._by_ratio(self.settled.calculated)
+        return self._by_ratio(self.fitted.calculated)
 
     @cached_property
     def _fo_fc_kinematical(self) -> ComplexArray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ APART = 0.5
 """Least distance of two peaks in Å."""
 
 _SHIFTS = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3), axis=-1).reshape(-1, 3)
+_CELLS = np.stack(np.meshgrid(*[[-2, -1, 0, 1, 2]] * 3), axis=-1).reshape(-1, 3)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +116,15 @@ class Surroundings:
             shifts=np.array([each.t().as_double() for each in operations]),
             orthogonal=np.array(structure.unit_cell().orthogonalization_matrix()).reshape(3, 3),
         )
+
+    def images(self, site: FloatArray) -> Iterator[tuple[FloatArray, FloatArray]]:
+        """Equivalents of a site in the cells around the origin: where (3,) in Å, and how (3, 3) it is turned."""
+        back = np.linalg.inv(self.orthogonal)
+        for turn, shift in zip(self.turns, self.shifts, strict=True):
+            turned = self.orthogonal @ turn @ back
+            base = np.mod(turn @ site + shift, 1.0)
+            for cell in _CELLS:
+                yield self.orthogonal @ (base + cell), turned
 
     def nearest(self, site: FloatArray) -> tuple[int, FloatArray, FloatArray]:
         """The place of the atom nearest to a site, the equivalent (3,) of the site there, and its distance (3,) in Å."""

@@ -17,13 +17,16 @@ from matplotlib.figure import Figure
 from edtbx.experiment import FloatArray
 from edtbx_cctbx.difference_maps import Maps
 from edtbx_cctbx.hydrogens import bonded, bonds, is_hydrogen, joined
-from edtbx_cctbx.map_peaks import Peak
+from edtbx_cctbx.map_peaks import Peak, Surroundings
 
 _PLANES = 3
 """Most sections."""
 
 _FLAT = 0.35
 """Atoms nearer to a plane than this, in Å, are in it."""
+
+_DEPTH = 0.7
+"""Atoms and peaks nearer to a plane than this, in Å, are drawn."""
 
 _MARGIN = 1.8
 """What a section shows around its atoms, in Å."""
@@ -68,13 +71,13 @@ def map_picture(maps: Maps) -> bytes:
     highest = max((peak.height_volts for peak in maps.quality.peaks if not peak.is_on_atom), default=4.0 * sigma)
     step = max(highest / 5.0, 1.5 * sigma)
     figure.suptitle(
-        f"{maps.kind} difference potential of {structure.scatterers().size()} atoms, R(obs) {maps.statistics.r_obs:.4f}; "
-        f"contours every {step:.1f} V, green where potential is missing, pink where there is too much",
+        f"{maps.kind} difference potential of {structure.scatterers().size()} atoms, R(obs) {maps.statistics.r_obs:.4f}\n"
+        f"contours every {step:.1f} V; green: missing in the model, pink: too much there",
         fontsize=11,
     )
     grid = figure.subplots(1, len(planes) + 1, squeeze=False)[0]
     for axes, plane in zip(grid, planes, strict=False):
-        _draw_section(axes, plane, structure, values, step, maps.quality.peaks, sigma)
+        _draw_section(axes, plane, structure, values, step, maps.quality.peaks)
     _draw_histogram(grid[-1], values, maps)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_DPI)
@@ -136,47 +139,49 @@ def _draw_section(
     values: FloatArray,
     step: float,
     peaks: Sequence[Peak],
-    sigma: float,
 ) -> None:
-    cart = structure.sites_cart().as_double().as_numpy_array().reshape(-1, 3)
-    inside = plane.along(cart[list(plane.atoms)])
+    around = Surroundings.of(structure)
+    inside = plane.along((around.atoms @ around.orthogonal.T)[list(plane.atoms)])
     (left, bottom), (right, top) = inside.min(axis=0) - _MARGIN, inside.max(axis=0) + _MARGIN
     x, y = np.arange(left, right, _STEP), np.arange(bottom, top, _STEP)
     there = section(values, structure, plane, x, y)
     levels = step * np.arange(1, 1 + max(int(np.abs(there).max() / step), 1))
     axes.contour(x, y, there, levels=levels, colors=_POSITIVE, linewidths=0.9)
     axes.contour(x, y, there, levels=-levels[::-1], colors=_NEGATIVE, linewidths=0.9, linestyles="solid")
-    _draw_atoms(axes, plane, structure, cart)
-    cell = structure.unit_cell()
+
+    def shown(point: FloatArray) -> tuple[float, float] | None:
+        """Where a point is drawn, if it is."""
+        (u, v), height = plane.along(point[None])[0], plane.across(point[None])[0]
+        return (float(u), float(v)) if abs(height) < _DEPTH and left < u < right and bottom < v < top else None
+
+    table = bonds(structure)
+    for place, scatterer in enumerate(structure.scatterers()):
+        colour = _COLOURS.get(scatterer.element_symbol(), "#E69F00")
+        own = bonded(structure, table, place)
+        for at, turn in around.images(np.array(scatterer.site)):
+            here = shown(at)
+            if here is None:
+                continue
+            for bond in own:
+                if abs(plane.across((at + turn @ bond)[None])[0]) < _DEPTH:
+                    middle = plane.along((at + 0.5 * turn @ bond)[None])[0]
+                    axes.plot(*np.transpose([here, middle]), color="#707070", linewidth=2.0, zorder=3)
+            axes.plot(*here, "o", color=colour, markersize=7, zorder=4)
+            axes.annotate(
+                scatterer.label, here, xytext=(-4, -13), textcoords="offset points", fontsize=8, color=colour, zorder=6
+            )
     for peak in peaks:
-        at = np.array(cell.orthogonalize(peak.site))
-        height = plane.across(at[None])[0]
-        (u, v) = plane.along(at[None])[0]
-        if peak.is_on_atom or peak.height_sigma < _SHOWN or abs(height) > 2.0 * _FLAT:
+        if peak.is_on_atom or peak.height_sigma < _SHOWN:
             continue
-        if left < u < right and bottom < v < top:
-            axes.plot(u, v, "+", color="black", markersize=9, markeredgewidth=1.4, zorder=5)
-            axes.annotate(f"{peak.height_volts:.1f}", (u, v), xytext=(5, 5), textcoords="offset points", fontsize=8)
+        for at, _ in around.images(np.array(peak.site)):
+            here = shown(at)
+            if here is not None:
+                axes.plot(*here, "+", color="black", markersize=9, markeredgewidth=1.4, zorder=5)
+                text = f"{peak.height_volts:.1f}"
+                axes.annotate(text, here, xytext=(5, 5), textcoords="offset points", fontsize=8, zorder=6)
     axes.set(xlim=(left, right), ylim=(bottom, top), aspect="equal", xlabel="Å", ylabel="Å")
     labels = [structure.scatterers()[place].label for place in plane.atoms]
     axes.set_title(f"plane of {', '.join(labels[:8])}{' …' if len(labels) > 8 else ''}", fontsize=9)
-
-
-def _draw_atoms(axes: Axes, plane: Plane, structure: xray.structure, cart: FloatArray) -> None:
-    table = bonds(structure)
-    near = np.abs(plane.across(cart)) < 2.0 * _FLAT
-    for place in np.flatnonzero(near):
-        here = plane.along(cart[place][None])[0]
-        for bond in bonded(structure, table, int(place)):
-            if abs(plane.across((cart[place] + bond)[None])[0]) < 2.0 * _FLAT:
-                there = plane.along((cart[place] + bond)[None])[0]
-                axes.plot(*np.transpose([here, 0.5 * (here + there)]), color="#707070", linewidth=2.0, zorder=3)
-        scatterer = structure.scatterers()[int(place)]
-        colour = _COLOURS.get(scatterer.element_symbol(), "#E69F00")
-        axes.plot(*here, "o", color=colour, markersize=7, zorder=4)
-        axes.annotate(
-            scatterer.label, here, xytext=(-4, -13), textcoords="offset points", fontsize=8, color=colour, zorder=6
-        )
 
 
 def _draw_histogram(axes: Axes, values: FloatArray, maps: Maps) -> None:

@@ -48,8 +48,9 @@ def settle(
     loss: str,
     shares: FloatArray,
     sizes: FloatArray | None = None,
+    polish: bool = True,
 ) -> Settled:
-    """From a start nearby; the thickness law stays.
+    """From a start nearby; the thickness law stays, and so do thickness, spread and centres unless they are to be polished.
 
     ``measured`` has the rows of all cubes in their order, ``shares`` (M,) says how many rows share the weight of each, and
     ``sizes`` (M,) are asked anew where they are not given.
@@ -64,7 +65,7 @@ def settle(
         parts = np.split(weights * loss_factors(loss, residuals) / shares, ends)
         cubes = [replace(cube, weights=part) for cube, part in zip(cubes, parts, strict=True)]
         before, nuisance = nuisance, rescale(nuisance, grid, cubes)
-        if number == 0:
+        if number == 0 and polish:
             nuisance = polish_nuisance(cubes, grid, choices, nuisance)
         elif np.allclose(nuisance.scales, before.scales, rtol=1e-6, atol=0.0):
             break
