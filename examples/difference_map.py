@@ -28,4 +28,6 @@ for kind in ("fo_fc_kinematical", "newton"):
     peaks = fft_map.apply_volume_scaling().peak_search(parameters=parameters, verify_symmetry=False).all()
     nearest = light.closest_distances(sites_frac=peaks.sites(), distance_cutoff=0.35).i_seqs
     found = {light.scatterers()[place].label for place in nearest if place >= 0}
-    print(f"{kind}: {len(found)} of {light.scatterers().size()} hydrogen atoms among the {peaks.sites().size()} highest peaks")
+    print(
+        f"{kind}: {len(found)} of {light.scatterers().size()} hydrogen atoms among the {peaks.sites().size()} highest peaks"
+    )

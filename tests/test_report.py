@@ -134,6 +134,18 @@ def test_the_numerical_error_is_told_and_a_broken_promise_too(comparison: Compar
     assert json.loads((tmp_path / "run.json").read_text())["accuracy"]["error"] == pytest.approx(0.0831)
 
 
+def test_a_spread_at_its_bound_is_told(comparison: Comparison) -> None:
+    sigma = float(np.degrees(comparison.dynamical.nuisance.sigma))
+    for parameters, told in (
+        ({"spread.sigma_max": sigma, "spread.sigma": None}, True),
+        ({"spread.sigma_max": sigma, "spread.sigma": sigma}, False),
+        ({"spread.sigma_max": 1.5 * sigma, "spread.sigma": None}, False),
+    ):
+        text = io.StringIO()
+        show_comparison(replace(comparison, parameters=parameters), text)
+        assert ("try a larger spread.sigma_max" in " ".join(text.getvalue().split())) is told
+
+
 def test_csv_has_every_row_and_i_calc_where_used(comparison: Comparison, tmp_path: Path) -> None:
     write_outputs(tmp_path / "run", comparison)
     with open(tmp_path / "run_reflections.csv", newline="") as file:

@@ -47,7 +47,7 @@ VOLTS_PER_E_PER_A = 14.399645
 _WEIGHT = 0.01
 """The a of the weights that nuisance parameters are fitted with."""
 
-_LEAST_EXPECTED = 0.005
+_LEAST_EXPECTED = 0.01
 """Structure factors whose expected change is a smaller part of the largest are left as they are."""
 
 _STEP = 0.1
@@ -202,11 +202,16 @@ class DynamicalMap:
         unique, forward, settled = self.target.expansion.unique, self.target.forward, self.settled
         downhill = self.components.allowed(-self.gradient) / unique.multiplicities().data().as_numpy_array()
         small = _STEP * float(self.components.expected.max()) / float(np.abs(downhill).max())
-        there = forward.intensities(self._f + self.target.expansion.expand(small * downhill), settled.nuisance)
-        moved = np.concatenate([scale * i for scale, i in zip(settled.nuisance.scales, there, strict=True)])
-        change = (moved - settled.calculated) / small
+        change = self._change_of_intensities(small * downhill) / small
         weighted = settled.weights * change
         return downhill * float(weighted @ (self._measured.intensity - settled.calculated)) / float(weighted @ change)
+
+    def _change_of_intensities(self, step: ComplexArray) -> FloatArray:
+        """Of the scaled ones (M,), by a step (U,) in Å, as the coarser sampling sees it."""
+        nuisance, forward = self.settled.nuisance, self._rows_from.forward
+        pair = [forward.intensities(f, nuisance) for f in (self._f, self._f + self.target.expansion.expand(step))]
+        parts = [scale * (there - here) for scale, here, there in zip(nuisance.scales, *pair, strict=True)]
+        return np.concatenate(parts)
 
     @cached_property
     def _fo_fc_dynamical(self) -> ComplexArray:
@@ -221,7 +226,9 @@ class DynamicalMap:
             rules=target.rules,
             g_max=target.g_max,
             choices=target.choices,
-            sampling=COARSE,
+            sampling=replace(
+                COARSE, thickness_max=1500.0, thickness_step=75.0
+            ),  # single scattering wants thin crystals
         )
         return self._by_ratio(kinematical.i_calc(self.xray_structure))
 

@@ -62,6 +62,10 @@ def show_comparison(comparison: Comparison, out: TextIO) -> None:
         if not fit.accuracy.kept:
             said = "no level of sampling keeps accuracy.tolerance, and the finest was taken: give a larger tolerance"
             print(textwrap.fill(f"Warning: {fit.solver}: {said}", _WIDTH), file=out)
+    widest, given = (comparison.parameters.get(f"spread.{name}") for name in ("sigma_max", "sigma"))
+    if widest is not None and given is None and np.degrees(dynamical.nuisance.sigma) > 0.999 * widest:
+        said = f"the orientation spread is at its bound of {widest:g} degrees: try a larger spread.sigma_max"
+        print(textwrap.fill(f"Note: {dynamical.solver}: {said}", _WIDTH), file=out)
     print(file=out)
     _show_frames(frame_numbers(comparison, kinematical), frame_numbers(comparison, dynamical), out)
     print(file=out)

@@ -62,12 +62,15 @@ class FrameEquations:
         centre: float,
         prior: float,
     ) -> FrameEquations:
-        """From measured and unscaled computed intensities (M,), slopes of these (M, 3 + P), and weights (M,)."""
+        """From measured and unscaled computed intensities (M,), slopes of these (M, 3 + P), and weights (M,).
+
+        Slopes keep their precision: single halves the memory of many.
+        """
         root = np.sqrt(weights)
         return cls(
             observed=root * observed,
             calculated=root * calculated,
-            slopes=root[:, None] * slopes,
+            slopes=(root[:, None] * slopes).astype(slopes.dtype),
             root=root,
             centre=centre,
             prior=prior,
@@ -117,7 +120,7 @@ def frame_equations(
             FrameEquations.of(
                 cube.observed,
                 calculated / max(scale, 1e-300),
-                slopes if more is None else np.column_stack([slopes, more]),
+                slopes if more is None else np.column_stack([slopes.astype(more.dtype), more]),
                 cube.weights,
                 centre=centre,
                 prior=math.sqrt(misfit) / choices.centre_prior if free else math.inf,

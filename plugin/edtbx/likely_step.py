@@ -54,15 +54,21 @@ def likely_step(frames: Sequence[FrameEquations], shared: BoolArray) -> LikelySt
     the (M, P) derivatives for each of some hundred rounds, and their square on some of the rows.
     """
     residual = np.concatenate([frame.residual for frame in frames])
-    designs = [frame.design for frame in frames]
-    design = np.concatenate([each[:, 3:] for each in designs], dtype=np.float32)
-    others = _others(frames, designs, shared, float(np.linalg.norm(residual)))
+    number = frames[0].slopes.shape[1] - 3
+    first, rest = [], []
+    for frame in frames:  # one at a time: most of the memory is theirs
+        design = frame.design
+        first.append(design[:, :3])
+        rest.append(design[:, 3:].astype(np.float32))
+    others = _others(frames, first, shared, float(np.linalg.norm(residual)))
+    whole = np.concatenate([np.concatenate(rest), others], axis=1, dtype=np.float32)
+    del rest
     every = slice(None, None, max(1, math.ceil(len(residual) / _ROWS)))
-    ratio, noise = _most_probable(design[every].astype(float), others[every], residual[every])
+    ratio, noise = _most_probable(whole[every, :number].astype(float), others[every], residual[every])
     # the least of |design δ + others ε − residual|² + |δ|²/λ + |ε|²
-    whole = np.concatenate([math.sqrt(ratio) * design, others], axis=1, dtype=np.float32)
+    whole[:, :number] *= math.sqrt(ratio)
     found = scipy.sparse.linalg.lsqr(whole, residual, damp=1.0, atol=_CLOSE, btol=_CLOSE, iter_lim=_MOST_ROUNDS)[0]
-    return LikelyStep(parameters=math.sqrt(ratio) * found[: design.shape[1]], ratio=ratio, noise=noise)
+    return LikelyStep(parameters=math.sqrt(ratio) * found[:number], ratio=ratio, noise=noise)
 
 
 def _others(
