@@ -15,11 +15,13 @@ from libtbx.utils import Sorry
 from test_least_squares import frames_of
 from test_target import experiment_for, model_in, simulated, target_for
 
+from edtbx.constants import VOLTS_PER_E_PER_A, VOLTS_PER_U
 from edtbx.likely_step import likely_step
 from edtbx_cctbx import DynamicalMap, Settings, read_experiment, read_model
 from edtbx_cctbx.difference_maps import FOUND, MapChoices, chosen_atoms, make_maps
-from edtbx_cctbx.dynamical_map import KINDS, VOLTS_PER_E_PER_A, Components
+from edtbx_cctbx.dynamical_map import KINDS
 from edtbx_cctbx.hydrogen_finding import find_hydrogens
+from edtbx_cctbx.map_components import Components
 from edtbx_cctbx.map_peaks import Peak, distances_to, find_holes, find_peaks
 from edtbx_cctbx.map_picture import best_planes, section
 from edtbx_cctbx.model import set_electron_form_factors
@@ -155,7 +157,7 @@ def test_a_planted_atom_comes_back_with_its_weight(planted):
     f, g = (each.data().as_numpy_array() for each in (coefficients, truth))
     nonzero = np.abs(f) > 0.0
     overlap = float(np.sum(weights * np.real(f * g.conj())) / np.sum((weights * np.abs(g) ** 2)[nonzero]))
-    assert overlap / 47.878 == pytest.approx(1.0, abs=0.1)
+    assert overlap / VOLTS_PER_U == pytest.approx(1.0, abs=0.1)
     peak = find_peaks(maps.fft_map("newton"), known)[0]
     place, away = distances_to([peak.site], whole.select(flex.bool([s.label == "H1" for s in whole.scatterers()])))
     assert (place[0], away[0] < 0.1) == (0, True)
@@ -177,10 +179,18 @@ def test_all_kinds_are_maps_in_volts(planted):
             assert origin == 0j
     model = maps.target.f_obs().structure_factors_from_scatterers(known, algorithm="direct").f_calc().data()
     twice = maps.coefficients("two_fo_fc").data() - 2.0 * maps.coefficients("fo_fc_dynamical").data()
-    np.testing.assert_allclose(twice.as_numpy_array(), 47.878 * model.as_numpy_array(), rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(twice.as_numpy_array(), VOLTS_PER_U * model.as_numpy_array(), rtol=1e-3, atol=1e-6)
     assert maps.peak_search("newton").all(max_clusters=3).heights()[0] > 0.0
     with pytest.raises(Sorry, match="no map of kind 'best': choose from newton"):
         maps.coefficients("best")
+
+
+def test_maps_without_derivatives_are_refused(planted):
+    known, _, maps = planted
+    blind = target_for(known, maps.target.experiment, solver="two_beam")
+    with pytest.raises(Sorry, match="two_beam gives no derivatives, which a map of kind newton needs"):
+        DynamicalMap(blind, known).coefficients()
+    assert DynamicalMap(blind, known).coefficients("fo_fc_dynamical").size() > 0
 
 
 def test_the_target_is_left_as_it_was(planted):
@@ -320,6 +330,7 @@ def test_the_program_writes_what_coot_and_scripts_read(tmp_path, capsys):
     [
         ("map.omit=Q9", "no atom is called Q9"),
         ("map.kind=best", "map.kind"),
+        ("map.scattering_type=Xx", "no electron form factor is known for Xx"),
         ("solver.name=two_beams", "two_beams"),
         ("output.prefix=nowhere/x", "cannot write"),
     ],

@@ -7,28 +7,28 @@ L. Palatinus et al., Science 355, 166 (2017), doi:10.1126/science.aak9652 (the k
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from cctbx import maptbx, miller, xray
 from cctbx.array_family import flex
-from cctbx.eltbx import e_scattering
 from libtbx.utils import Sorry
 from smtbx.refinement.least_squares import mainstream_shelx_weighting
 
 from edtbx.constants import VOLTS_PER_U
-from edtbx.experiment import ComplexArray, FloatArray, IntArray
+from edtbx.experiment import ComplexArray, FloatArray
 from edtbx.forward import Progress, no_progress
 from edtbx.frame_waves import Rows
 from edtbx.least_squares import FrameEquations, frame_equations, repetitions
 from edtbx.levels import COARSE
 from edtbx.likely_step import LikelyStep, likely_step
 from edtbx.nuisance import FrameCube, Nuisance
+from edtbx.solvers.block import DifferentiableSolver
+from edtbx_cctbx.map_components import Components
 from edtbx_cctbx.map_peaks import APART
 from edtbx_cctbx.settling import Settled, settle
-from edtbx_cctbx.structure_factors import Expansion
 from edtbx_cctbx.target import DynamicalTarget, KinematicalTarget
 from edtbx_cctbx.weighting import flat_weighting
 
@@ -41,14 +41,11 @@ KINDS = {
 }
 """Kinds of coefficients, and what they are."""
 
-VOLTS_PER_E_PER_A = 14.399645
-"""e/(4 pi eps0) in V Å: potentials in e/Å, as some programs give them, times this are volts."""
+_KINEMATICAL = replace(COARSE, thickness_max=1500.0, thickness_step=75.0)
+"""Single scattering finds crystals thin, whatever they are."""
 
 _WEIGHT = 0.01
 """The a of the weights that nuisance parameters are fitted with."""
-
-_LEAST_EXPECTED = 0.01
-"""Structure factors whose expected change is a smaller part of the largest are left as they are."""
 
 _STEP = 0.1
 """Part of the expected change by which intensities are compared to scale the gradient."""
@@ -107,6 +104,8 @@ class DynamicalMap:
         """
         if kind not in KINDS:
             raise Sorry(f"there is no map of kind {kind!r}: choose from {', '.join(KINDS)}")
+        if kind in ("newton", "gradient") and not isinstance(self.target.forward.solver, DifferentiableSolver):
+            raise Sorry(f"the solver {self.target.solver_name} gives no derivatives, which a map of kind {kind} needs")
         data = VOLTS_PER_U * getattr(self, f"_{kind}")
         return self.target.expansion.unique.array(data=flex.complex_double(data))
 
@@ -199,7 +198,7 @@ class DynamicalMap:
     @cached_property
     def _gradient(self) -> ComplexArray:
         """One step of steepest descent, as long as a parabola along it suggests."""
-        unique, forward, settled = self.target.expansion.unique, self.target.forward, self.settled
+        unique, settled = self.target.expansion.unique, self.settled
         downhill = self.components.allowed(-self.gradient) / unique.multiplicities().data().as_numpy_array()
         small = _STEP * float(self.components.expected.max()) / float(np.abs(downhill).max())
         change = self._change_of_intensities(small * downhill) / small
@@ -226,9 +225,7 @@ class DynamicalMap:
             rules=target.rules,
             g_max=target.g_max,
             choices=target.choices,
-            sampling=replace(
-                COARSE, thickness_max=1500.0, thickness_step=75.0
-            ),  # single scattering wants thin crystals
+            sampling=_KINEMATICAL,
         )
         return self._by_ratio(kinematical.i_calc(self.xray_structure))
 
@@ -249,67 +246,4 @@ class DynamicalMap:
         weights = np.abs(f) ** 2
         found = np.zeros(number, dtype=complex)
         found[there] = (ratio / (float(weights @ ratio) / float(weights.sum())) - 1.0) * f
-        return found
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Components:
-    """Real parameters of a change of the structure factors of the asymmetric unit, in units of their expected size.
-
-    Each belongs to one structure factor, in the place (P,), and has the direction (P,) in the complex plane: one where the
-    space group fixes the phase but for its sign, two elsewhere. ``expected`` (P,) in Å is that of atoms of one kind anywhere
-    in the cell; F(000) has none.
-    """
-
-    expansion: Expansion
-    place: IntArray
-    direction: ComplexArray
-    expected: FloatArray
-
-    @classmethod
-    def of(cls, expansion: Expansion, scattering_type: str, u_iso: float) -> Components:
-        """For one atom in the asymmetric unit, of the scattering type and displacement in Å²."""
-        unique = expansion.unique
-        group = unique.space_group()
-        squared = unique.sin_theta_over_lambda_sq().data()
-        gaussian = e_scattering.ito_vol_c_2011_table_4_3_2_2_entry_as_gaussian(scattering_type)
-        amplitude = np.array([gaussian.at_stol_sq(x) for x in squared])
-        amplitude *= np.exp(-8.0 * np.pi**2 * u_iso * squared.as_numpy_array())
-        size = amplitude * np.sqrt(unique.epsilons().data().as_numpy_array() * group.order_z() * group.n_ltr())
-        free = ~unique.centric_flags().data().as_numpy_array()
-        size[free] /= np.sqrt(2.0)
-        angles = np.array([group.phase_restriction(h).ht_angle() for h in unique.indices()])
-        along = np.where(free, 1.0, np.exp(1j * np.where(free, 0.0, angles)))
-        first = np.flatnonzero(squared.as_numpy_array() > 0.0)
-        second = first[free[first]]
-        return cls(
-            expansion=expansion,
-            place=np.concatenate([first, second]),
-            direction=np.concatenate([along[first], np.full(len(second), 1j)]),
-            expected=np.concatenate([size[first], size[second]]),
-        )
-
-    def likely(self) -> Components:
-        """Those whose expected size is not negligible beside the largest."""
-        kept = self.expected > _LEAST_EXPECTED * self.expected.max()
-        return replace(self, place=self.place[kept], direction=self.direction[kept], expected=self.expected[kept])
-
-    def __call__(self, where: IntArray, rows: ComplexArray) -> FloatArray:
-        """∂I/∂p (m, P) from ∂I/∂Re F + i ∂I/∂Im F (m, n) by the F of the g vectors in the given places (n,)."""
-        unique, by_f = self.expansion.collect_some(where, rows)
-        every = np.zeros((len(rows), self.expansion.unique.size()), dtype=np.complex64)
-        every[:, unique] = by_f
-        return np.asarray(np.real(every[:, self.place] * self.direction.conj()) * self.expected, dtype=np.float32)
-
-    def change(self, parameters: FloatArray) -> ComplexArray:
-        """ΔF (U,) in Å from parameters (P,)."""
-        return self._sum(self.expected * parameters)
-
-    def allowed(self, values: ComplexArray) -> ComplexArray:
-        """What symmetry allows of values (U,) for every structure factor but F(000), which becomes 0."""
-        return self._sum(np.real(values[self.place] * self.direction.conj()))
-
-    def _sum(self, along: FloatArray) -> ComplexArray:
-        found = np.zeros(self.expansion.unique.size(), dtype=complex)
-        np.add.at(found, self.place, self.direction * along)
         return found

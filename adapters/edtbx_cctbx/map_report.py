@@ -11,8 +11,9 @@ from typing import Any, TextIO
 
 import iotbx.mtz
 
+from edtbx.constants import VOLTS_PER_E_PER_A
 from edtbx_cctbx.difference_maps import FOUND, MapQuality, Maps
-from edtbx_cctbx.dynamical_map import KINDS, VOLTS_PER_E_PER_A
+from edtbx_cctbx.dynamical_map import KINDS
 from edtbx_cctbx.map_peaks import Peak
 from edtbx_cctbx.map_picture import map_picture
 from edtbx_cctbx.output_files import output_base, write_whole

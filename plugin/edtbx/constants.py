@@ -13,6 +13,9 @@ PLANCK_TIMES_C_EV_ANGSTROM = 12398.419843320026
 VOLTS_PER_U = 47.878
 """Potential in volts per Fourier coefficient U = 2 m e V / h² in Å⁻²  divided by 2 m e / h² (rest mass)."""
 
+VOLTS_PER_E_PER_A = 14.399645
+"""e/(4π ε0) in V Å: potentials in e/Å, as some programs give them, times this are volts."""
+
 
 def energy_from_wavelength(wavelength: float) -> float:
     """Kinetic energy in eV of an electron of the given wavelength in Å.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from libtbx.program_template import ProgramTemplate
 
 from edtbx_cctbx.difference_maps import MapChoices, make_maps
+from edtbx_cctbx.map_components import form_factor
 from edtbx_cctbx.map_report import show_maps, write_maps
 from edtbx_cctbx.output_files import output_base
 from edtbx_cctbx.programs import command_line
@@ -59,6 +60,7 @@ Example: edtbx.map urea_without_h.cif urea.cif_pets map.hydrogens=True output.pr
         """Fail early on contradictory parameters."""
         settings_from(self.params)
         output_base(self.params.output.prefix)
+        form_factor(self.params.map.scattering_type)
 
     def run(self) -> None:
         """Compute, print, write."""
