@@ -249,7 +249,7 @@ def peak_at(structure, label, bond, height):
 
 
 def test_hydrogen_is_found_where_it_can_be():
-    """True peaks among false ones: where hydrogen cannot be, which says how high noise is, and lower than that."""
+    """True peaks among false ones: where hydrogen cannot be, which says how high noise is, and much lower than others."""
     whole = read_model(str(EXAMPLES / "example.cif"))
     hydrogen = whole.element_selection("H")
     heavy = whole.select(~hydrogen)
@@ -264,7 +264,11 @@ def test_hydrogen_is_found_where_it_can_be():
     places, away = distances_to(sites, whole.select(hydrogen))
     assert sorted(places) == list(range(len(peaks)))
     assert away.max() < 0.1
-    nothing, none = find_hydrogens(heavy, [peak_at(heavy, carbonyl, np.array([0.0, 0.0, 1.9]), 5.0), *peaks])
+    # one high peak elsewhere changes nothing; more of them than there is hydrogen leave no hope
+    height = 2.0 * peaks[0].height_volts
+    elsewhere = [peak_at(heavy, carbonyl, np.array([0.0, 0.0, 1.9]), height)] * (len(peaks) + 1)
+    assert len(find_hydrogens(heavy, [*elsewhere[:1], *peaks])[1]) == len(peaks)
+    nothing, none = find_hydrogens(heavy, [*elsewhere, *peaks])
     assert (nothing.scatterers().size(), none) == (heavy.scatterers().size(), [])
 
 

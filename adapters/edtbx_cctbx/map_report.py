@@ -78,7 +78,8 @@ def show_maps(maps: Maps, out: TextIO) -> None:
             said = f"{each.peak.height_volts:.2f} V, {each.away:.3f} Å from its site"
         print(f"Left out: {each.label:<6} {said}", file=out)
     if maps.with_hydrogen is not None:
-        print(f"Hydrogen: {len(maps.proposals)} peaks where it can be, higher than those where it cannot", file=out)
+        advice = "" if maps.proposals else "; refine the structure without hydrogen first (edtbx.refine, or map.omit)"
+        print(f"Hydrogen: {len(maps.proposals)} peaks that stand out where it can be{advice}", file=out)
     for proposal in maps.proposals:
         peak = proposal.peak
         print(

@@ -25,8 +25,8 @@ map {
     .help = "Labels of atoms to leave out, such as H* or O1: the others are refined first, so that nothing remembers them."
   hydrogens = False
     .type = bool
-    .help = "Propose hydrogen at peaks that have its distance and angle to an atom with a bond to spare, and are higher \
-      than the highest peak where it cannot be. The structure with it goes to PREFIX_hydrogens.cif."
+    .help = "Propose hydrogen at peaks that have its distance and angle to an atom with a bond to spare, down to where as \
+      many peaks are elsewhere. The structure with it goes to PREFIX_hydrogens.cif."
   scattering_type = H
     .type = str
     .help = "Atom that is looked for: what its scattering cannot be is taken for noise."
