@@ -88,9 +88,8 @@ def find_hydrogens(structure: xray.structure, peaks: Sequence[Peak]) -> tuple[xr
 def _lowest(peaks: Sequence[Peak], structure: xray.structure) -> float:
     """How high a peak must be, given in falling order, to be taken for hydrogen where it can be any.
 
-    There is room for hydrogen in a fifth of what lies beside atoms (0.15 to 0.19 in three crystals). As long as no more peaks
-    are in the rest than there, one in five of those there is noise, at most. Half the height of the others, and it is noise
-    all the same.
+    There is room for hydrogen in a fifth of what lies beside atoms (0.15 to 0.19 in three crystals). As long as no more
+    peaks are in the rest than there, one in five of those there is noise, at most. With half the height of the others, all are.
     """
     heights: list[float] = []
     elsewhere, lowest = 0, np.inf
