@@ -89,7 +89,7 @@ def _lowest(peaks: Sequence[Peak], structure: xray.structure) -> float:
     """How high a peak must be, given in falling order, to be taken for hydrogen where it can be any.
 
     There is room for hydrogen in a fifth of what lies beside atoms (0.15 to 0.19 in three crystals). As long as no more
-    peaks are in the rest than there, one in five of those there is noise, at most. With half the height of the others, all are.
+    peaks are in the rest than there, one in five of those there is noise, at most. Half as high as others is noise, too.
     """
     heights: list[float] = []
     elsewhere, lowest = 0, np.inf
