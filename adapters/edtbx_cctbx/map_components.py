@@ -12,7 +12,7 @@ from libtbx.utils import Sorry
 from edtbx.experiment import ComplexArray, FloatArray, IntArray
 from edtbx_cctbx.structure_factors import Expansion
 
-_LEAST_EXPECTED = 0.01
+_LEAST_EXPECTED = 0.005
 """Structure factors whose expected change is a smaller part of the largest are left as they are."""
 
 
