@@ -16,7 +16,7 @@ from edtbx.experiment import ScanGeometry
 from edtbx.levels import DRAFT, LEVELS, Level, intensity_error
 from edtbx.solvers.block import Accuracy
 from edtbx.thickness import QUANTILES
-from edtbx_cctbx import crystallographic_ls, read_experiment, read_model, refinement
+from edtbx_cctbx import comparison, crystallographic_ls, read_experiment, read_model
 from edtbx_cctbx.comparison import Settings, fit_coarse
 from edtbx_cctbx.programs import compare as compare_program
 from edtbx_cctbx.programs import refine as refine_program
@@ -319,7 +319,7 @@ def test_a_solver_without_derivatives_cannot_refine(tmp_path, monkeypatch, capsy
         def intensities(self, block):
             raise AssertionError("nothing is to be computed")
 
-    monkeypatch.setattr(refinement, "installed_solvers", lambda: SimpleNamespace(create=lambda name: Blind()))
+    monkeypatch.setattr(comparison, "installed_solvers", lambda: SimpleNamespace(create=lambda name: Blind()))
     with pytest.raises(SystemExit, match="1"):
         run(refine_program, MODEL, DATA, f"output.prefix={tmp_path / 'x'}")
     assert capsys.readouterr().err.startswith(

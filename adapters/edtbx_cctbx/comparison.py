@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 from cctbx import xray
+from libtbx.utils import Sorry
 
 from edtbx.experiment import Experiment, FloatArray
 from edtbx.forward import Progress, Sampling, no_progress
 from edtbx.levels import COARSE, DRAFT, LEVELS, Found, Level, level_for
 from edtbx.nuisance import Choices, FrameCube, Grid, Nuisance, fit_nuisance, rescale
+from edtbx.registry import installed_solvers
 from edtbx.selection import SelectionRules
-from edtbx.solvers.block import Accuracy, Solver
+from edtbx.solvers.block import Accuracy, DifferentiableSolver, Solver
 from edtbx_cctbx.results import Comparison, LeastSquaresFit, SamplingReport, TheoryFit
 from edtbx_cctbx.target import DynamicalTarget
 
@@ -72,6 +74,11 @@ class Settings:
             executor=self.executor,
             nuisance=_UNFITTED,
         )
+
+    def check_derivatives(self, purpose: str) -> None:
+        """Refuse a solver without derivatives, which the purpose ("refinement needs") asks for."""
+        if not isinstance(installed_solvers().create(self.solver), DifferentiableSolver):
+            raise Sorry(f"the solver {self.solver} gives no derivatives, which {purpose}: take solver.name=auto")
 
     def beams(self, accuracy: Accuracy, solver: Solver) -> Accuracy:
         """The limits on beams with what was set by hand; a solver that folds none takes more of them in full."""

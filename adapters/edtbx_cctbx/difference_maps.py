@@ -15,13 +15,11 @@ from libtbx.utils import Sorry
 
 from edtbx.experiment import Experiment
 from edtbx.levels import DRAFT, LEVELS
-from edtbx.registry import installed_solvers
-from edtbx.solvers.block import DifferentiableSolver
 from edtbx.statistics import Statistics
 from edtbx_cctbx.comparison import ProgressFactory, Say, Settings, fit_coarse, silent
 from edtbx_cctbx.dynamical_map import KINDS, DynamicalMap
 from edtbx_cctbx.hydrogen_finding import Proposal, find_hydrogens
-from edtbx_cctbx.least_squares_refinement import refine_roughly
+from edtbx_cctbx.least_squares_refinement import LeastSquaresRun
 from edtbx_cctbx.map_peaks import ON_ATOM, Peak, distances_to, find_holes, find_peaks
 from edtbx_cctbx.refinement_model import RefinementModel, Schedule
 
@@ -69,6 +67,11 @@ class MapQuality:
     deepest: float
     peaks: Sequence[Peak]
     recovered: Sequence[Recovered]
+
+    @property
+    def off_atoms(self) -> list[Peak]:
+        """The peaks that are not on an atom, in falling order."""
+        return [peak for peak in self.peaks if not peak.is_on_atom]
 
     @property
     def number_found(self) -> int:
@@ -130,8 +133,7 @@ def make_maps(
         No atom has a label to leave out, none is left, or the solver gives no derivatives.
     """
     began = time.perf_counter()
-    if not isinstance(installed_solvers().create(settings.solver), DifferentiableSolver):
-        raise Sorry(f"the solver {settings.solver} gives no derivatives, which maps need: take solver.name=auto")
+    settings.check_derivatives("maps need")
     left_out = chosen_atoms(structure, choices.omit)
     known = structure.select(~left_out)
     omitted = structure.select(left_out)
@@ -140,7 +142,7 @@ def make_maps(
     say(f"{settings.solver}: {target.nuisance.describe()}")
     if choices.omit:
         model = RefinementModel.of(known, riding=True)
-        refine_roughly(target, model, settings, Schedule(), progress, say)
+        LeastSquaresRun(target, model, settings, Schedule(), progress, say).roughly()
         known = model.structure
     calculator = DynamicalMap(
         target.resampled(settings.sampling(target, LEVELS[0])),
@@ -192,28 +194,29 @@ def _quality(fft_map: Any, known: xray.structure, omitted: xray.structure) -> Ma
     peaks, holes = find_peaks(fft_map, known), find_holes(fft_map, known)
     statistics = fft_map.statistics()
     everything = known.concatenate(omitted)
-    off = [peak for peak in peaks if not _near(peak, everything)]
-    hollow = [hole for hole in holes if not _near(hole, everything)]
+    highest, deepest = (_highest_off_atoms(each, everything) for each in (peaks, holes))
     return MapQuality(
         rms=float(statistics.sigma()),
         maximum=float(statistics.max()),
         minimum=float(statistics.min()),
-        highest=max((peak.height_volts for peak in off), default=0.0),
-        deepest=-max((hole.height_volts for hole in hollow), default=0.0),
+        highest=highest,
+        deepest=-deepest,
         peaks=peaks,
-        recovered=[_recovered(scatterer, peaks, omitted) for scatterer in omitted.scatterers()],
+        recovered=[_recovered(place, peaks, omitted) for place in range(omitted.scatterers().size())],
     )
 
 
-def _near(peak: Peak, structure: xray.structure) -> bool:
-    return bool(distances_to([peak.site], structure)[1][0] < ON_ATOM)
+def _highest_off_atoms(peaks: Sequence[Peak], structure: xray.structure) -> float:
+    away = distances_to([peak.site for peak in peaks], structure)[1]
+    return max((peak.height_volts for peak, far in zip(peaks, away, strict=True) if far >= ON_ATOM), default=0.0)
 
 
-def _recovered(scatterer: Any, peaks: Sequence[Peak], omitted: xray.structure) -> Recovered:
-    alone = omitted.select(flex.bool([each.label == scatterer.label for each in omitted.scatterers()]))
-    away = distances_to([peak.site for peak in peaks], alone)[1]
-    near = [place for place in range(len(peaks)) if away[place] < FOUND]
-    best = max(near, key=lambda place: peaks[place].height_volts, default=None)
+def _recovered(place: int, peaks: Sequence[Peak], omitted: xray.structure) -> Recovered:
+    """What the peaks say of the atom left out in that place."""
+    scatterer = omitted.scatterers()[place]
+    away = distances_to([peak.site for peak in peaks], omitted.select(flex.size_t([place])))[1]
+    near = np.flatnonzero(away < FOUND)
+    best = int(near[0]) if len(near) else None  # they come in falling order
     return Recovered(
         label=scatterer.label,
         site=tuple(scatterer.site),

@@ -93,6 +93,7 @@ class DynamicalMap:
         self._loss = loss
         self._progress = progress
         self._measured = target.experiment.reflections.select(target.rows)
+        self._shares = repetitions(self._measured)
 
     def coefficients(self, kind: str = "newton") -> miller.array:
         """Complex coefficients in V Å³; 0 where the kind says nothing, F(000) only in ``two_fo_fc``.
@@ -150,20 +151,17 @@ class DynamicalMap:
             choices=self.target.choices,
             weighting_scheme=scheme,
             loss=self._loss,
-            shares=repetitions(self._measured),
+            shares=self._shares,
             polish=polish,
         )
 
     @cached_property
     def _f(self) -> ComplexArray:
-        return self.target.structure_factors(self.xray_structure)
+        return self.target.expansion.expand(self._f_unique)
 
     @cached_property
     def _f_unique(self) -> ComplexArray:
-        f_calc = self.target.f_obs().structure_factors_from_scatterers(
-            self.xray_structure, algorithm="direct", cos_sin_table=False
-        )
-        return np.asarray(f_calc.f_calc().data().as_numpy_array())
+        return self.target.expansion.unique_structure_factors(self.xray_structure)
 
     @cached_property
     def components(self) -> Components:
@@ -186,14 +184,11 @@ class DynamicalMap:
     @cached_property
     def gradient(self) -> ComplexArray:
         """∂/∂Re F + i ∂/∂Im F (U,) of Σ w (I_obs − k I_calc)², weights and nuisance parameters held where they are best."""
-        settled = self.settled
-        seeds = []
-        start = 0
-        for cube, scale in zip(settled.cubes, settled.nuisance.scales, strict=True):
-            calculated = settled.calculated[start : start + len(cube.observed)]
-            start += len(calculated)
-            seeds.append(-2.0 * scale * cube.weights * (cube.observed - calculated))
-        return self.target.expansion.collect(self.target.forward.gradient(self._f, settled.nuisance, seeds))
+        settled, forward = self.settled, self.target.forward
+        calculated = settled.nuisance.intensities(forward.grid, settled.cubes)
+        frames = zip(settled.cubes, calculated, settled.nuisance.scales, strict=True)
+        seeds = [-2.0 * scale * cube.weights * (cube.observed - mine) for cube, mine, scale in frames]
+        return self.target.expansion.collect(forward.gradient(self._f, settled.nuisance, seeds))
 
     @cached_property
     def _gradient(self) -> ComplexArray:
@@ -226,6 +221,7 @@ class DynamicalMap:
             g_max=target.g_max,
             choices=target.choices,
             sampling=_KINEMATICAL,
+            executor=target.forward.executor,
         )
         return self._by_ratio(kinematical.i_calc(self.xray_structure))
 

@@ -103,7 +103,7 @@ def refine_by_least_squares(
         The reflections do not determine all parameters.
     """
     began = time.perf_counter()
-    run = _Run(target, model, settings, schedule, progress, say)
+    run = LeastSquaresRun(target, model, settings, schedule, progress, say)
     run.roughly()
     found = settings.level_for(target, model.structure, target.nuisance)
     fine, ls, shift = run.on_all_frames(found.level)
@@ -112,32 +112,8 @@ def refine_by_least_squares(
     )
 
 
-def refine_first(
-    target: DynamicalTarget,
-    model: RefinementModel,
-    settings: Settings,
-    schedule: Schedule,
-    progress: ProgressFactory,
-    say: Say,
-) -> None:
-    """The first cycles alone, of a model as it comes and on some of the frames."""
-    _Run(target, model, settings, schedule, progress, say).on_some_frames("first")
-
-
-def refine_roughly(
-    target: DynamicalTarget,
-    model: RefinementModel,
-    settings: Settings,
-    schedule: Schedule,
-    progress: ProgressFactory,
-    say: Say,
-) -> None:
-    """All but the cycles on all frames: isotropic and anisotropic on some of them, the thickness law on all."""
-    _Run(target, model, settings, schedule, progress, say).roughly()
-
-
 @dataclass(slots=True, eq=False)
-class _Run:
+class LeastSquaresRun:
     """One refinement: the structure of the model and the nuisance parameters of the target move.
 
     ``scheme`` holds the weights that the next cycles start with, ``correction`` (P, P) what the last ones have shown of
@@ -158,7 +134,7 @@ class _Run:
         self.scheme = mainstream_shelx_weighting(a=_START if chosen is None else chosen, b=0)
 
     def roughly(self) -> None:
-        """As the model comes, then anisotropic where the data allow, on some of the frames."""
+        """All but the cycles on all frames: as the model comes and anisotropic on some of them, the thickness law on all."""
         self.on_some_frames("first")
         self.find_law()
         if allows_anisotropic(self.model.structure, self.target.experiment, self.schedule):

@@ -68,7 +68,7 @@ def map_picture(maps: Maps) -> bytes:
     fft_map = maps.calculator.fft_map(maps.kind)
     values = fft_map.real_map_unpadded().as_numpy_array()
     sigma = float(values.std())
-    highest = max((peak.height_volts for peak in maps.quality.peaks if not peak.is_on_atom), default=4.0 * sigma)
+    highest = max((peak.height_volts for peak in maps.quality.off_atoms), default=4.0 * sigma)
     step = max(highest / 5.0, 1.5 * sigma)
     figure.suptitle(
         f"{maps.kind} difference potential of {structure.scatterers().size()} atoms, R(obs) {maps.statistics.r_obs:.4f}\n"
@@ -77,7 +77,7 @@ def map_picture(maps: Maps) -> bytes:
     )
     grid = figure.subplots(1, len(planes) + 1, squeeze=False)[0]
     for axes, plane in zip(grid, planes, strict=False):
-        _draw_section(axes, plane, structure, values, step, maps.quality.peaks)
+        _draw_section(axes, plane, structure, values, step, maps.quality.off_atoms)
     _draw_histogram(grid[-1], values, maps)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_DPI)
@@ -98,13 +98,13 @@ def best_planes(structure: xray.structure) -> list[Plane]:
     triples = triples or list(itertools.combinations(heavy[:6], 3))
     found: list[Plane] = []
     left = set(heavy)
-    while left and len(found) < _PLANES:
-        planes = [_fitted(cart, triple, heavy) for triple in triples]
-        planes.sort(key=lambda plane: -len(left & set(plane.atoms)))
-        if not planes or len(left & set(planes[0].atoms)) == 0:
+    planes = [_fitted(cart, triple, heavy) for triple in triples]
+    while planes and len(found) < _PLANES:
+        best = max(planes, key=lambda plane: len(left.intersection(plane.atoms)))
+        if left.isdisjoint(best.atoms):
             break
-        found.append(planes[0])
-        left -= set(planes[0].atoms)
+        found.append(best)
+        left.difference_update(best.atoms)
     return found or [_fitted(cart, tuple(heavy[:3]), heavy)]
 
 
@@ -171,7 +171,7 @@ def _draw_section(
                 scatterer.label, here, xytext=(-4, -13), textcoords="offset points", fontsize=8, color=colour, zorder=6
             )
     for peak in peaks:
-        if peak.is_on_atom or peak.height_sigma < _SHOWN:
+        if peak.height_sigma < _SHOWN:
             continue
         for at, _ in around.images(np.array(peak.site)):
             here = shown(at)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -68,7 +67,7 @@ def show_maps(maps: Maps, out: TextIO) -> None:
     print(file=out)
     print(f"Peaks of the {maps.kind} map off the atoms:", file=out)
     print(f"{'x':>9}{'y':>9}{'z':>9}{'volts':>9}{'sigma':>8}   nearest   distance, Å   angle, degrees", file=out)
-    for peak in _off_atoms(mine.peaks)[:_MOST_PEAKS]:
+    for peak in mine.off_atoms[:_MOST_PEAKS]:
         numbers = "".join(f"{x:>9.4f}" for x in peak.site) + f"{peak.height_volts:>9.2f}{peak.height_sigma:>8.2f}"
         angle = f"{peak.angle:.0f}" if math.isfinite(peak.angle) else "-"
         print(f"{numbers}   {peak.nearest_atom:<7}{peak.distance:>14.2f}{angle:>17}", file=out)
@@ -130,7 +129,7 @@ def maps_json(maps: Maps) -> str:
             "units": "e/Å, extremes more than 0.5 Å away from all atoms",
         },
         "newton": {"variance_ratio": step.ratio, "noise": step.noise},
-        "peaks": [_peak(peak) for peak in _off_atoms(mine.peaks)],
+        "peaks": [_peak(peak) for peak in mine.off_atoms],
         "peaks_on_atoms": [_peak(peak) for peak in mine.peaks if peak.is_on_atom],
         "hydrogens": [
             {"label": each.label, "parent": each.parent, "peak": _peak(each.peak)} for each in maps.proposals
@@ -176,10 +175,6 @@ def _peak(peak: Peak) -> dict[str, Any]:
         "distance": peak.distance,
         "angle": peak.angle,
     }
-
-
-def _off_atoms(peaks: Sequence[Peak]) -> list[Peak]:
-    return [peak for peak in peaks if not peak.is_on_atom]
 
 
 def _mtz(maps: Maps) -> Any:

@@ -10,13 +10,11 @@ from cctbx import xray
 from libtbx.utils import Sorry
 
 from edtbx.experiment import Experiment
-from edtbx.registry import installed_solvers
-from edtbx.solvers.block import DifferentiableSolver
 from edtbx_cctbx.comparison import ProgressFactory, Say, Settings, fit_coarse, fit_theory, silent
 from edtbx_cctbx.gradient_refinement import refine_by_gradient
 from edtbx_cctbx.held_out import free_statistics, without_every
 from edtbx_cctbx.hydrogen_placement import place_hydrogens
-from edtbx_cctbx.least_squares_refinement import refine_by_least_squares, refine_first
+from edtbx_cctbx.least_squares_refinement import LeastSquaresRun, refine_by_least_squares
 from edtbx_cctbx.refinement_model import RefinementModel, Schedule
 from edtbx_cctbx.results import Comparison, TheoryFit
 from edtbx_cctbx.shelx_model import with_instructions
@@ -45,8 +43,7 @@ def refine(
         The solver gives no derivatives, or no R(free) can be had.
     """
     began = time.perf_counter()
-    if not isinstance(installed_solvers().create(settings.solver), DifferentiableSolver):
-        raise Sorry(f"the solver {settings.solver} gives no derivatives, which refinement needs: take solver.name=auto")
+    settings.check_derivatives("refinement needs")
     left_out = None
     if schedule.free_frames is not None:
         if "free" in settings.choices.shapes:  # a histogram could not be held where it was found
@@ -102,7 +99,8 @@ def _with_hydrogens(
     model = RefinementModel.of(structure, schedule.riding).copy()
     target = settings.target(settings.solver, experiment, model.structure)
     target.nuisance = fit_coarse(target, model.structure, settings, progress)
-    refine_first(target, model, settings, schedule, progress, lambda line: say(f"before hydrogen, {line}"))
+    run = LeastSquaresRun(target, model, settings, schedule, progress, lambda line: say(f"before hydrogen, {line}"))
+    run.on_some_frames("first")
     placed, unsure = place_hydrogens(model.structure)
     before, after = (each.element_selection("H").count(True) for each in (structure, placed))
     say(f"hydrogen placed by geometry: {after - before} atoms")

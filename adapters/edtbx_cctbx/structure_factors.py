@@ -122,10 +122,14 @@ class Expansion:
 
     def structure_factors(self, structure: xray.structure) -> ComplexArray:
         """F (G,) in Å by direct summation over the atoms."""
+        return self.expand(self.unique_structure_factors(structure))
+
+    def unique_structure_factors(self, structure: xray.structure) -> ComplexArray:
+        """The same of the asymmetric unit, (U,)."""
         f_calc = self.unique.structure_factors_from_scatterers(
             xray_structure=structure, algorithm="direct", cos_sin_table=False
         ).f_calc()
-        return self.expand(f_calc.data().as_numpy_array())
+        return np.asarray(f_calc.data().as_numpy_array())
 
 
 def _expanded(unique: miller.set, data: ComplexArray) -> miller.array:

@@ -111,7 +111,7 @@ class ForwardModel:
         self.vectors = vectors
         self.sampling = sampling
         self.solver = solver
-        self._executor = executor
+        self.executor = executor
         self._f_000 = f_000
         self.wavenumber = wave_number(experiment.wavelength, f_000 * u_per_f(experiment.cell, experiment.wavelength))
         reach = Quadrature.spanning(1, sampling.spread_reach, sampling.spread_spacing)
@@ -165,7 +165,7 @@ class ForwardModel:
             self.vectors,
             sampling,
             self.solver,
-            self._executor,
+            self.executor,
             f_000=self._f_000,
             bases=bases,
         )
@@ -196,7 +196,7 @@ class ForwardModel:
             FrameTask(waves=frame.waves, solver=self.solver, f=f, thickness=self.grid.thickness)
             for frame in self.frames
         ]
-        found = zip(self.frames, results(self._executor, FrameTask.cube, tasks), strict=True)
+        found = zip(self.frames, results(self.executor, FrameTask.cube, tasks), strict=True)
         cubes = (
             FrameCube(
                 frame_id=frame.frame_id,
@@ -248,7 +248,7 @@ class ForwardModel:
         tasks = self._tasks(f, weights, nuisance.over_thickness(self.grid))
         seeded = [replace(task, seed=seed) for task, seed in zip(tasks, seeds, strict=True)]
         total = np.zeros(len(f), dtype=complex)
-        for part in results(self._executor, FrameTask.gradient, seeded):
+        for part in results(self.executor, FrameTask.gradient, seeded):
             total += part
         return total
 
@@ -268,7 +268,7 @@ class ForwardModel:
         """A function of every frame at a fixed thickness law, spread and centres."""
         weights = [nuisance.over_spread(self.grid, n, frame.base) for n, frame in enumerate(self.frames)]
         tasks = self._tasks(f, weights, nuisance.over_thickness(self.grid), offsets)
-        return results(self._executor, function, tasks)
+        return results(self.executor, function, tasks)
 
     def _tasks(
         self,
