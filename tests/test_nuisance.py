@@ -15,6 +15,8 @@ from edtbx.nuisance import (
     best_scale,
     fit_nuisance,
     intensity_weights,
+    misfit,
+    polish_nuisance,
     rescale,
 )
 from edtbx.quadrature import Quadrature
@@ -103,12 +105,9 @@ def test_the_fit_is_no_worse_than_the_truth(shape):
     truth = truth_of(shape)
     cubes = measured(truth, noise=1.0)
 
-    def misfit(nuisance):
-        pairs = zip(cubes, nuisance.intensities(GRID, cubes), strict=True)
-        return sum(float(cube.weights @ (cube.observed - calc) ** 2) for cube, calc in pairs)
-
     found = fit_nuisance(cubes, GRID, Choices())
-    assert misfit(found) < 1.05 * misfit(rescale(truth, GRID, cubes))  # the prior of the centres may cost a little
+    # the prior of the centres may cost a little
+    assert misfit(found, GRID, cubes) < 1.05 * misfit(rescale(truth, GRID, cubes), GRID, cubes)
 
 
 def test_a_frame_with_few_reflections_keeps_its_centre():
@@ -160,3 +159,19 @@ def test_the_best_scale_minimises_and_is_never_negative():
     assert best_scale(calc, observed, w) == pytest.approx(best, rel=1e-6)  # a minimum is flat: root of rounding
     assert best_scale(calc, -observed, w) == 0.0
     assert best_scale(np.zeros(30), observed, w) == 0.0
+
+
+def test_a_few_strong_reflections_that_are_wrong_do_not_outvote_the_others():
+    """The sum of squares is least where these few would have it; most others do not fit there at all."""
+    truth, other = truth_of("slab"), truth_of("slab", thickness=400.0, sigma=0.0)
+    cubes = []
+    for cube, wrong in zip(measured(truth), other.intensities(GRID, measured(other)), strict=True):
+        strong = np.argsort(-wrong)[:6]
+        observed = cube.observed.copy()
+        observed[strong] = 2.0 * wrong[strong]
+        weights = intensity_weights(observed, 0.02 * cube.observed.mean())
+        cubes.append(replace(cube, observed=observed, weights=weights))
+    choices = Choices(shapes=("slab",))
+    found, there = fit_nuisance(cubes, GRID, choices), polish_nuisance(cubes, GRID, choices, other)
+    assert misfit(found, GRID, cubes) > misfit(there, GRID, cubes)
+    assert found.thickness == pytest.approx(truth.thickness, rel=0.05)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.ndimage import minimum_filter
 from scipy.optimize import minimize, nnls
+from scipy.stats import cauchy, norm
 
 from edtbx.experiment import FloatArray
 from edtbx.quadrature import spread_slopes, spread_weights
@@ -146,10 +147,13 @@ def fit_nuisance(cubes: Sequence[FrameCube], grid: Grid, choices: Choices) -> Nu
     """
     laws = [shape for shape in choices.shapes if shape != "free"] or ["wedge"]
     few = cubes[:: max(1, sum(len(cube.observed) for cube in cubes) // _ENOUGH)]
-    fits = [(*_search(few, grid, choices, shape), shape) for shape in laws]
-    _, point, shape = min(fits, key=lambda fit: fit[0])
-    best = _settle(cubes, grid, choices, shape, float(point[0]), float(point[1]))
-    best = polish_nuisance(cubes, grid, choices, best)
+    hollows = [
+        _settle(few, grid, choices, shape, float(t), float(sigma))
+        for shape in laws
+        for t, sigma in _search(few, grid, choices, shape)
+    ]
+    found = min(hollows, key=lambda each: _doubt(each, grid, few))
+    best = polish_nuisance(cubes, grid, choices, found)
     if "free" in choices.shapes:
         best = _fit_histogram(cubes, grid, best)
     return best
@@ -181,8 +185,8 @@ def _law_cost(
     return cost, ((0.5 * float(grid.thickness[0]), float(grid.thickness[-1])), (0.0, choices.sigma_max))
 
 
-def _search(cubes: Sequence[FrameCube], grid: Grid, choices: Choices, shape: str) -> tuple[float, FloatArray]:
-    """The objective of a law near its minimum over all thicknesses and spreads, and where that is."""
+def _search(cubes: Sequence[FrameCube], grid: Grid, choices: Choices, shape: str) -> list[FloatArray]:
+    """Where the objective of a law has its lowest minima over all thicknesses and spreads."""
     every = math.ceil(len(grid.thickness) / _TRIED)
     thicknesses = grid.thickness[every - 1 :: every] if choices.thickness is None else np.array([choices.thickness])
     sigmas = np.linspace(0.0, choices.sigma_max, 11) if choices.sigma is None else np.array([choices.sigma])
@@ -194,8 +198,21 @@ def _search(cubes: Sequence[FrameCube], grid: Grid, choices: Choices, shape: str
     cost, bounds = _law_cost(cubes, grid, choices, shape)
     starts = [np.array([thicknesses[i], sigmas[j]]) for i, j in _lowest_hollows(table)]
     sizes = np.array([np.diff(values).max(initial=0.0) for values in (thicknesses, sigmas)])
-    ends = [_polished(cost, start, sizes, bounds, rough=True) for start in starts]
-    return min(ends, key=lambda end: end[0])
+    return [_polished(cost, start, sizes, bounds, rough=True)[1] for start in starts]
+
+
+def _doubt(nuisance: Nuisance, grid: Grid, cubes: Sequence[FrameCube]) -> float:
+    """Minus the logarithms of two likelihoods of the residuals: normal, and Lorentzian, each of the width that suits them.
+
+    The former says what a few strong reflections do, the latter what most do. Urea without hydrogen: the sum of squares is
+    1.2 % lower at 870 Å and no spread than at the true 1780 Å and 0.12°, which is less by 16 in the one, and more by 150 in
+    the other.
+    """
+    calculated = nuisance.intensities(grid, cubes)
+    residuals = np.concatenate(
+        [np.sqrt(cube.weights) * (cube.observed - calc) for cube, calc in zip(cubes, calculated, strict=True)]
+    )
+    return sum(float(law.nnlf(law.fit(residuals, floc=0.0), residuals)) for law in (norm, cauchy))
 
 
 def _lowest_hollows(table: FloatArray, number: int = 3) -> list[tuple[int, int]]:
