@@ -113,7 +113,7 @@ def test_rows_by_every_kind_of_parameter_against_finite_differences(symbol):
     rp.store()
     f = target.structure_factors(structure)
     slopes = StructureSlopes.of(target.expansion, rp)
-    exact = np.concatenate(target.forward.jacobian(f, target.nuisance, slopes, Rows.EXACT))
+    exact = np.concatenate(list(target.forward.jacobian(f, target.nuisance, slopes, Rows.EXACT)))
 
     def intensities(shift):
         rp.apply_shifts(flex.double(shift))

@@ -19,9 +19,7 @@ from edtbx.statistics import Statistics
 from edtbx_cctbx.comparison import ProgressFactory, Say, Settings, fit_coarse, silent
 from edtbx_cctbx.dynamical_map import KINDS, DynamicalMap
 from edtbx_cctbx.hydrogen_finding import Proposal, find_hydrogens
-from edtbx_cctbx.least_squares_refinement import LeastSquaresRun
 from edtbx_cctbx.map_peaks import ON_ATOM, Peak, distances_to, find_holes, find_peaks
-from edtbx_cctbx.refinement_model import RefinementModel, Schedule
 
 FOUND = 0.35
 """A peak nearer than this to the site of an atom left out, in Å, is that atom."""
@@ -31,12 +29,14 @@ FOUND = 0.35
 class MapChoices:
     """What is wanted of the maps.
 
-    ``kind`` is the one whose peaks count; ``omit`` are patterns of labels (``H*``) of atoms that are left out, the rest then
-    being refined first; ``hydrogens`` looks for hydrogen at peaks; ``scattering_type`` is the atom that is looked for.
+    ``kind`` is the one whose peaks count; ``omit`` are patterns of labels (``H*``) of atoms that are left out;
+    ``atoms_follow`` as in :class:`DynamicalMap`; ``hydrogens`` looks for hydrogen at peaks; ``scattering_type`` is the atom
+    that is looked for.
     """
 
     kind: str = "newton"
     omit: Sequence[str] = ()
+    atoms_follow: bool = True
     hydrogens: bool = False
     scattering_type: str = "H"
 
@@ -115,6 +115,17 @@ class Maps:
         """Of the kind whose peaks count."""
         return self.qualities[self.kind]
 
+    @property
+    def farthest_to_follow(self) -> tuple[str, float]:
+        """The atom that follows the structure factors farthest in the kind ``newton``, and how far in Å."""
+        followed = self.calculator.followed
+        far = [
+            distances_to([site], followed.select(flex.size_t([place])))[1][0]
+            for place, site in enumerate(self.structure.sites_frac())
+        ]
+        place = int(np.argmax(far))
+        return self.structure.scatterers()[place].label, float(far[place])
+
 
 def make_maps(
     experiment: Experiment,
@@ -125,7 +136,7 @@ def make_maps(
     say: Say = print,
     parameters: dict[str, Any] | None = None,
 ) -> Maps:
-    """All kinds of maps of a structure, which stays as it is unless atoms are left out: then the others are refined first.
+    """All kinds of maps of a structure, which stays as it is but for atoms left out.
 
     Raises
     ------
@@ -140,14 +151,11 @@ def make_maps(
     target = settings.target(settings.solver, experiment, known)
     target.nuisance = fit_coarse(target, known, settings, progress)
     say(f"{settings.solver}: {target.nuisance.describe()}")
-    if choices.omit:
-        model = RefinementModel.of(known, riding=True)
-        LeastSquaresRun(target, model, settings, Schedule(), progress, say).roughly()
-        known = model.structure
     calculator = DynamicalMap(
         target.resampled(settings.sampling(target, LEVELS[0])),
         known,
         rows_from=target.resampled(settings.sampling(target, DRAFT)),
+        atoms_follow=choices.atoms_follow,
         scattering_type=choices.scattering_type,
         progress=progress(f"{settings.solver}, map"),
     )

@@ -20,15 +20,18 @@ from smtbx.refinement.least_squares import mainstream_shelx_weighting
 from edtbx.constants import VOLTS_PER_U
 from edtbx.experiment import ComplexArray, FloatArray
 from edtbx.forward import Progress, no_progress
+from edtbx.frame_task import Projection
 from edtbx.frame_waves import Rows
 from edtbx.least_squares import FrameEquations, frame_equations, repetitions
 from edtbx.levels import COARSE
 from edtbx.likely_step import LikelyStep, likely_step
 from edtbx.nuisance import FrameCube, Nuisance
 from edtbx.solvers.block import DifferentiableSolver
-from edtbx_cctbx.map_components import Components
+from edtbx_cctbx.map_components import Components, ComponentsAndAtoms
 from edtbx_cctbx.map_peaks import APART
+from edtbx_cctbx.refinement_model import Refined, RefinementModel, usual_shifts
 from edtbx_cctbx.settling import Settled, settle
+from edtbx_cctbx.structure_slopes import StructureSlopes
 from edtbx_cctbx.target import DynamicalTarget, KinematicalTarget
 from edtbx_cctbx.weighting import flat_weighting
 
@@ -47,9 +50,6 @@ _KINEMATICAL = replace(COARSE, thickness_max=1500.0, thickness_step=75.0)
 _WEIGHT = 0.01
 """The a of the weights that nuisance parameters are fitted with."""
 
-_STEP = 0.1
-"""Part of the expected change by which intensities are compared to scale the gradient."""
-
 
 class DynamicalMap:
     """Map calculator for a target and a structure, both of which stay as they are.
@@ -65,6 +65,9 @@ class DynamicalMap:
         Atoms known so far; what it lacks shows up.
     rows_from : DynamicalTarget
         A coarser sampling of the same frames, for the derivatives of each intensity; the target itself by default.
+    atoms_follow
+        Whether the kind ``newton`` shows only what no shift of the atoms explains: these follow the structure factors,
+        hydrogen riding, as least squares would have them. Otherwise what is wrong with them is in the map as well.
     weighting_scheme, loss
         As in :class:`edtbx_cctbx.crystallographic_ls`; by default that of the flattest analysis of variance, because what
         is missing makes strong intensities err by more than their s.u.s.
@@ -78,17 +81,19 @@ class DynamicalMap:
         xray_structure: xray.structure,
         *,
         rows_from: DynamicalTarget | None = None,
+        atoms_follow: bool = True,
         weighting_scheme: Any = None,
         loss: str = "cauchy",
         scattering_type: str = "H",
         u_iso: float = 0.04,
-        progress: Progress[FrameCube] = no_progress,
+        progress: Progress[Any] = no_progress,
     ) -> None:
         self.target = target
         self.xray_structure = xray_structure
         self.scattering_type = scattering_type
         self.u_iso = u_iso
         self._rows_from = rows_from or target
+        self._atoms_follow = atoms_follow
         self._weighting_scheme = weighting_scheme
         self._loss = loss
         self._progress = progress
@@ -124,7 +129,19 @@ class DynamicalMap:
     def likely_step(self) -> LikelyStep:
         """What the kind ``newton`` came from."""
         shared = np.array([self.target.choices.sigma is None, self.target.choices.thickness is None])
-        return likely_step(self._equations, shared)
+        return likely_step(self._equations, shared, len(self._usual_shifts))
+
+    @cached_property
+    def followed(self) -> xray.structure:
+        """The structure with its atoms where they follow to, as one step of least squares would move them."""
+        if not self._atoms_follow:
+            return self.xray_structure
+        model = self._model.copy()
+        rp = model.reparametrisation(Refined())
+        rp.apply_shifts(flex.double(self._usual_shifts * self.likely_step.followed))
+        rp.linearise()
+        rp.store()
+        return model.structure
 
     @cached_property
     def fitted(self) -> Settled:
@@ -169,13 +186,50 @@ class DynamicalMap:
         return Components.of(self.target.expansion, self.scattering_type, self.u_iso)
 
     @cached_property
+    def _model(self) -> RefinementModel:
+        return RefinementModel.of(self.xray_structure.deep_copy_scatterers(), riding=True)
+
+    @cached_property
+    def _reparametrisation(self) -> Any:
+        return self._model.reparametrisation(Refined())
+
+    @cached_property
+    def _usual_shifts(self) -> FloatArray:
+        """Of the parameters that follow, (Q,)."""
+        return usual_shifts(self._model.structure, self._reparametrisation) if self._atoms_follow else np.zeros(0)
+
+    @cached_property
+    def _rows(self) -> tuple[dict[int, FloatArray], FloatArray]:
+        """∂I/∂p (M, P + Q) of every frame by what is likely to change and by what follows; and Σ seed · ∂I/∂p by every
+        component.
+        """
+        forward, components = self._rows_from.forward, self.components
+        project: Projection = components
+        if self._atoms_follow:
+            slopes = StructureSlopes.of(self.target.expansion, self._reparametrisation)
+            project = ComponentsAndAtoms(components=components, slopes=slopes, usual=self._usual_shifts)
+        kept = np.concatenate([components.are_likely, np.ones(len(self._usual_shifts), dtype=bool)])
+        by_frame, total = {}, np.zeros(len(components.place))
+        rows = forward.jacobian(self._f, self.settled.nuisance, project, Rows.usual(forward.solver))
+        shown = self._progress(rows, len(forward.frames))
+        for frame, seed, found in zip(forward.frames, self._seeds, shown, strict=True):
+            by_frame[frame.frame_id] = found[:, kept]
+            total += seed @ found[:, : len(total)]
+        return by_frame, total
+
+    @cached_property
+    def _seeds(self) -> list[FloatArray]:
+        """Derivatives of Σ w (I_obs − k I_calc)² by the unscaled I_calc of each frame."""
+        settled = self.settled
+        calculated = settled.nuisance.intensities(self.target.forward.grid, settled.cubes)
+        frames = zip(settled.cubes, calculated, settled.nuisance.scales, strict=True)
+        return [-2.0 * scale * cube.weights * (cube.observed - mine) for cube, mine, scale in frames]
+
+    @cached_property
     def _equations(self) -> list[FrameEquations]:
-        """Of all frames, with the derivatives by the components."""
+        """Of all frames, with the derivatives by the likely components, and by what follows."""
         target, settled = self.target, self.settled
-        forward = self._rows_from.forward
-        by_f = forward.jacobian(self._f, settled.nuisance, self.components.likely(), Rows.usual(forward.solver))
-        by_id = {frame.frame_id: each for frame, each in zip(forward.frames, by_f, strict=True)}
-        return frame_equations(settled.cubes, target.forward.grid, settled.nuisance, target.choices, by_id)
+        return frame_equations(settled.cubes, target.forward.grid, settled.nuisance, target.choices, self._rows[0])
 
     @cached_property
     def _newton(self) -> ComplexArray:
@@ -183,29 +237,24 @@ class DynamicalMap:
 
     @cached_property
     def gradient(self) -> ComplexArray:
-        """∂/∂Re F + i ∂/∂Im F (U,) of Σ w (I_obs − k I_calc)², weights and nuisance parameters held where they are best."""
-        settled, forward = self.settled, self.target.forward
-        calculated = settled.nuisance.intensities(forward.grid, settled.cubes)
-        frames = zip(settled.cubes, calculated, settled.nuisance.scales, strict=True)
-        seeds = [-2.0 * scale * cube.weights * (cube.observed - mine) for cube, mine, scale in frames]
-        return self.target.expansion.collect(forward.gradient(self._f, settled.nuisance, seeds))
+        """∂/∂Re F + i ∂/∂Im F (U,) of Σ w (I_obs − k I_calc)², weights and nuisance parameters held where they are best.
+
+        Exact for the sampling of the target, unless rows come from a coarser one: then theirs (urea: correlated to 0.97).
+        """
+        if self._rows_from is not self.target:
+            return self.components.gradient(self._rows[1])
+        by_g = self.target.forward.gradient(self._f, self.settled.nuisance, self._seeds)
+        return self.target.expansion.collect(by_g)
 
     @cached_property
     def _gradient(self) -> ComplexArray:
-        """One step of steepest descent, as long as a parabola along it suggests."""
-        unique, settled = self.target.expansion.unique, self.settled
-        downhill = self.components.allowed(-self.gradient) / unique.multiplicities().data().as_numpy_array()
-        small = _STEP * float(self.components.expected.max()) / float(np.abs(downhill).max())
-        change = self._change_of_intensities(small * downhill) / small
-        weighted = settled.weights * change
-        return downhill * float(weighted @ (self._measured.intensity - settled.calculated)) / float(weighted @ change)
-
-    def _change_of_intensities(self, step: ComplexArray) -> FloatArray:
-        """Of the scaled ones (M,), by a step (U,) in Å, as the coarser sampling sees it."""
-        nuisance, forward = self.settled.nuisance, self._rows_from.forward
-        pair = [forward.intensities(f, nuisance) for f in (self._f, self._f + self.target.expansion.expand(step))]
-        parts = [scale * (there - here) for scale, here, there in zip(nuisance.scales, *pair, strict=True)]
-        return np.concatenate(parts)
+        """One step of steepest descent, as long as a parabola along its likely part suggests."""
+        multiplicities = self.target.expansion.unique.multiplicities().data().as_numpy_array()
+        downhill = self.components.allowed(-self.gradient) / multiplicities
+        along = self.components.likely().along(downhill)
+        change = np.concatenate([frame.design[:, 3 : 3 + len(along)] @ along for frame in self._equations])
+        residual = np.concatenate([frame.residual for frame in self._equations])
+        return downhill * (float(residual @ change) / float(change @ change))
 
     @cached_property
     def _fo_fc_dynamical(self) -> ComplexArray:

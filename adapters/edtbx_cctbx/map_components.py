@@ -9,8 +9,9 @@ import numpy as np
 from cctbx.eltbx import e_scattering
 from libtbx.utils import Sorry
 
-from edtbx.experiment import ComplexArray, FloatArray, IntArray
+from edtbx.experiment import BoolArray, ComplexArray, FloatArray, IntArray
 from edtbx_cctbx.structure_factors import Expansion
+from edtbx_cctbx.structure_slopes import StructureSlopes
 
 _LEAST_EXPECTED = 0.005
 """Structure factors whose expected change is a smaller part of the largest are left as they are."""
@@ -72,9 +73,14 @@ class Components:
             expected=np.concatenate([size[first], size[second]]),
         )
 
+    @property
+    def are_likely(self) -> BoolArray:
+        """Which (P,) have an expected size that is not negligible beside the largest."""
+        return np.asarray(self.expected > _LEAST_EXPECTED * self.expected.max())
+
     def likely(self) -> Components:
-        """Those whose expected size is not negligible beside the largest."""
-        kept = self.expected > _LEAST_EXPECTED * self.expected.max()
+        """Those alone."""
+        kept = self.are_likely
         return replace(self, place=self.place[kept], direction=self.direction[kept], expected=self.expected[kept])
 
     def __call__(self, where: IntArray, rows: ComplexArray) -> FloatArray:
@@ -88,6 +94,14 @@ class Components:
         """ΔF (U,) in Å from parameters (P,)."""
         return self._sum(self.expected * parameters)
 
+    def along(self, change: ComplexArray) -> FloatArray:
+        """Parameters (P,) of a change ΔF (U,) in Å."""
+        return np.asarray(np.real(change[self.place] * self.direction.conj()) / self.expected)
+
+    def gradient(self, by_parameters: FloatArray) -> ComplexArray:
+        """∂/∂Re F + i ∂/∂Im F (U,) from derivatives (P,) by the parameters."""
+        return self._sum(by_parameters / self.expected)
+
     def allowed(self, values: ComplexArray) -> ComplexArray:
         """What symmetry allows of values (U,) for every structure factor but F(000), which becomes 0."""
         return self._sum(np.real(values[self.place] * self.direction.conj()))
@@ -96,3 +110,17 @@ class Components:
         found = np.zeros(self.expansion.unique.size(), dtype=complex)
         np.add.at(found, self.place, self.direction * along)
         return found
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class ComponentsAndAtoms:
+    """Takes derivatives by the F of every g to those by the components, and by usual shifts (Q,) of the atoms."""
+
+    components: Components
+    slopes: StructureSlopes
+    usual: FloatArray
+
+    def __call__(self, where: IntArray, rows: ComplexArray) -> FloatArray:
+        """∂I/∂p (m, P + Q) from ∂I/∂Re F + i ∂I/∂Im F (m, n) by the F of the g vectors in the given places (n,)."""
+        by_atoms = self.slopes(where, rows) * self.usual
+        return np.concatenate([self.components(where, rows), by_atoms], axis=1, dtype=np.float32)

@@ -64,6 +64,9 @@ def show_maps(maps: Maps, out: TextIO) -> None:
             contrast = f"{quality.contrast:.2f}" if math.isfinite(quality.contrast) else "-"
             cells += [f"{quality.number_found}/{omitted}", f"{quality.above_false}/{omitted}", contrast]
         print("".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)), file=out)
+    label, far = maps.farthest_to_follow
+    if far > 0.0:
+        print(f"Atoms follow in newton by up to {far:.3f} Å ({label})", file=out)
     print(file=out)
     print(f"Peaks of the {maps.kind} map off the atoms:", file=out)
     print(f"{'x':>9}{'y':>9}{'z':>9}{'volts':>9}{'sigma':>8}   nearest   distance, Å   angle, degrees", file=out)
@@ -118,6 +121,7 @@ def write_maps(prefix: str | Path, maps: Maps) -> list[Path]:
 def maps_json(maps: Maps) -> str:
     """Everything that was found, in JSON; heights in volts, and in e/Å where it says so."""
     step, mine = maps.calculator.likely_step, maps.quality
+    atom, far = maps.farthest_to_follow
     summary = {
         "kind": maps.kind,
         "kinds": {kind: _quality(quality) | {"what": KINDS[kind]} for kind, quality in maps.qualities.items()},
@@ -128,7 +132,7 @@ def maps_json(maps: Maps) -> str:
             "potential_rms": mine.rms / VOLTS_PER_E_PER_A,
             "units": "e/Å, extremes more than 0.5 Å away from all atoms",
         },
-        "newton": {"variance_ratio": step.ratio, "noise": step.noise},
+        "newton": {"variance_ratio": step.ratio, "noise": step.noise, "atom": atom, "follows_by": far},
         "peaks": [_peak(peak) for peak in mine.off_atoms],
         "peaks_on_atoms": [_peak(peak) for peak in mine.peaks if peak.is_on_atom],
         "hydrogens": [

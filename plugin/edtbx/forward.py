@@ -254,9 +254,9 @@ class ForwardModel:
 
     def jacobian(
         self, f: ComplexArray, nuisance: Nuisance, project: Projection, rows: Rows = Rows.EXACT
-    ) -> list[FloatArray]:
-        """∂I_calc/∂p (M, P) of every frame, unscaled, by what F is projected on."""
-        return list(self._each(partial(FrameTask.jacobian, rows=rows, project=project), f, nuisance))
+    ) -> Iterator[FloatArray]:
+        """∂I_calc/∂p (M, P) of one frame after the other, unscaled, by what F is projected on."""
+        return self._each(partial(FrameTask.jacobian, rows=rows, project=project), f, nuisance)
 
     def _each(
         self,

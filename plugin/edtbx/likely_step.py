@@ -40,41 +40,52 @@ _CLOSE, _MOST_ROUNDS = 1e-4, 500
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class LikelyStep:
-    """δ (P,), in units of its expected size, and λ; ``noise`` is the mean square of what the residuals are made of."""
+    """δ (P,), in units of its expected size, and λ; ``noise`` is the mean square of what the residuals are made of.
+
+    ``followed`` (Q,) is what the parameters that follow change by.
+    """
 
     parameters: FloatArray
     ratio: float
     noise: float
+    followed: FloatArray
 
 
-def likely_step(frames: Sequence[FrameEquations], shared: BoolArray) -> LikelyStep:
+def likely_step(frames: Sequence[FrameEquations], shared: BoolArray, followers: int = 0) -> LikelyStep:
     """From the equations of all frames, whose derivatives by structure are by parameters of expected size 1.
 
-    Scales, centres, spread and thickness follow; ``shared`` (2,) says whether the latter two do. Costs two products with
-    the (M, P) derivatives for each of some hundred rounds, and their square on some of the rows.
+    The last Q of these, the ``followers``, are no part of δ: they follow as if measured to be 0 ± 1, whatever λ is. So do
+    scales, centres, spread and thickness, which nothing holds; ``shared`` (2,) says whether the latter two do. Costs two
+    products with the (M, P + Q) derivatives for each of some hundred rounds, and their square on some of the rows.
     """
     residual = np.concatenate([frame.residual for frame in frames])
-    number = frames[0].slopes.shape[1] - 3
+    number = frames[0].slopes.shape[1] - 3 - followers
     first, rest = [], []
     for frame in frames:  # one at a time: most of the memory is theirs
         design = frame.design
         first.append(design[:, :3])
         rest.append(design[:, 3:].astype(np.float32))
-    others = _others(frames, first, shared, float(np.linalg.norm(residual)))
-    whole = np.concatenate([np.concatenate(rest), others], axis=1, dtype=np.float32)
+    free = _others(frames, first, shared, float(np.linalg.norm(residual)))
+    whole = np.concatenate([np.concatenate(rest), free], axis=1, dtype=np.float32)
     del rest
+    others = whole[:, number:].astype(float)
     every = slice(None, None, max(1, math.ceil(len(residual) / _ROWS)))
     ratio, noise = _most_probable(whole[every, :number].astype(float), others[every], residual[every])
     # the least of |design δ + others ε − residual|² + |δ|²/λ + |ε|²
     whole[:, :number] *= math.sqrt(ratio)
     found = scipy.sparse.linalg.lsqr(whole, residual, damp=1.0, atol=_CLOSE, btol=_CLOSE, iter_lim=_MOST_ROUNDS)[0]
-    return LikelyStep(parameters=math.sqrt(ratio) * found[:number], ratio=ratio, noise=noise)
+    return LikelyStep(
+        parameters=math.sqrt(ratio) * found[:number],
+        ratio=ratio,
+        noise=noise,
+        followed=found[number : number + followers],
+    )
 
 
 def _others(
     frames: Sequence[FrameEquations], designs: Sequence[FloatArray], shared: BoolArray, length: float
 ) -> FloatArray:
-    """Derivatives (M, Q) by what else follows, in units of what is expected of it."""
+    """Derivatives (M, N) by centres, spread and thickness, in units of what is expected of them."""
     columns = []
     for place, (frame, design) in enumerate(zip(frames, designs, strict=True)):
         if math.isinf(frame.prior):

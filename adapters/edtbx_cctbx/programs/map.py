@@ -22,7 +22,11 @@ map {
       fo_fc_kinematical: the same from single scattering."
   omit = None
     .type = strings
-    .help = "Labels of atoms to leave out, such as H* or O1: the others are refined first, so that nothing remembers them."
+    .help = "Labels of atoms to leave out, such as H* or O1."
+  atoms_follow = True
+    .type = bool
+    .help = "Let the atoms follow in the newton map, hydrogen riding: it shows what no shift of them explains, and atoms \
+      left out do not hide in shifts of the others. Otherwise errors of the atoms show, too."
   hydrogens = False
     .type = bool
     .help = "Propose hydrogen at peaks that have its distance and angle to an atom with a bond to spare, down to where as \
@@ -74,6 +78,7 @@ Example: edtbx.map urea_without_h.cif urea.cif_pets map.hydrogens=True output.pr
                 MapChoices(
                     kind=word(asked.kind),
                     omit=tuple(asked.omit or ()),
+                    atoms_follow=asked.atoms_follow,
                     hydrogens=asked.hydrogens,
                     scattering_type=asked.scattering_type,
                 ),
