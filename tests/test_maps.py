@@ -53,11 +53,13 @@ def planted():
     return known, whole, DynamicalMap(target_for(known, experiment), known)
 
 
-def dense_step(frames, ratio, shared):
-    """The least of |residual − design δ − others ε|² + |δ|²/ratio + prior² centre², by normal equations."""
+def dense_step(frames, ratio, shared, followers):
+    """The least of |residual − design (δ, q) − others ε|² + |δ|²/ratio + |q|² + prior² centre², by normal equations."""
     residual = np.concatenate([frame.residual for frame in frames])
     designs = [frame.design for frame in frames]
-    columns, held = [np.concatenate([each[:, 3:] for each in designs])], [np.full(designs[0].shape[1] - 3, 1.0 / ratio)]
+    number = designs[0].shape[1] - 3
+    columns, held = [np.concatenate([each[:, 3:] for each in designs])], [np.full(number, 1.0 / ratio)]
+    held[0][number - followers :] = 1.0
     for n, frame in enumerate(frames):
         own = [np.zeros(len(each)) for each in designs]
         own[n] = designs[n][:, 0]
@@ -67,18 +69,18 @@ def dense_step(frames, ratio, shared):
         columns.append(np.concatenate([each[:, 1 + place] for each in designs])[:, None])
         held.append([0.0])
     whole = np.concatenate(columns, axis=1)
-    return np.linalg.solve(whole.T @ whole + np.diag(np.concatenate(held)), whole.T @ residual)[
-        : designs[0].shape[1] - 3
-    ]
+    return np.linalg.solve(whole.T @ whole + np.diag(np.concatenate(held)), whole.T @ residual)[:number]
 
 
-@pytest.mark.parametrize("shared", [(True, True), (False, True)])
-def test_the_likely_step_is_that_of_dense_algebra(shared):
+@pytest.mark.parametrize(("shared", "followers"), [((True, True), 0), ((False, True), 0), ((True, True), 7)])
+def test_the_likely_step_is_that_of_dense_algebra(shared, followers):
     frames = frames_of(np.random.default_rng(3), noise=0.7, parameters=30, rows=40, frames=3)
-    found = likely_step(frames, np.array(shared))
-    dense = dense_step(frames, found.ratio, np.array(shared))
+    found = likely_step(frames, np.array(shared), followers)
+    dense = dense_step(frames, found.ratio, np.array(shared), followers)
+    assert len(found.followed) == followers
     # what nothing holds is held by a prior of ten times the residuals: one part in a hundred
-    assert np.linalg.norm(found.parameters - dense) < 0.02 * np.linalg.norm(dense)
+    whole = np.concatenate([found.parameters, found.followed])
+    assert np.linalg.norm(whole - dense) < 0.02 * np.linalg.norm(dense)
 
 
 @pytest.mark.parametrize("size", [0.1, 1.0])
@@ -162,6 +164,37 @@ def test_a_planted_atom_comes_back_with_its_weight(planted):
     peak = find_peaks(maps.fft_map("newton"), known)[0]
     place, away = distances_to([peak.site], whole.select(flex.bool([s.label == "H1" for s in whole.scatterers()])))
     assert (place[0], away[0] < 0.1) == (0, True)
+
+
+def test_atoms_that_are_off_follow_and_leave_no_trace(planted):
+    """One of them 0.02 Å from where it was: it goes back, and what is not there stays the highest peak."""
+    known, whole, maps = planted
+    off = known.deep_copy_scatterers()
+    scatterer = off.scatterers()[0]
+    cell = off.unit_cell()
+    there = np.array(cell.orthogonalize(scatterer.site)) + np.array([0.012, 0.012, -0.010])
+    scatterer.site = cell.fractionalize(tuple(there))
+    pair = {follow: DynamicalMap(maps.target, off, atoms_follow=follow) for follow in (True, False)}
+    where = distances_to(pair[True].followed.sites_frac()[:1], known)[1][0]
+    assert where < 0.25 * distances_to(off.sites_frac()[:1], known)[1][0]
+    assert pair[False].followed is off
+    errors = []
+    for follow in (True, False):
+        f, true = (each.coefficients().data().as_numpy_array() for each in (pair[follow], maps))
+        errors.append(np.linalg.norm(f - true) / np.linalg.norm(true))
+    assert errors[0] < 0.5 * errors[1]
+    peak = find_peaks(pair[True].fft_map(), known)[0]
+    missing = whole.select(flex.bool([s.label == "H1" for s in whole.scatterers()]))
+    assert distances_to([peak.site], missing)[1][0] < 0.15
+
+
+def test_the_gradient_of_local_rows_is_nearly_that_of_the_target(planted):
+    """Of another target, if only by name: each intensity's own few beams, at the same orientations."""
+    known, _, maps = planted
+    rows_from = maps.target.resampled(maps.target.forward.sampling)
+    found = DynamicalMap(maps.target, known, rows_from=rows_from).gradient
+    exact = maps.components.allowed(maps.gradient)
+    assert np.linalg.norm(found - exact) < 0.15 * np.linalg.norm(exact)
 
 
 def test_all_kinds_are_maps_in_volts(planted):
