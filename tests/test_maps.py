@@ -99,6 +99,23 @@ def test_the_strength_of_the_prior_comes_from_the_data(size):
     assert found.ratio * found.noise == pytest.approx(size**2, rel=0.4)
 
 
+@pytest.mark.parametrize("rows", [30, 400])
+def test_errors_are_as_large_as_they_are_said_to_be(rows):
+    """Drawn again and again: errors of sums of parameters in units of their s.u.s, from more and fewer rows than these."""
+    rng, noise, size, errors = np.random.default_rng(8), 0.02, 0.3, []
+    sums = rng.normal(size=(5, 150))
+    for _ in range(30):
+        frames = frames_of(rng, noise=0.0, parameters=150, rows=rows, frames=2, prior=np.inf)
+        change = size * rng.normal(size=150)
+        for frame in frames:
+            frame.slopes[:, :3] = 0.0
+            frame.slopes[:, 3:] *= 0.005
+            frame.observed[:] += frame.design[:, 3:] @ change + noise * rng.normal(size=len(frame.observed))
+        found = likely_step(frames, np.array([False, False]))
+        errors.append(sums @ (found.parameters - change) / np.sqrt(found.variances(sums)))
+    assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(1.0, abs=0.2)
+
+
 @pytest.mark.parametrize("symbol", ["P 21 21 21", "P 1 21/c 1", "I 4"])
 def test_expected_changes_are_those_of_atoms_anywhere(symbol):
     """Mean squares over drawn sites, along the directions that symmetry allows; nothing across them."""
@@ -217,6 +234,22 @@ def test_all_kinds_are_maps_in_volts(planted):
     assert maps.peak_search("newton").all(max_clusters=3).heights()[0] > 0.0
     with pytest.raises(Sorry, match="no map of kind 'best': choose from newton"):
         maps.coefficients("best")
+
+
+def test_standard_uncertainties_are_those_of_the_map(planted):
+    """The heights that these belong to are those that cctbx finds; where two equivalents meet, noise adds up."""
+    known, _, maps = planted
+    peaks = find_peaks(maps.fft_map(resolution_factor=0.1), known)[:8]
+    sites = np.array([peak.site for peak in peaks])
+    vectors, volume = maps.target.forward.vectors.hkl, known.unit_cell().volume()
+    f = maps.target.expansion.expand(maps.coefficients().data().as_numpy_array())
+    sums = np.real(np.exp(-2j * np.pi * sites @ vectors.T) @ f) / volume
+    np.testing.assert_allclose([peak.height_volts for peak in peaks], sums, rtol=0.02)
+    rng = np.random.default_rng(1)
+    anywhere = maps.standard_uncertainties(rng.random((300, 3)))
+    x = rng.random(300)
+    on_axis = maps.standard_uncertainties(np.column_stack([x, x, np.zeros(300)]))  # of P 41 21 2
+    assert np.mean(on_axis**2) / np.mean(anywhere**2) == pytest.approx(2.0, rel=0.25)
 
 
 def test_maps_without_derivatives_are_refused(planted):
@@ -345,7 +378,10 @@ def test_the_program_writes_what_coot_and_scripts_read(tmp_path, capsys):
     assert list(found["kinds"]) == list(KINDS)
     heights = [peak["height_volts"] for peak in found["peaks"]]
     assert heights == sorted(heights, reverse=True)
-    assert {"site_frac", "height_sigma", "height_volts", "nearest_atom", "distance", "angle"} == set(found["peaks"][0])
+    assert {"site_frac", "height_sigma", "height_volts", "height_su", "nearest_atom", "distance", "angle"} == set(
+        found["peaks"][0]
+    )
+    assert all(peak["height_su"] > 0.0 for peak in found["peaks"])
     assert all(peak["distance"] >= 0.5 for peak in found["peaks"])
     assert found["refine_diff"]["potential_max"] == pytest.approx(
         found["kinds"]["newton"]["highest_off_atoms"] / VOLTS_PER_E_PER_A

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -159,7 +159,7 @@ def make_maps(
         scattering_type=choices.scattering_type,
         progress=progress(f"{settings.solver}, map"),
     )
-    qualities = {kind: _quality(calculator.fft_map(kind), known, omitted) for kind in KINDS}
+    qualities = {kind: _quality(calculator, kind, omitted) for kind in KINDS}
     found: xray.structure | None = None
     proposals: list[Proposal] = []
     if choices.hydrogens:
@@ -198,8 +198,12 @@ def chosen_atoms(structure: xray.structure, patterns: Sequence[str]) -> flex.boo
     return flex.bool(chosen)
 
 
-def _quality(fft_map: Any, known: xray.structure, omitted: xray.structure) -> MapQuality:
+def _quality(calculator: DynamicalMap, kind: str, omitted: xray.structure) -> MapQuality:
+    known, fft_map = calculator.xray_structure, calculator.fft_map(kind)
     peaks, holes = find_peaks(fft_map, known), find_holes(fft_map, known)
+    if kind == "newton":
+        errors = calculator.standard_uncertainties(np.array([peak.site for peak in peaks]))
+        peaks = [replace(peak, height_su=float(error)) for peak, error in zip(peaks, errors, strict=True)]
     statistics = fft_map.statistics()
     everything = known.concatenate(omitted)
     highest, deepest = (_highest_off_atoms(each, everything) for each in (peaks, holes))

@@ -131,6 +131,17 @@ class DynamicalMap:
         shared = np.array([self.target.choices.sigma is None, self.target.choices.thickness is None])
         return likely_step(self._equations, shared, len(self._usual_shifts))
 
+    def standard_uncertainties(self, sites: FloatArray) -> FloatArray:
+        """Of the map of kind ``newton`` at fractional sites (K, 3), in volts.
+
+        What residuals and the prior leave open of the potential that is missing there, as far as its structure factors may
+        be expected to differ from 0. Errors that no model of the crystal holds come on top (urea: half as much again).
+        """
+        volume = self.xray_structure.unit_cell().volume()
+        waves = np.exp(2j * np.pi * np.asarray(sites).reshape(-1, 3) @ self.target.forward.vectors.hkl.T)
+        by_parameter = self.components.likely()(np.arange(waves.shape[1]), waves / volume)
+        return VOLTS_PER_U * np.sqrt(self.likely_step.variances(by_parameter))
+
     @cached_property
     def followed(self) -> xray.structure:
         """The structure with its atoms where they follow to, as one step of least squares would move them."""

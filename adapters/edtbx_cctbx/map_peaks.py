@@ -29,7 +29,8 @@ class Peak:
 
     ``site`` (3,) is fractional, and that of the equivalent next to the nearest atom, which has the place ``nearest`` in the
     structure; ``distance`` in Å; ``angle`` in degrees is the smallest there between the peak and an atom bonded to it, NaN
-    where there is none; ``height_sigma`` is in standard deviations of the map.
+    where there is none; ``height_sigma`` is in standard deviations of the map, ``height_su`` in volts, NaN where it is not
+    known.
     """
 
     site: tuple[float, float, float]
@@ -39,6 +40,7 @@ class Peak:
     nearest_atom: str
     distance: float
     angle: float
+    height_su: float = math.nan
 
     @property
     def is_on_atom(self) -> bool:

@@ -69,9 +69,14 @@ def show_maps(maps: Maps, out: TextIO) -> None:
         print(f"Atoms follow in newton by up to {far:.3f} Å ({label})", file=out)
     print(file=out)
     print(f"Peaks of the {maps.kind} map off the atoms:", file=out)
-    print(f"{'x':>9}{'y':>9}{'z':>9}{'volts':>9}{'sigma':>8}   nearest   distance, Å   angle, degrees", file=out)
+    print(
+        f"{'x':>9}{'y':>9}{'z':>9}{'volts':>9}{'s.u.':>7}{'sigma':>8}   nearest   distance, Å   angle, degrees",
+        file=out,
+    )
     for peak in mine.off_atoms[:_MOST_PEAKS]:
-        numbers = "".join(f"{x:>9.4f}" for x in peak.site) + f"{peak.height_volts:>9.2f}{peak.height_sigma:>8.2f}"
+        error = f"{peak.height_su:.2f}" if math.isfinite(peak.height_su) else "-"
+        numbers = "".join(f"{x:>9.4f}" for x in peak.site)
+        numbers += f"{peak.height_volts:>9.2f}{error:>7}{peak.height_sigma:>8.2f}"
         angle = f"{peak.angle:.0f}" if math.isfinite(peak.angle) else "-"
         print(f"{numbers}   {peak.nearest_atom:<7}{peak.distance:>14.2f}{angle:>17}", file=out)
     for each in mine.recovered:
@@ -175,6 +180,7 @@ def _peak(peak: Peak) -> dict[str, Any]:
         "site_frac": peak.site,
         "height_sigma": peak.height_sigma,
         "height_volts": peak.height_volts,
+        "height_su": peak.height_su,
         "nearest_atom": peak.nearest_atom,
         "distance": peak.distance,
         "angle": peak.angle,

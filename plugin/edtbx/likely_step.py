@@ -42,13 +42,29 @@ _CLOSE, _MOST_ROUNDS = 1e-4, 500
 class LikelyStep:
     """δ (P,), in units of its expected size, and λ; ``noise`` is the mean square of what the residuals are made of.
 
-    ``followed`` (Q,) is what the parameters that follow change by.
+    ``followed`` (Q,) is what the parameters that follow change by; ``design`` (M, N) holds the derivatives by all that
+    changes, δ first, each in units of what its prior expects of it, where the residuals are in units of √noise.
     """
 
     parameters: FloatArray
     ratio: float
     noise: float
     followed: FloatArray
+    design: FloatArray
+
+    def variances(self, functionals: FloatArray) -> FloatArray:
+        """Of linear functions (K, P) of δ, given the residuals: (K,).
+
+        C (1 − Dᵀ (D Dᵀ + 1)⁻¹ D) Cᵀ = C (Dᵀ D + 1)⁻¹ Cᵀ, of which the smaller matrix is inverted. Costs
+        O(M N min(M, N)).
+        """
+        rows, columns = self.design.shape
+        units = np.zeros((columns, len(functionals)), dtype=self.design.dtype)
+        units[: functionals.shape[1]] = math.sqrt(self.ratio * self.noise) * functionals.T
+        if columns <= rows:
+            return np.asarray(np.sum(_half_solved(self.design.T @ self.design, units) ** 2, axis=0), dtype=float)
+        told = np.sum(_half_solved(self.design @ self.design.T, self.design @ units) ** 2, axis=0)
+        return np.asarray(np.sum(units**2, axis=0) - told, dtype=float)
 
 
 def likely_step(frames: Sequence[FrameEquations], shared: BoolArray, followers: int = 0) -> LikelyStep:
@@ -79,6 +95,7 @@ def likely_step(frames: Sequence[FrameEquations], shared: BoolArray, followers: 
         ratio=ratio,
         noise=noise,
         followed=found[number : number + followers],
+        design=np.asarray(whole),
     )
 
 
@@ -98,6 +115,13 @@ def _others(
         column = np.concatenate([design[:, 1 + number] for design in designs])
         columns.append(column * (_FREE * length / max(float(np.linalg.norm(column)), 1e-300)))
     return np.stack(columns, axis=1) if columns else np.zeros((sum(len(each) for each in designs), 0))
+
+
+def _half_solved(square: FloatArray, right: FloatArray) -> FloatArray:
+    """L⁻¹ right for square + 1 = L Lᵀ; the square is overwritten."""
+    square[np.diag_indices(len(square))] += 1.0
+    root = scipy.linalg.cholesky(square, lower=True, overwrite_a=True)
+    return np.asarray(scipy.linalg.solve_triangular(root, right, lower=True))
 
 
 def _most_probable(design: FloatArray, others: FloatArray, residual: FloatArray) -> tuple[float, float]:
