@@ -14,7 +14,7 @@ HERE = Path(__file__).resolve().parent
 experiment = read_experiment(HERE / "example.cif_pets")
 whole = read_model(HERE / "example.cif")
 hydrogen = whole.element_selection("H")
-structure = whole.select(~hydrogen)  # as refined without; here where it was when the data were simulated
+structure = whole.select(~hydrogen)
 # a coarse sampling, so that it is done in seconds
 sampling = Sampling(accuracy=Accuracy(s_max=0.03, s_strong=0.005, tolerance=1e-4), tilts=18, thickness_max=1500.0)
 target = DynamicalTarget(experiment, structure, sampling=sampling, rules=SelectionRules(rsg_max=0.6, min_reflections=8))
@@ -22,7 +22,8 @@ target = DynamicalTarget(experiment, structure, sampling=sampling, rules=Selecti
 light = whole.select(hydrogen)
 for kind in ("fo_fc_kinematical", "newton"):
     # in place of: coefficients = f_obs.phase_transfer(f_calc) with the amplitudes F_obs - F_calc
-    coefficients = DynamicalMap(target, structure).coefficients(kind)
+    # (these atoms are where they were when the data were simulated; others should follow, as they do by default)
+    coefficients = DynamicalMap(target, structure, atoms_follow=False).coefficients(kind)
     fft_map = coefficients.fft_map(symmetry_flags=maptbx.use_space_group_symmetry, resolution_factor=0.25)
     parameters = maptbx.peak_search_parameters(interpolate=True, min_distance_sym_equiv=0.5, max_clusters=12)
     peaks = fft_map.apply_volume_scaling().peak_search(parameters=parameters, verify_symmetry=False).all()
