@@ -129,7 +129,7 @@ class DynamicalMap:
     def likely_step(self) -> LikelyStep:
         """What the kind ``newton`` came from."""
         shared = np.array([self.target.choices.sigma is None, self.target.choices.thickness is None])
-        return likely_step(self._equations, shared, len(self._usual_shifts))
+        return likely_step(self._linear[0], shared, len(self._usual_shifts))
 
     def standard_uncertainties(self, sites: FloatArray) -> FloatArray:
         """Of the map of kind ``newton`` at fractional sites (K, 3), in volts.
@@ -210,23 +210,25 @@ class DynamicalMap:
         return usual_shifts(self._model.structure, self._reparametrisation) if self._atoms_follow else np.zeros(0)
 
     @cached_property
-    def _rows(self) -> tuple[dict[int, FloatArray], FloatArray]:
-        """∂I/∂p (M, P + Q) of every frame by what is likely to change and by what follows; and Σ seed · ∂I/∂p by every
-        component.
+    def _linear(self) -> tuple[list[FrameEquations], FloatArray]:
+        """Equations of all frames, with ∂I/∂p (M, P + Q) by the likely components and by what follows; and Σ seed · ∂I/∂p by
+        every component.
         """
+        target, settled = self.target, self.settled
         forward, components = self._rows_from.forward, self.components
         project: Projection = components
         if self._atoms_follow:
-            slopes = StructureSlopes.of(self.target.expansion, self._reparametrisation)
+            slopes = StructureSlopes.of(target.expansion, self._reparametrisation)
             project = ComponentsAndAtoms(components=components, slopes=slopes, usual=self._usual_shifts)
         kept = np.concatenate([components.are_likely, np.ones(len(self._usual_shifts), dtype=bool)])
         by_frame, total = {}, np.zeros(len(components.place))
-        rows = forward.jacobian(self._f, self.settled.nuisance, project, Rows.usual(forward.solver))
+        rows = forward.jacobian(self._f, settled.nuisance, project, Rows.usual(forward.solver))
         shown = self._progress(rows, len(forward.frames))
         for frame, seed, found in zip(forward.frames, self._seeds, shown, strict=True):
             by_frame[frame.frame_id] = found[:, kept]
             total += seed @ found[:, : len(total)]
-        return by_frame, total
+        equations = frame_equations(settled.cubes, target.forward.grid, settled.nuisance, target.choices, by_frame)
+        return equations, total
 
     @cached_property
     def _seeds(self) -> list[FloatArray]:
@@ -235,12 +237,6 @@ class DynamicalMap:
         calculated = settled.nuisance.intensities(self.target.forward.grid, settled.cubes)
         frames = zip(settled.cubes, calculated, settled.nuisance.scales, strict=True)
         return [-2.0 * scale * cube.weights * (cube.observed - mine) for cube, mine, scale in frames]
-
-    @cached_property
-    def _equations(self) -> list[FrameEquations]:
-        """Of all frames, with the derivatives by the likely components, and by what follows."""
-        target, settled = self.target, self.settled
-        return frame_equations(settled.cubes, target.forward.grid, settled.nuisance, target.choices, self._rows[0])
 
     @cached_property
     def _newton(self) -> ComplexArray:
@@ -253,7 +249,7 @@ class DynamicalMap:
         Exact for the sampling of the target, unless rows come from a coarser one: then theirs (urea: correlated to 0.97).
         """
         if self._rows_from is not self.target:
-            return self.components.gradient(self._rows[1])
+            return self.components.gradient(self._linear[1])
         by_g = self.target.forward.gradient(self._f, self.settled.nuisance, self._seeds)
         return self.target.expansion.collect(by_g)
 
@@ -263,8 +259,9 @@ class DynamicalMap:
         multiplicities = self.target.expansion.unique.multiplicities().data().as_numpy_array()
         downhill = self.components.allowed(-self.gradient) / multiplicities
         along = self.components.likely().along(downhill)
-        change = np.concatenate([frame.design[:, 3 : 3 + len(along)] @ along for frame in self._equations])
-        residual = np.concatenate([frame.residual for frame in self._equations])
+        frames = self._linear[0]
+        change = np.concatenate([frame.design[:, 3 : 3 + len(along)] @ along for frame in frames])
+        residual = np.concatenate([frame.residual for frame in frames])
         return downhill * (float(residual @ change) / float(change @ change))
 
     @cached_property

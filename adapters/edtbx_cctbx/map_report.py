@@ -82,7 +82,7 @@ def show_maps(maps: Maps, out: TextIO) -> None:
     for each in mine.recovered:
         said = f"no peak within {FOUND} Å"
         if each.peak is not None:
-            said = f"{each.peak.height_volts:.2f} V, {each.away:.3f} Å from its site"
+            said = f"{_height(each.peak)}, {each.away:.3f} Å from its site"
         print(f"Left out: {each.label:<6} {said}", file=out)
     if maps.with_hydrogen is not None:
         advice = "" if maps.proposals else "; refine the structure without hydrogen first (edtbx.refine, or map.omit)"
@@ -90,10 +90,15 @@ def show_maps(maps: Maps, out: TextIO) -> None:
     for proposal in maps.proposals:
         peak = proposal.peak
         print(
-            f"  {proposal.label:<6} on {proposal.parent:<6} {peak.height_volts:.2f} V, {peak.distance:.2f} Å, "
+            f"  {proposal.label:<6} on {proposal.parent:<6} {_height(peak)}, {peak.distance:.2f} Å, "
             f"{peak.angle:.0f} degrees",
             file=out,
         )
+
+
+def _height(peak: Peak) -> str:
+    error = f" ± {peak.height_su:.2f}" if math.isfinite(peak.height_su) else ""
+    return f"{peak.height_volts:.2f}{error} V"
 
 
 def write_maps(prefix: str | Path, maps: Maps) -> list[Path]:
