@@ -194,7 +194,11 @@ def test_atoms_that_are_off_follow_and_leave_no_trace(planted):
     pair = {follow: DynamicalMap(maps.target, off, atoms_follow=follow) for follow in (True, False)}
     where = distances_to(pair[True].followed.sites_frac()[:1], known)[1][0]
     assert where < 0.25 * distances_to(off.sites_frac()[:1], known)[1][0]
+    moved = pair[True].distances_followed
+    assert moved[0] == pytest.approx(0.02, abs=0.006)
+    assert moved[1:].max() < 0.006
     assert pair[False].followed is off
+    assert not pair[False].distances_followed.any()
     errors = []
     for follow in (True, False):
         f, true = (each.coefficients().data().as_numpy_array() for each in (pair[follow], maps))

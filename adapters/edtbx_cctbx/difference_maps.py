@@ -118,11 +118,7 @@ class Maps:
     @property
     def farthest_to_follow(self) -> tuple[str, float]:
         """The atom that follows the structure factors farthest in the kind ``newton``, and how far in Å."""
-        followed = self.calculator.followed
-        far = [
-            distances_to([site], followed.select(flex.size_t([place])))[1][0]
-            for place, site in enumerate(self.structure.sites_frac())
-        ]
+        far = self.calculator.distances_followed
         place = int(np.argmax(far))
         return self.structure.scatterers()[place].label, float(far[place])
 
