@@ -76,20 +76,29 @@ def likely_step(frames: Sequence[FrameEquations], shared: BoolArray, followers: 
     """
     residual = np.concatenate([frame.residual for frame in frames])
     number = frames[0].slopes.shape[1] - 3 - followers
-    first, rest = [], []
-    for frame in frames:  # one at a time: most of the memory is theirs
+    rows = np.cumsum([0, *(len(frame.observed) for frame in frames)])
+    outer = number + followers
+    columns = outer + sum(not math.isinf(frame.prior) for frame in frames) + int(shared.sum())
+    whole, first = np.empty((len(residual), columns), dtype=np.float32), []
+    for frame, start, end in zip(
+        frames, rows[:-1], rows[1:], strict=True
+    ):  # one at a time: most of the memory is theirs
         design = frame.design
-        first.append(design[:, :3])
-        rest.append(design[:, 3:].astype(np.float32))
-    free = _others(frames, first, shared, float(np.linalg.norm(residual)))
-    whole = np.concatenate([np.concatenate(rest), free], axis=1, dtype=np.float32)
-    del rest
-    others = whole[:, number:].astype(float)
+        first.append(design[:, :3].copy())
+        whole[start:end, :outer] = design[:, 3:]
+    whole[:, outer:] = _others(frames, first, shared, float(np.linalg.norm(residual)))
     every = slice(None, None, max(1, math.ceil(len(residual) / _ROWS)))
-    ratio, noise = _most_probable(whole[every, :number].astype(float), others[every], residual[every])
+    some = whole[every].astype(float)
+    ratio, noise = _most_probable(some[:, :number], some[:, number:], residual[every])
     # the least of |design δ + others ε − residual|² + |δ|²/λ + |ε|²
     whole[:, :number] *= math.sqrt(ratio)
-    found = scipy.sparse.linalg.lsqr(whole, residual, damp=1.0, atol=_CLOSE, btol=_CLOSE, iter_lim=_MOST_ROUNDS)[0]
+    operator = scipy.sparse.linalg.LinearOperator(  # or each product would make a copy in double precision
+        whole.shape,
+        matvec=lambda v: whole @ v.astype(np.float32),
+        rmatvec=lambda v: whole.T @ v.astype(np.float32),
+        dtype=float,
+    )
+    found = scipy.sparse.linalg.lsqr(operator, residual, damp=1.0, atol=_CLOSE, btol=_CLOSE, iter_lim=_MOST_ROUNDS)[0]
     return LikelyStep(
         parameters=math.sqrt(ratio) * found[:number],
         ratio=ratio,
