@@ -34,8 +34,8 @@ _RATIOS = (1e-6, 1e6)
 _FREE = 10.0
 """What is not held by a prior may change the residuals by so many times their length."""
 
-_CLOSE, _MOST_ROUNDS = 1e-4, 500
-"""Relative error at which, and rounds after which LSQR ends."""
+_CLOSE, _MOST_ROUNDS = 1e-6, 1000
+"""Residual of LSQR at which, and rounds after which it ends: at 1e-4 the step of urea is off by 14 %, here by 0.3 %."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
