@@ -433,10 +433,10 @@ def test_hydrogen_of_urea_shows(data_dir):
     maps = make_maps(experiment, model, Settings(), MapChoices(omit=("H*",), hydrogens=True), say=lambda line: None)
     mine = maps.quality
     assert [each.away < FOUND for each in mine.recovered] == [True, True]
-    assert maps.calculator.fitted.nuisance.thickness == pytest.approx(
-        1796.0, rel=0.1
-    )  # not half of it, as squares alone say
-    assert mine.contrast > 1.6
+    # not half of it, as squares alone say
+    assert maps.calculator.fitted.nuisance.thickness == pytest.approx(1796.0, rel=0.1)
+    assert mine.contrast > 1.8
     assert max(each.away for each in mine.recovered) < 0.12
-    assert max(quality.contrast for kind, quality in maps.qualities.items() if kind != "newton") < 0.9 * mine.contrast
+    assert maps.qualities["fo_fc_kinematical"].contrast < 1.2
+    assert max(quality.contrast for kind, quality in maps.qualities.items() if kind != "newton") < 0.8 * mine.contrast
     assert [proposal.parent for proposal in maps.proposals] == ["N1", "N1"]

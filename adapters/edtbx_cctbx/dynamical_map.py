@@ -159,8 +159,7 @@ class DynamicalMap:
         """How far every atom follows, in Å (A,); hydrogen that rides is counted from where it rides."""
         if not self._atoms_follow:
             return np.zeros(self.xray_structure.scatterers().size())
-        followed = self.followed.sites_frac()  # which lets hydrogen of the model ride first
-        pairs = zip(self._model.structure.sites_frac(), followed, strict=True)
+        pairs = zip(self._reparametrisation.structure.sites_frac(), self.followed.sites_frac(), strict=True)
         return np.array([self.xray_structure.unit_cell().distance(here, there) for here, there in pairs])
 
     @cached_property

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.linalg
@@ -78,17 +78,15 @@ def likely_step(frames: Sequence[FrameEquations], shared: BoolArray, followers: 
     """
     residual = np.concatenate([frame.residual for frame in frames])
     number = frames[0].slopes.shape[1] - 3 - followers
-    rows = np.cumsum([0, *(len(frame.observed) for frame in frames)])
     outer = number + followers
-    columns = outer + sum(not math.isinf(frame.prior) for frame in frames) + int(shared.sum())
-    whole, first = np.empty((len(residual), columns), dtype=np.float32), []
-    for frame, start, end in zip(
-        frames, rows[:-1], rows[1:], strict=True
-    ):  # one at a time: most of the memory is theirs
-        design = frame.design
-        first.append(design[:, :3].copy())
-        whole[start:end, :outer] = design[:, 3:]
-    whole[:, outer:] = _others(frames, first, shared, float(np.linalg.norm(residual)))
+    first = [replace(frame, slopes=frame.slopes[:, :3]).design for frame in frames]
+    others = _others(frames, first, shared, float(np.linalg.norm(residual)))
+    whole = np.empty((len(residual), outer + others.shape[1]), dtype=np.float32)
+    whole[:, outer:] = others
+    end = 0
+    for frame in frames:  # one at a time: most of the memory is theirs
+        start, end = end, end + len(frame.observed)
+        whole[start:end, :outer] = frame.design[:, 3:]
     every = slice(None, None, max(1, math.ceil(len(residual) / _ROWS)))
     some = whole[every].astype(float)
     ratio, noise = _most_probable(some[:, :number], some[:, number:], residual[every])
