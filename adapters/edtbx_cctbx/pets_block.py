@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from edtbx.experiment import BoolArray, Cell, FloatArray, Frame, IntArray, Reflections, ScanGeometry
+from edtbx.cell import Cell, cell_of_metric
+from edtbx.experiment import BoolArray, FloatArray, Frame, IntArray, Reflections, ScanGeometry
 from edtbx.geometry import orthogonalisation_matrix
 
 CELL_TAGS = tuple(
@@ -61,18 +62,9 @@ def orientation(block: Any, notes: list[str]) -> FloatArray:
         raise ValueError(f"the UB matrix is singular (determinant {np.linalg.det(ub):.3g} Å⁻³): index the data again")
     if relative_volume < 0.0:
         raise ValueError("the UB matrix is left-handed (its determinant is negative): reindex to a right-handed cell")
-    _compare_cells(_cell_of(ub), cell, notes)
+    _compare_cells(cell_of_metric(np.linalg.inv(ub.T @ ub)), cell, notes)
     left, _, right = np.linalg.svd(ub @ np.linalg.inv(b))
     return np.asarray(left @ right)
-
-
-def _cell_of(ub: FloatArray) -> Cell:
-    """Cell parameters in Å and degrees of a UB matrix in Å⁻¹."""
-    metric = np.linalg.inv(ub.T @ ub)
-    a, b, c = np.sqrt(np.diag(metric))
-    cosines = metric[1, 2] / (b * c), metric[0, 2] / (a * c), metric[0, 1] / (a * b)
-    alpha, beta, gamma = np.degrees(np.arccos(np.clip(cosines, -1.0, 1.0)))
-    return float(a), float(b), float(c), float(alpha), float(beta), float(gamma)
 
 
 def _compare_cells(of_ub: Cell, cell: Cell, notes: list[str]) -> None:

@@ -15,13 +15,13 @@ from typing import TextIO, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from edtbx.cell import Cell, metric_matrix
 from edtbx.constants import energy_from_wavelength
 
 FloatArray: TypeAlias = NDArray[np.float64]
 IntArray: TypeAlias = NDArray[np.int64]
 BoolArray: TypeAlias = NDArray[np.bool_]
 ComplexArray: TypeAlias = NDArray[np.complex128]
-Cell: TypeAlias = tuple[float, float, float, float, float, float]
 
 
 class ScanGeometry(Enum):
@@ -163,12 +163,8 @@ class Experiment:
 
     def _spacings(self) -> FloatArray:
         """d in Å of the rows (M,), rising."""
-        a, b, c = self.cell[:3]
-        cos_al, cos_be, cos_ga = np.cos(np.radians(self.cell[3:]))
-        off = a * b * cos_ga, a * c * cos_be, b * c * cos_al
-        metric = np.array([[a * a, off[0], off[1]], [off[0], b * b, off[2]], [off[1], off[2], c * c]])
         hkl = self.reflections.hkl
-        squares = np.einsum("mi,ij,mj->m", hkl, np.linalg.inv(metric), hkl)
+        squares = np.einsum("mi,ij,mj->m", hkl, np.linalg.inv(metric_matrix(self.cell)), hkl)
         return np.sort(1.0 / np.sqrt(squares[squares > 0.0]))
 
 

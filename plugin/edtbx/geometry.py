@@ -14,7 +14,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from edtbx.experiment import Cell, Experiment, FloatArray, Frame, IntArray, ScanGeometry
+from edtbx.cell import Cell, metric_matrix
+from edtbx.experiment import Experiment, FloatArray, Frame, IntArray, ScanGeometry
 
 
 def orthogonalisation_matrix(cell: Cell) -> FloatArray:
@@ -24,18 +25,7 @@ def orthogonalisation_matrix(cell: Cell) -> FloatArray:
     ----------
     W. R. Busing & H. A. Levy, Acta Cryst. 22, 457 (1967), doi:10.1107/S0365110X67000970, equation 3.
     """
-    a, b, c = cell[:3]
-    cos_al, cos_be, cos_ga = np.cos(np.radians(cell[3:]))
-    metric = np.array(
-        [
-            [a * a, a * b * cos_ga, a * c * cos_be],
-            [a * b * cos_ga, b * b, b * c * cos_al],
-            [a * c * cos_be, b * c * cos_al, c * c],
-        ]
-    )
-    if not np.all(np.isfinite(metric)) or np.any(np.linalg.eigvalsh(metric) <= 0.0):
-        raise ValueError(f"these cell parameters do not span a volume: {cell}")
-    return np.asarray(np.linalg.cholesky(np.linalg.inv(metric)).T)
+    return np.asarray(np.linalg.cholesky(np.linalg.inv(metric_matrix(cell))).T)
 
 
 def ub_matrix(experiment: Experiment) -> FloatArray:
