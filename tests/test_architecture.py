@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 CCTBX = {"boost_adaptbx", "cctbx", "chiltbx", "cma_es", "fable", "gltbx", "iotbx", "libtbx", "mmtbx", "scitbx", "smtbx"}
-ADAPTERS = ("adapters/edtbx_abtem", "adapters/edtbx_cctbx")
+ADAPTERS = ("adapters/edtbx_abtem", "adapters/edtbx_cctbx", "adapters/edtbx_launch")
 MAX_LINES = 400
 # (module, imported module): imports allowed elsewhere than at the top, and the only way from the plugin to cctbx
 LOCAL_IMPORTS = {

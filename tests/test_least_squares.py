@@ -11,11 +11,11 @@ from scitbx.lstbx import normal_eqns, normal_eqns_solving
 from smtbx.refinement import least_squares, restraints
 from test_target import MODELS, experiment_for, model_in, nuisance_for, simulated, target_for
 
+from edtbx.bounded_steps import bounded_step, curvature
 from edtbx.frame_waves import Rows
 from edtbx.least_squares import FrameEquations, ReducedEquations, repetitions
 from edtbx.nuisance import Choices
 from edtbx_cctbx.least_squares import crystallographic_ls
-from edtbx_cctbx.least_squares_refinement import bounded_step, curvature
 from edtbx_cctbx.refinement_model import Refined, reparametrisation_of
 from edtbx_cctbx.structure_slopes import StructureSlopes
 from edtbx_cctbx.target import KinematicalTarget

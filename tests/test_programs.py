@@ -16,12 +16,11 @@ from edtbx.experiment import ScanGeometry
 from edtbx.levels import DRAFT, LEVELS, Level, intensity_error
 from edtbx.solvers.block import Accuracy
 from edtbx.thickness import QUANTILES
-from edtbx_cctbx import comparison, crystallographic_ls, read_experiment, read_model
+from edtbx_cctbx import comparison, read_experiment, read_model
 from edtbx_cctbx.comparison import Settings, fit_coarse
 from edtbx_cctbx.programs import compare as compare_program
 from edtbx_cctbx.programs import refine as refine_program
 from edtbx_cctbx.programs.command_line import named_files
-from edtbx_cctbx.structure_parameters import StructureParameters
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 MODEL, DATA = str(EXAMPLES / "example.cif"), str(EXAMPLES / "example.cif_pets")
@@ -258,38 +257,6 @@ def test_bare_names_are_files():
         "--overwrite",
         "c.eff",
     ]
-
-
-@pytest.mark.parametrize("after", [1, 3])
-@pytest.mark.parametrize(
-    ("method", "where", "step"),
-    [("gradient", StructureParameters, "value_and_gradient"), ("least_squares", crystallographic_ls, "build_up")],
-)
-def test_an_interrupted_refinement_leaves_the_best_that_it_found(
-    method, where, step, after, tmp_path, monkeypatch, capsys
-):
-    """Ctrl-C in the middle of a step of the first theory: both are fitted, and the files are written."""
-    calls = []
-    whole = getattr(where, step)
-
-    def interrupted(self, *arguments):
-        target = arguments[0] if arguments else self.observations
-        calls.append(target.solver_name)
-        if len(calls) > after:
-            raise KeyboardInterrupt
-        return whole(self, *arguments)
-
-    monkeypatch.setattr(where, step, interrupted)
-    start = EXAMPLES / "start.cif"
-    options = ["frames.last=3", "nproc=2", f"refinement.method={method}", f"output.prefix={tmp_path / 'x'}"]
-    run(refine_program, str(start), DATA, *options)
-    assert set(calls) == {"kinematical"}
-    assert len(calls) == after + 1
-    assert "interrupted: going on with what is there" in capsys.readouterr().out
-    sites = read_model(tmp_path / "x.cif").sites_frac().as_numpy_array()
-    # the theory that had no turn, which is the one whose structure is written, keeps the start
-    np.testing.assert_allclose(sites, read_model(start).sites_frac().as_numpy_array(), atol=1e-5)
-    assert json.loads((tmp_path / "x.json").read_text())["dynamical"]["n_all"] > 0
 
 
 def test_the_error_promised_is_the_error_found(tmp_path):

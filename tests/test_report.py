@@ -67,6 +67,7 @@ def fit(
             scales=np.linspace(2.0, 3.0, len(ids)),
         ),
         frame_ids=ids,
+        rows=rows,
         i_calc=i_calc,
         statistics=statistics(measured.intensity, measured.sigma, i_calc, measured.frame_id, unique),
         r_of_thickness=r_of_thickness,
@@ -114,7 +115,6 @@ def comparison() -> Comparison:
     return Comparison(
         experiment=experiment,
         selection=selection,
-        rows=rows,
         kinematical=fit(experiment, rows, true * rng.uniform(0.4, 1.8, len(rows)), "kinematical", np.empty((2, 0))),
         dynamical=fit(experiment, rows, true * rng.uniform(0.8, 1.2, len(rows)), "eigen", curve),
         refined=False,

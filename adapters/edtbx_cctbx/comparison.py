@@ -116,24 +116,31 @@ def compare(
     progress: ProgressFactory = silent,
     parameters: dict[str, Any] | None = None,
 ) -> Comparison:
-    """Kinematical and dynamical fits of one structure that stays as it is."""
+    """Kinematical and dynamical fits of one structure that stays as it is.
+
+    A KeyboardInterrupt ends it: with the theory that is done, and raised where none is.
+    """
     began = time.perf_counter()
-    fits = []
-    for solver in ("kinematical", settings.solver):
-        target = settings.target(solver, experiment, structure)
-        target.nuisance = fit_coarse(target, structure, settings, progress)
-        fit, target = fit_theory(target, structure, settings, progress)
-        fits.append(fit)
-    kinematical, dynamical = fits
+    fits: list[TheoryFit] = []
+    interrupted = None
+    try:
+        for solver in ("kinematical", settings.solver):
+            target = settings.target(solver, experiment, structure)
+            target.nuisance = fit_coarse(target, structure, settings, progress)
+            fits.append(fit_theory(target, structure, settings, progress)[0])
+    except KeyboardInterrupt as stop:
+        if not fits:
+            raise
+        interrupted = str(stop) or "interrupted"
     return Comparison(
         experiment=target.experiment,
         selection=target.selection,
-        rows=target.rows,
-        kinematical=kinematical,
-        dynamical=dynamical,
+        kinematical=fits[0],
+        dynamical=fits[1] if len(fits) > 1 else None,
         refined=False,
         total_seconds=time.perf_counter() - began,
         parameters=parameters or {},
+        interrupted=interrupted,
     )
 
 
@@ -154,11 +161,13 @@ def theory_fit(
     target: DynamicalTarget,
     structure: xray.structure,
     cubes: Sequence[FrameCube],
-    found: Found,
+    found: Found | None,
     seconds: float,
     least_squares: LeastSquaresFit | None = None,
 ) -> TheoryFit:
-    """What a target with its nuisance parameters says of a structure whose cubes are at hand."""
+    """What a target with its nuisance parameters says of a structure whose cubes are at hand; ``found`` is None where its
+    level was taken without measuring the error.
+    """
     nuisance, grid = target.nuisance, target.forward.grid
     i_calc = np.concatenate(nuisance.intensities(grid, cubes))
     return TheoryFit(
@@ -166,16 +175,17 @@ def theory_fit(
         structure=structure,
         nuisance=nuisance,
         frame_ids=tuple(cube.frame_id for cube in cubes),
+        rows=target.rows,
         i_calc=i_calc,
         statistics=target.statistics(i_calc),
         r_of_thickness=_curve(target, cubes, grid, _thicknesses(nuisance, grid)),
         r_of_spread=_curve(target, cubes, grid, _spreads(nuisance)),
         accuracy=SamplingReport(
-            error=found.error,
-            kept=found.kept,
+            error=found.error if found else float("nan"),
+            kept=found.kept if found else True,
             waves=target.forward.waves_per_frame,
             beams=target.forward.beams_per_frame,
-            limits=found.level.accuracy,
+            limits=target.forward.sampling.accuracy,
         ),
         forward_seconds=seconds,
         least_squares=least_squares,

@@ -7,12 +7,17 @@ to first order, at the cost of the draft.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
 
 from edtbx.experiment import FloatArray
+from edtbx.nuisance import Nuisance
+from edtbx_cctbx.checkpoint import Checkpoint, atoms_of, put_atoms
 from edtbx_cctbx.comparison import ProgressFactory, Say, Settings, fit_coarse, fit_theory
 from edtbx_cctbx.refinement_model import RefinementModel, Schedule, allows_anisotropic, make_anisotropic
 from edtbx_cctbx.results import TheoryFit
@@ -29,6 +34,10 @@ _CONVERGENCE = 1e-3
 """A part of the target by which the last step of a minimisation may lower it."""
 
 
+_HOPELESS = 1e3
+"""In place of the target, in units of its start, where structure factors cannot be computed."""
+
+
 def refine_by_gradient(
     target: DynamicalTarget,
     model: RefinementModel,
@@ -36,30 +45,47 @@ def refine_by_gradient(
     schedule: Schedule,
     progress: ProgressFactory,
     say: Say,
-) -> None:
-    """Refine a structure, in place, and the nuisance parameters of its target.
+    checkpoint: Checkpoint,
+) -> TheoryFit:
+    """Refine a structure, in place, and the nuisance parameters of its target; the fit at the end.
 
-    A KeyboardInterrupt leaves both at the best that was found.
+    A KeyboardInterrupt leaves the fit that the last cycle started from in ``checkpoint.latest``.
     """
     structure = model.structure
-    for round_ in range(2):
-        _draft(target, model, settings, schedule, say)
-        if round_ == 0:
-            target.nuisance = fit_coarse(target, structure, settings, progress)
+
+    def draft(name: str) -> None:
+        def step() -> tuple[list[Any], Nuisance]:
+            _draft(target, model, settings, schedule, say)
+            return atoms_of(structure), target.nuisance
+
+        atoms, target.nuisance = checkpoint.step(name, step)
+        put_atoms(structure, atoms)
+
+    draft("draft")
+    target.nuisance = checkpoint.step("law", lambda: fit_coarse(target, structure, settings, progress))
+    draft("draft with another law")
     if allows_anisotropic(structure, target.experiment, schedule):
         make_anisotropic(structure, hydrogen=schedule.anisotropic == "all")
-        _draft(target, model, settings, schedule, say)
+        draft("anisotropic draft")
     for cycle in range(schedule.cycles):
-        fit, _ = fit_theory(target, structure, settings, progress)
+        fit = checkpoint.step(f"cycle {cycle + 1}", lambda: fit_theory(target, structure, settings, progress)[0])
         target.nuisance = fit.nuisance
         said = f"cycle {cycle + 1}, R(obs) {fit.statistics.r_obs:.4f}, {fit.nuisance.describe()}"
         say(f"{target.solver_name}: {said}")
+        so_far = replace(fit, structure=structure.deep_copy_scatterers(), interrupted=f"cycle {cycle + 1}")
+        checkpoint.latest = partial(copy, so_far)
         before = structure.sites_cart()
-        _with_offsets(target, model, settings, schedule, fit)
+
+        def step(fit: TheoryFit = fit) -> list[Any]:
+            _with_offsets(target, model, settings, schedule, fit)
+            return atoms_of(structure)
+
+        put_atoms(structure, checkpoint.step(f"shifts of cycle {cycle + 1}", step))
         moved = float(np.sqrt(((structure.sites_cart() - before).norms() ** 2).as_numpy_array().max()))
         say(f"{target.solver_name}: largest shift {moved:.4f} Å")
         if moved < schedule.site_tolerance:
             break
+    return checkpoint.step("end", lambda: fit_theory(target, structure, settings, progress)[0])
 
 
 def _draft(target: DynamicalTarget, model: RefinementModel, settings: Settings, schedule: Schedule, say: Say) -> None:
@@ -103,8 +129,11 @@ def minimise(target: DynamicalTarget, model: RefinementModel, schedule: Schedule
         nonlocal best
         value, gradient = start, slope
         if np.any(position):
-            parameters.move(whitened @ position)
-            value, gradient = parameters.value_and_gradient(target)
+            try:
+                parameters.move(whitened @ position)
+                value, gradient = parameters.value_and_gradient(target)
+            except RuntimeError:  # displacements beyond what cctbx computes: a step too long
+                return _HOPELESS, whitened.T @ slope / start
         best = min(best, (value, position.copy()), key=lambda each: each[0])
         return value / start, whitened.T @ gradient / start
 

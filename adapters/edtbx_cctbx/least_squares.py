@@ -7,7 +7,7 @@ ones. Scales, centres, spread and thickness are refined with the structure (see 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,33 @@ _WEIGHT = 0.02
 
 _LEAST_SPREAD = 1e-5
 """A spread in radians below which it is not refined: intensities do not depend on it there."""
+
+
+_STATE = (
+    "fc_sq",
+    "residuals",
+    "_sizes",
+    "weights",
+    "_sum_w_yo_sq",
+    "objective_data_only",
+    "_objective",
+    "n_restraints",
+    "chi_sq_data_only",
+    "chi_sq_data_and_restraints",
+    "restraints_normalisation_factor",
+    "normal_matrix",
+    "right_hand_side",
+)
+"""What a ``build_up`` leaves besides nuisance parameters, cubes and the design matrix."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _RowsAt:
+    """Where rows of the design matrix belong: structure factors, their slopes, nuisance parameters."""
+
+    f: ComplexArray
+    slopes: StructureSlopes
+    nuisance: Nuisance
 
 
 class _Engine(normal_eqns.non_linear_ls_mixin):
@@ -132,24 +159,21 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
         self._shares = repetitions(self._measured) if self.repeats else np.ones(len(self._measured))
         self._before: Nuisance | None = None
         self._sizes: FloatArray | None = None
+        self._rows_at: _RowsAt | None = None
         self._jacobian: dict[int, FloatArray] = {}
 
     def build_up(self, objective_only: bool = False) -> None:
         """Normal equations where the structure stands, or the objective alone."""
-        if not self.finalised:
-            self.reparametrisation.linearise()
-            self.reparametrisation.store()
         target = self.observations
-        f = target.structure_factors(self.xray_structure)
-        at = target.forward.vectors.find(self._measured.hkl)
-        self.f_calc = self.fo_sq.array(data=flex.complex_double(f[at]), sigmas=None)
+        f = self._structure_factors()
         self._settle(f)
         restraints = self._restraints()
         if objective_only:
             return
         slopes = StructureSlopes.of(target.expansion, self.reparametrisation)
-        if self.renew_rows or not self._jacobian:
-            self._jacobian = self._jacobian_at(f, slopes)
+        if self.renew_rows or self._rows_at is None:
+            self._rows_at = _RowsAt(f=f, slopes=slopes, nuisance=target.nuisance)
+            self._jacobian = {}
         self._reduced = self._reduce()
         gradient = target.forward.gradient(f, target.nuisance, self._reduced.seeds)
         right = slopes(np.arange(len(gradient)), gradient[None])[0]
@@ -158,11 +182,7 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
             design, deltas, weights = restraints
             normal = normal + design.T @ (weights[:, None] * design)
             right = right - design.T @ (weights * deltas)
-        self._start_step_equations()
-        # both are given by reference
-        packed, opposite_of_gradient = self.normal_matrix_packed_u(), self.opposite_of_gradient()
-        packed += flex.double(np.ascontiguousarray(normal)).matrix_symmetric_as_packed_u()
-        opposite_of_gradient += flex.double(right)
+        self._start_with(normal, right)
         self.origin_fixing_restraint.add_to(
             self.step_equations(),
             self.reparametrisation.jacobian_transpose_matching_grad_fc(),
@@ -171,6 +191,53 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
         # drivers damp the matrix in place, and solving overwrites it
         self.normal_matrix = self.normal_matrix_packed_u().matrix_packed_u_as_symmetric().as_numpy_array()
         self.right_hand_side = self.opposite_of_gradient().as_numpy_array().copy()
+
+    def _structure_factors(self) -> ComplexArray:
+        """F (G,) where the structure stands, which is where its parameters are."""
+        if not self.finalised:
+            self.reparametrisation.linearise()
+            self.reparametrisation.store()
+        target = self.observations
+        f = target.structure_factors(self.xray_structure)
+        at = target.forward.vectors.find(self._measured.hkl)
+        self.f_calc = self.fo_sq.array(data=flex.complex_double(f[at]), sigmas=None)
+        return f
+
+    def _start_with(self, normal: FloatArray, right: FloatArray) -> None:
+        self._start_step_equations()
+        # both are given by reference
+        packed, opposite_of_gradient = self.normal_matrix_packed_u(), self.opposite_of_gradient()
+        packed += flex.double(np.ascontiguousarray(normal)).matrix_symmetric_as_packed_u()
+        opposite_of_gradient += flex.double(np.ascontiguousarray(right))
+
+    def state(self) -> dict[str, Any]:
+        """What the last ``build_up`` has left and nothing makes anew."""
+        return {"nuisance": self.observations.nuisance} | {
+            name: getattr(self, name) for name in _STATE if hasattr(self, name)
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over, in place of a ``build_up``, the state that one left at this structure."""
+        target = self.observations
+        f = self._structure_factors()
+        target.nuisance = state["nuisance"]
+        for name in _STATE:
+            if name in state:
+                setattr(self, name, state[name])
+        if self.renew_rows or self._rows_at is None:
+            slopes = StructureSlopes.of(target.expansion, self.reparametrisation)
+            self._rows_at, self._jacobian = _RowsAt(f=f, slopes=slopes, nuisance=target.nuisance), {}
+        self._start_with(self.normal_matrix, self.right_hand_side)
+
+    def complete(self) -> None:
+        """Compute the cubes anew that went with a restored state."""
+        target = self.observations
+        f = target.structure_factors(self.xray_structure)
+        cubes = self._with_offsets(target.forward.cubes(f, self._progress))
+        ends = np.cumsum([len(cube.observed) for cube in cubes])[:-1]
+        parts = np.split(self.weights.as_numpy_array(), ends)
+        self.cubes = [replace(cube, weights=part) for cube, part in zip(cubes, parts, strict=True)]
+        self._reduced = self._reduce()
 
     def _settle(self, f: ComplexArray) -> None:
         """Nuisance parameters and weights, each for the other; then what sums are divided by, and the objective."""
@@ -189,9 +256,9 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
         target.nuisance, self.cubes, calculated = settled.nuisance, settled.cubes, settled.calculated
         self.residuals, self._sizes = settled.residuals, settled.sizes
         weights = settled.weights
-        self.weights = flex.double(weights)
+        self.weights: flex.double = flex.double(weights)
         self.fc_sq = self.fo_sq.array(data=flex.double(calculated), sigmas=None).set_observation_type_xray_intensity()
-        self._sum_w_yo_sq = float(weights @ measured.intensity**2)
+        self._sum_w_yo_sq: float = float(weights @ measured.intensity**2)
         self.objective_data_only = float(weights @ (measured.intensity - calculated) ** 2) / (2.0 * self._sum_w_yo_sq)
         self._objective = self.objective_data_only
         self.n_restraints = None
@@ -224,7 +291,7 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
     @property
     def n_refined(self) -> int:
         """Number of parameters of the structure, scales, and spread and thickness as far as they are refined."""
-        return self.n_parameters + int(self._shared.sum()) + len(self.cubes)
+        return self.n_parameters + int(self._shared.sum()) + len(self.observations.forward.frames)
 
     def chi_sq(self) -> float:
         """Σ w (I_obs − k I_calc)² over the degrees of freedom, restraints added; as if there were no outliers."""
@@ -254,17 +321,21 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
         self.chi_sq_data_and_restraints = self.chi_sq()
         return design, deltas, weights
 
-    def _jacobian_at(self, f: ComplexArray, slopes: StructureSlopes) -> dict[int, FloatArray]:
-        """∂I_calc/∂p (M, P), unscaled, of the frames that rows come from, by their ids."""
-        forward = self._rows_from.forward
-        places = {frame.frame_id: place for place, frame in enumerate(self.observations.forward.frames)}
-        ids = [frame.frame_id for frame in forward.frames]
-        nuisance = self.observations.nuisance.at([places[each] for each in ids])
-        return dict(zip(ids, forward.jacobian(f, nuisance, slopes, self.rows), strict=True))
+    @property
+    def jacobian(self) -> dict[int, FloatArray]:
+        """∂I_calc/∂p (M, P), unscaled, of the frames that rows come from, by their ids; where rows were last asked for."""
+        if not self._jacobian and self._rows_at is not None:
+            forward, there = self._rows_from.forward, self._rows_at
+            places = {frame.frame_id: place for place, frame in enumerate(self.observations.forward.frames)}
+            ids = [frame.frame_id for frame in forward.frames]
+            nuisance = there.nuisance.at([places[each] for each in ids])
+            rows = forward.jacobian(there.f, nuisance, there.slopes, self.rows)
+            self._jacobian = dict(zip(ids, rows, strict=True))
+        return self._jacobian
 
     def _reduce(self) -> ReducedEquations:
         target = self.observations
-        frames = frame_equations(self.cubes, target.forward.grid, target.nuisance, target.choices, self._jacobian)
+        frames = frame_equations(self.cubes, target.forward.grid, target.nuisance, target.choices, self.jacobian)
         return ReducedEquations(frames=frames, shared=self._shared)
 
     def shift_over_su(self, step: FloatArray | None = None) -> float:

@@ -9,20 +9,22 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
-import scipy.linalg
-import scipy.optimize
 from libtbx.utils import Sorry
 from smtbx.refinement.least_squares import mainstream_shelx_weighting
 
+from edtbx.bounded_steps import bounded_step, corrected, curvature
 from edtbx.experiment import FloatArray
 from edtbx.forward import Sampling
-from edtbx.levels import FOR_ROWS, LEVELS, Level
+from edtbx.levels import FOR_ROWS, LEVELS, Found, Level
 from edtbx.nuisance import Nuisance, fit_nuisance, misfit
 from edtbx.thickness import mean_thickness
+from edtbx_cctbx.checkpoint import Checkpoint, atoms_of, put_atoms
 from edtbx_cctbx.comparison import ProgressFactory, Say, Settings, theory_fit
 from edtbx_cctbx.least_squares import crystallographic_ls
 from edtbx_cctbx.refinement_model import (
@@ -75,12 +77,6 @@ _FAR = 4.0
 
 _LAST = "all frames"
 
-_LARGEST_STEP = 4.0
-"""No parameter moves by more than so many usual shifts in a cycle."""
-
-_LEAST_CURVATURE = 0.1
-"""Steps that show less than this part of the expected curvature teach nothing."""
-
 _START = 0.02
 """The a of the weights in the first cycles."""
 
@@ -92,10 +88,11 @@ def refine_by_least_squares(
     schedule: Schedule,
     progress: ProgressFactory,
     say: Say,
+    checkpoint: Checkpoint,
 ) -> TheoryFit:
     """Refine a structure, in place, and the nuisance parameters of its target.
 
-    A KeyboardInterrupt leaves both at the last complete cycle.
+    A KeyboardInterrupt leaves the last complete cycle in ``checkpoint.latest``.
 
     Raises
     ------
@@ -103,9 +100,10 @@ def refine_by_least_squares(
         The reflections do not determine all parameters.
     """
     began = time.perf_counter()
-    run = LeastSquaresRun(target, model, settings, schedule, progress, say)
+    run = LeastSquaresRun(target, model, settings, schedule, progress, say, checkpoint)
     run.roughly()
-    found = settings.level_for(target, model.structure, target.nuisance)
+    found = checkpoint.step("level", lambda: settings.level_for(target, model.structure, target.nuisance))
+    run.found = found
     fine, ls, shift = run.on_all_frames(found.level)
     return theory_fit(
         fine, model.structure, ls.cubes, found, time.perf_counter() - began, least_squares=_described(ls, shift, model)
@@ -116,8 +114,8 @@ def refine_by_least_squares(
 class LeastSquaresRun:
     """One refinement: the structure of the model and the nuisance parameters of the target move.
 
-    ``scheme`` holds the weights that the next cycles start with, ``correction`` (P, P) what the last ones have shown of
-    second derivatives that the normal matrix does not know.
+    ``found`` is the level for all frames, once it is known; ``a`` is that of the weights that the next cycles start with,
+    ``correction`` (P, P) what the last ones have shown of second derivatives that the normal matrix does not know.
     """
 
     target: DynamicalTarget
@@ -126,12 +124,14 @@ class LeastSquaresRun:
     schedule: Schedule
     progress: ProgressFactory
     say: Say
-    scheme: Any = None
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    found: Found | None = None
+    a: float = _START
     correction: FloatArray | None = None
 
     def __post_init__(self) -> None:
-        chosen = self.schedule.weighting
-        self.scheme = mainstream_shelx_weighting(a=_START if chosen is None else chosen, b=0)
+        if self.schedule.weighting is not None:
+            self.a = self.schedule.weighting
 
     def roughly(self) -> None:
         """All but the cycles on all frames: as the model comes and anisotropic on some of them, the thickness law on all."""
@@ -146,31 +146,48 @@ class LeastSquaresRun:
         target, settings = self.target, self.settings
         places = self._some_frames(target, _FEWEST_ROWS, _FEWEST_FRAMES)
         some = target.resampled(settings.sampling(target, LEVELS[0]), places)
-        try:
+
+        def cycles() -> _StageEnd:
             self._cycles(some, f"{stage}, {len(places)} frames")
-        finally:
-            _take_over(target, some.nuisance, places)
+            return _StageEnd(
+                atoms=atoms_of(self.model.structure),
+                nuisance=some.nuisance,
+                a=self.a,
+                correction=self.correction,
+            )
+
+        end = self.checkpoint.step(stage, cycles)
+        put_atoms(self.model.structure, end.atoms)
+        self.a, self.correction = end.a, end.correction
+        _take_over(target, end.nuisance, places)
 
     def find_law(self) -> None:
         """The thickness law, thickness and spread that suit the structure best."""
         target = self.target
-        target.nuisance = target.resampled(self._over_all_thicknesses()).fit_nuisance(self.model.structure)
+        target.nuisance = self.checkpoint.step(
+            "law", lambda: target.resampled(self._over_all_thicknesses()).fit_nuisance(self.model.structure)
+        )
 
     def another_law(self, nuisance: Nuisance) -> bool:
         """Whether another law suits a third of the frames clearly better; if so, the target takes it."""
         target = self.target
         places = list(range(0, len(target.forward.frames), _LAW_EVERY))
         target.nuisance = nuisance
+        better = self.checkpoint.step("another law", lambda: self._better_law(nuisance, places))
+        if better is None:
+            return False
+        _take_over(target, better, places)
+        return True
+
+    def _better_law(self, nuisance: Nuisance, places: list[int]) -> Nuisance | None:
+        target = self.target
         some = target.resampled(self._over_all_thicknesses(), places)
         grid, cubes = some.forward.grid, some.cubes(self.model.structure)
         best = fit_nuisance(cubes, grid, target.choices)
         if best.shape == nuisance.shape:
-            return False
+            return None
         same = fit_nuisance(cubes, grid, replace(target.choices, shapes=(nuisance.shape,)))
-        if misfit(best, grid, cubes) > _BETTER * misfit(same, grid, cubes):
-            return False
-        _take_over(target, best, places)
-        return True
+        return best if misfit(best, grid, cubes) <= _BETTER * misfit(same, grid, cubes) else None
 
     def _over_all_thicknesses(self) -> Sampling:
         target, settings = self.target, self.settings
@@ -193,14 +210,12 @@ class LeastSquaresRun:
             changed = self.another_law(fine.nuisance)
             return changed
 
-        try:
-            ls, shift = self._cycles(fine, _LAST, law_changes)
-            if changed:
-                self.say(f"{target.solver_name}: another thickness law, {target.nuisance.shape}, now suits better")
-                fine = target.resampled(self.settings.sampling(target, level))
-                ls, shift = self._cycles(fine, _LAST)
-        finally:
-            target.nuisance = fine.nuisance
+        ls, shift = self._cycles(fine, _LAST, law_changes)
+        if changed:
+            self.say(f"{target.solver_name}: another thickness law, {target.nuisance.shape}, now suits better")
+            fine = target.resampled(self.settings.sampling(target, level))
+            ls, shift = self._cycles(fine, f"{_LAST}, {target.nuisance.shape}")
+        target.nuisance = fine.nuisance
         return fine, ls, shift
 
     def _rows_from(self, target: DynamicalTarget) -> DynamicalTarget:
@@ -230,24 +245,33 @@ class LeastSquaresRun:
             target,
             model.reparametrisation(schedule.refined),
             restraints_manager=model.restraints,
-            weighting_scheme=self.scheme,
+            weighting_scheme=mainstream_shelx_weighting(a=self.a, b=0),
             loss=schedule.loss,
             rows_from=self._rows_from(target),
             progress=self.progress(f"{solver}, {stage}"),
         )
         usual = usual_shifts(model.structure, ls.reparametrisation)
-        most, least = (schedule.cycles, schedule.shift_over_su) if stage == _LAST else (_FIRST_CYCLES, _FIRST_SHIFT)
+        last_stage = stage.startswith(_LAST)
+        most, least = (schedule.cycles, schedule.shift_over_su) if last_stage else (_FIRST_CYCLES, _FIRST_SHIFT)
         weighted = schedule.weighting is not None
         secants: list[tuple[FloatArray, FloatArray]] = []
         step = before = np.zeros(0)
         shift = 0.0
         for cycle in range(most + 1):
-            ls.build_up()
+            built_up = False
+
+            def build_up() -> dict[str, Any]:
+                nonlocal built_up
+                built_up = True
+                ls.build_up()
+                return ls.state()
+
+            ls.restore(self.checkpoint.step(f"{stage}, cycle {cycle}", build_up))
             _solve(ls)
             right = ls.right_hand_side
             if len(step) and shift > _SMALL:
                 secants.append((step, before - right))
-            matrix = curvature(_corrected(ls.normal_matrix, self.correction), secants)
+            matrix = curvature(corrected(ls.normal_matrix, self.correction), secants)
             last, before = step, right
             shift = ls.shift_over_su(np.linalg.solve(matrix, right))
             step = bounded_step(matrix, right, usual, last)
@@ -255,7 +279,10 @@ class LeastSquaresRun:
             self.say(
                 f"{solver}: {stage}, cycle {cycle}, R(obs) {r_obs:.4f}, wR2 {ls.wR2():.4f}, "
                 f"goodness of fit {ls.restrained_goof():.3f}, shift/s.u. {shift:.3f}, {target.nuisance.describe()}"
+                f"{'' if built_up else ' (done before)'}"
             )
+            if built_up:
+                self.checkpoint.latest = self._fit_so_far(target, ls, shift, f"{stage}, cycle {cycle}")
             if cycle == most or (weighted and shift < least):
                 break
             if shift < _SETTLED and stop is not None:
@@ -269,8 +296,36 @@ class LeastSquaresRun:
                 ls.weighting_scheme = flat_weighting(*(column.as_numpy_array() for column in columns))
             ls.renew_rows, ls.renew_sizes = shift > _FAR, shift > _SETTLED or new_weights
             ls.step_forward(step)
-        self.scheme, self.correction = ls.weighting_scheme, matrix - ls.normal_matrix
+        self.a, self.correction = ls.weighting_scheme.a, matrix - ls.normal_matrix
+        if not built_up:
+            ls.complete()
         return ls, shift
+
+    def _fit_so_far(
+        self, target: DynamicalTarget, ls: crystallographic_ls, shift: float, where: str
+    ) -> Callable[[], TheoryFit]:
+        """What makes a fit of a complete cycle, of all it takes as it now is."""
+        there = copy(target)
+        fit = partial(
+            theory_fit,
+            there,
+            self.model.structure.deep_copy_scatterers(),
+            ls.cubes,
+            self.found,
+            self.checkpoint.seconds,
+            least_squares=_described(ls, shift, self.model),
+        )
+        return lambda: replace(fit(), interrupted=where)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _StageEnd:
+    """Where cycles on some of the frames have come to: atoms, nuisance parameters of these frames, weights, curvature."""
+
+    atoms: list[tuple[Any, ...]]
+    nuisance: Nuisance
+    a: float
+    correction: FloatArray | None
 
 
 def _take_over(target: DynamicalTarget, nuisance: Nuisance, places: list[int]) -> None:
@@ -290,53 +345,6 @@ def _solve(ls: crystallographic_ls) -> None:
         ) from error
 
 
-def _corrected(matrix: FloatArray, correction: FloatArray | None) -> FloatArray:
-    """The normal matrix with the correction that was found on other frames or before, where that leaves it definite."""
-    if correction is None or correction.shape != matrix.shape:
-        return matrix
-    try:
-        np.linalg.cholesky(matrix + correction)
-    except np.linalg.LinAlgError:
-        return matrix
-    return matrix + correction
-
-
-def curvature(matrix: FloatArray, secants: list[tuple[FloatArray, FloatArray]]) -> FloatArray:
-    """A normal matrix, corrected by what the steps so far have shown of the second derivatives (BFGS).
-
-    Residuals of dynamical intensities are large, and Gauss-Newton takes the curvature along some parameters, such as
-    displacements of hydrogen, for twice what it is: without the correction, steps shrink by a fifth a cycle.
-    """
-    for step, change in secants:
-        across = matrix @ step
-        along, true = float(step @ across), float(step @ change)
-        if true > _LEAST_CURVATURE * along:
-            matrix = matrix - np.outer(across, across) / along + np.outer(change, change) / true
-    return matrix
-
-
-def bounded_step(matrix: FloatArray, right: FloatArray, usual: FloatArray, last: FloatArray) -> FloatArray:
-    """The solution (P,) of normal equations with bounds: a few usual shifts, and half of the last step (P,) or (0,) for what
-    went farther than is usual and now comes back.
-
-    The others move as suits those that are held. Torsions of hydroxyls overshoot: the intensities hardly know them, and
-    depend on them like a cosine.
-    """
-    upper = _LARGEST_STEP * usual
-    lower = -upper
-    if len(last):
-        upper = np.where(last < -usual, -last / 2.0, upper)
-        lower = np.where(last > usual, -last / 2.0, lower)
-    root = np.linalg.cholesky(matrix * np.outer(usual, usual))
-    found = scipy.optimize.lsq_linear(
-        root.T,
-        scipy.linalg.solve_triangular(root, usual * right, lower=True),
-        bounds=(lower / usual, upper / usual),
-        method="bvls",
-    )
-    return np.asarray(usual * found.x)
-
-
 def _described(ls: crystallographic_ls, shift: float, model: RefinementModel) -> LeastSquaresFit:
     rp = ls.reparametrisation
     return LeastSquaresFit(
@@ -348,7 +356,7 @@ def _described(ls: crystallographic_ls, shift: float, model: RefinementModel) ->
         restrained_goodness_of_fit=ls.restrained_goof(),
         wr2=ls.wR2(),
         shift_over_su=shift,
-        weighting=ls.weighting_scheme,
+        weighting_a=ls.weighting_scheme.a,
         loss=ls.loss,
         residuals=ls.residuals,
         riding=frozenset(

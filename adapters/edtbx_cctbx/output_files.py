@@ -8,6 +8,8 @@ from pathlib import Path
 
 from libtbx.utils import Sorry
 
+from edtbx_launch.signals import shielded
+
 
 def output_base(prefix: str | Path) -> Path:
     """The prefix as a path, whose name the endings of the output files are put behind.
@@ -27,6 +29,11 @@ def output_base(prefix: str | Path) -> Path:
 
 def write_whole(contents: Mapping[Path, bytes]) -> None:
     """Write all files under names of their own, then rename them."""
+    with shielded():
+        _write_whole(contents)
+
+
+def _write_whole(contents: Mapping[Path, bytes]) -> None:
     parts = {path: path.with_name(f".{path.name}.{os.getpid()}.part") for path in contents}
     try:
         for path, content in contents.items():

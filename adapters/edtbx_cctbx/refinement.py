@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from cctbx import xray
 from libtbx.utils import Sorry
 
 from edtbx.experiment import Experiment
-from edtbx_cctbx.comparison import ProgressFactory, Say, Settings, fit_coarse, fit_theory, silent
+from edtbx_cctbx.checkpoint import Checkpoint
+from edtbx_cctbx.comparison import ProgressFactory, Say, Settings, fit_coarse, silent
 from edtbx_cctbx.gradient_refinement import refine_by_gradient
 from edtbx_cctbx.held_out import free_statistics, without_every
 from edtbx_cctbx.hydrogen_placement import place_hydrogens
 from edtbx_cctbx.least_squares_refinement import LeastSquaresRun, refine_by_least_squares
+from edtbx_cctbx.model import set_electron_form_factors
 from edtbx_cctbx.refinement_model import RefinementModel, Schedule
 from edtbx_cctbx.results import Comparison, TheoryFit
 from edtbx_cctbx.shelx_model import with_instructions
@@ -29,20 +31,22 @@ def refine(
     progress: ProgressFactory = silent,
     say: Say = print,
     parameters: dict[str, Any] | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Comparison:
     """Both theories refined from the same start, each on its own; the structure stays as it is.
 
     A model with constraints or restraints is refined with these, a structure with those that the schedule asks for.
+    A ``checkpoint`` on file lets a run that is killed go on; whoever gave it removes it once the result is safe.
 
-    Ctrl-C ends the refinement; what is found by then is fitted to the data, and a theory that has not had its turn keeps
-    the start. A second one raises KeyboardInterrupt.
+    A KeyboardInterrupt ends the refinement with what is there: the theories that are done, and the one in progress as its
+    last complete cycle left it. Before there is anything that the checkpoint did not have, it is raised.
 
     Raises
     ------
     Sorry
         The solver gives no derivatives, or no R(free) can be had.
     """
-    began = time.perf_counter()
+    checkpoint = checkpoint or Checkpoint()
     settings.check_derivatives("refinement needs")
     left_out = None
     if schedule.free_frames is not None:
@@ -53,38 +57,61 @@ def refine(
         atoms = structure.structure if isinstance(structure, RefinementModel) else structure
         experiment, left_out = without_every(experiment, atoms, settings.rules, schedule.free_frames)
     fits: list[TheoryFit] = []
-    interrupted = False
-    if isinstance(structure, RefinementModel):
-        model = structure
-    else:
-        if schedule.place_hydrogens:
-            structure = _with_hydrogens(experiment, structure, settings, schedule, progress, say)
-        model = with_instructions(RefinementModel.of(structure, schedule.riding), schedule.instructions)
-    for solver in ("kinematical", settings.solver):
-        mine = model.copy()
-        mine.reparametrisation(schedule.refined)  # riding atoms go where they belong
-        target = settings.target(solver, experiment, mine.structure)
-        target.nuisance = fit_coarse(target, mine.structure, settings, progress)
-        say(f"{solver}: {target.nuisance.describe()}")
-        fit = None
-        try:
-            if not interrupted:
-                fit = _refine_theory(target, mine, settings, schedule, progress, say)
-        except KeyboardInterrupt:
-            interrupted = True
-            say("interrupted: going on with what is there; Ctrl-C again leaves at once, without results")
-        fit = fit or fit_theory(target, mine.structure, settings, progress)[0]
-        fits.append(fit if left_out is None else replace(fit, free=free_statistics(left_out, fit, settings, progress)))
+    interrupted = None
+    target: DynamicalTarget | None = None
+    try:
+        model = _model_of(structure, experiment, settings, schedule, progress, say, checkpoint)
+        for theory, solver in (("kinematical", "kinematical"), ("dynamical", settings.solver)):
+            checkpoint.latest = None
+            copied = model.copy()
+            copied.reparametrisation(schedule.refined)  # riding atoms go where they belong
+            target = settings.target(solver, experiment, copied.structure)
+            fit = checkpoint.step(
+                theory, partial(_refine_theory, target, copied, settings, schedule, progress, say, checkpoint)
+            )
+            if left_out is not None:
+                free = checkpoint.step(f"{theory}, free", partial(free_statistics, left_out, fit, settings, progress))
+                fit = replace(fit, free=free)
+            set_electron_form_factors(fit.structure)
+            fits.append(fit)
+    except KeyboardInterrupt as stop:
+        if checkpoint.latest is not None:
+            fits.append(checkpoint.latest())
+        if target is None or not fits or not checkpoint.has_news:
+            raise
+        interrupted = str(stop) or "interrupted"
+    assert target is not None
     return Comparison(
         experiment=target.experiment,
         selection=target.selection,
-        rows=target.rows,
         kinematical=fits[0],
-        dynamical=fits[1],
+        dynamical=fits[1] if len(fits) > 1 else None,
         refined=True,
-        total_seconds=time.perf_counter() - began,
+        total_seconds=checkpoint.seconds,
         parameters=parameters or {},
+        interrupted=interrupted,
     )
+
+
+def _model_of(
+    structure: xray.structure | RefinementModel,
+    experiment: Experiment,
+    settings: Settings,
+    schedule: Schedule,
+    progress: ProgressFactory,
+    say: Say,
+    checkpoint: Checkpoint,
+) -> RefinementModel:
+    """What is to be refined: with the hydrogen, constraints and restraints that the schedule asks for."""
+    if isinstance(structure, RefinementModel):
+        return structure
+    if schedule.place_hydrogens:
+        structure = checkpoint.step(
+            "hydrogen",
+            partial(_with_hydrogens, experiment, structure, settings, schedule, progress, say, checkpoint),
+        )
+        set_electron_form_factors(structure)
+    return with_instructions(RefinementModel.of(structure, schedule.riding), schedule.instructions)
 
 
 def _with_hydrogens(
@@ -94,13 +121,17 @@ def _with_hydrogens(
     schedule: Schedule,
     progress: ProgressFactory,
     say: Say,
+    checkpoint: Checkpoint,
 ) -> xray.structure:
     """Hydrogen added once the other atoms are where the dynamical theory puts them: bond lengths tell how many."""
     model = RefinementModel.of(structure, schedule.riding).copy()
     target = settings.target(settings.solver, experiment, model.structure)
-    target.nuisance = fit_coarse(target, model.structure, settings, progress)
-    run = LeastSquaresRun(target, model, settings, schedule, progress, lambda line: say(f"before hydrogen, {line}"))
+    target.nuisance = checkpoint.step("coarse", lambda: fit_coarse(target, model.structure, settings, progress))
+    run = LeastSquaresRun(
+        target, model, settings, schedule, progress, lambda line: say(f"before hydrogen, {line}"), checkpoint
+    )
     run.on_some_frames("first")
+    checkpoint.latest = None  # of a structure without hydrogen, which nobody asked for
     placed, unsure = place_hydrogens(model.structure)
     before, after = (each.element_selection("H").count(True) for each in (structure, placed))
     say(f"hydrogen placed by geometry: {after - before} atoms")
@@ -116,10 +147,12 @@ def _refine_theory(
     schedule: Schedule,
     progress: ProgressFactory,
     say: Say,
-) -> TheoryFit | None:
-    """Refine a structure, in place, and the nuisance parameters of its target; what least squares says of them."""
+    checkpoint: Checkpoint,
+) -> TheoryFit:
+    """Refine a structure, in place, and the nuisance parameters of its target; what that gives."""
+    target.nuisance = checkpoint.step("coarse", lambda: fit_coarse(target, model.structure, settings, progress))
+    say(f"{target.solver_name}: {target.nuisance.describe()}")
     number = len(model.structure.scatterers()) * 9
-    if schedule.method == "gradient" or (schedule.method == "auto" and number > schedule.most_parameters):
-        refine_by_gradient(target, model, settings, schedule, progress, say)
-        return None
-    return refine_by_least_squares(target, model, settings, schedule, progress, say)
+    by_gradient = schedule.method == "gradient" or (schedule.method == "auto" and number > schedule.most_parameters)
+    refine_by = refine_by_gradient if by_gradient else refine_by_least_squares
+    return refine_by(target, model, settings, schedule, progress, say, checkpoint)

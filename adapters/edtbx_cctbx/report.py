@@ -14,7 +14,7 @@ from edtbx.statistics import DEFINITION
 from edtbx_cctbx.output_files import output_base, write_whole
 from edtbx_cctbx.report_cif import structure_block, structure_cif
 from edtbx_cctbx.report_files import reflections_csv, summary_json
-from edtbx_cctbx.report_numbers import OUTLIER, FrameNumbers, frame_numbers, mean_thickness, outliers, with_su
+from edtbx_cctbx.report_numbers import OUTLIER, frame_numbers, mean_thickness, outliers, with_su
 from edtbx_cctbx.report_picture import comparison_picture
 from edtbx_cctbx.report_shelx import structure_res
 from edtbx_cctbx.results import Comparison
@@ -32,16 +32,15 @@ _MOST_OUTLIERS = 10
 
 
 def show_comparison(comparison: Comparison, out: TextIO) -> None:
-    """Print both theories side by side, their frames, the definitions and what was left out."""
-    kinematical, dynamical = comparison.kinematical, comparison.dynamical
-    pair = (kinematical, dynamical)
+    """Print the theories side by side, their frames, the definitions and what was left out."""
+    pair = list(comparison.fits.values())
     table: list[tuple[str, list[str]]] = [
         (label, [_fixed(getattr(fit.statistics, name), 4) for fit in pair]) for label, name in _R_FACTORS.items()
     ]
     table += [
-        (f"R(free), {label}", [_fixed(getattr(fit.free, name), 4) for fit in pair if fit.free])
+        (f"R(free), {label}", [_fixed(getattr(fit.free, name), 4) if fit.free else "-" for fit in pair])
         for label, name in (("observed", "r_obs"), ("all", "r_all"))
-        if dynamical.free
+        if comparison.result.free
     ]
     table += [
         ("reflections observed", [str(fit.statistics.n_obs) for fit in pair]),
@@ -53,9 +52,13 @@ def show_comparison(comparison: Comparison, out: TextIO) -> None:
         ("solver", [fit.solver for fit in pair]),
         ("orientations a frame", [f"{fit.accuracy.waves:.0f}" for fit in pair]),
         ("beams a frame", [f"{fit.accuracy.beams:.0f}" for fit in pair]),
-        ("numerical error, in max(σ, 1 % I)", [f"{fit.accuracy.error:.3f}" for fit in pair]),
+        ("numerical error, in max(σ, 1 % I)", [_fixed(fit.accuracy.error, 3) for fit in pair]),
     ]
-    print(f"{'':<34}{'kinematical':>14}{'dynamical':>14}", file=out)
+    if comparison.interruption is not None:
+        print(textwrap.fill(comparison.interruption, _WIDTH), file=out)
+        table.insert(0, ("complete", ["no" if fit.interrupted else "yes" for fit in pair]))
+    head = "interrupted" if comparison.interrupted else ""
+    print(f"{head:<34}" + "".join(f"{theory:>14}" for theory in comparison.fits), file=out)
     for label, values in table:
         print(f"{label:<34}" + "".join(f"{value:>14}" for value in values), file=out)
     for fit in pair:
@@ -63,11 +66,11 @@ def show_comparison(comparison: Comparison, out: TextIO) -> None:
             said = "no level of sampling keeps accuracy.tolerance, and the finest was taken: give a larger tolerance"
             print(textwrap.fill(f"Warning: {fit.solver}: {said}", _WIDTH), file=out)
     widest, given = (comparison.parameters.get(f"spread.{name}") for name in ("sigma_max", "sigma"))
-    if widest is not None and given is None and np.degrees(dynamical.nuisance.sigma) > 0.999 * widest:
+    if widest is not None and given is None and np.degrees(comparison.result.nuisance.sigma) > 0.999 * widest:
         said = f"the orientation spread is at its bound of {widest:g} degrees: try a larger spread.sigma_max"
-        print(textwrap.fill(f"Note: {dynamical.solver}: {said}", _WIDTH), file=out)
+        print(textwrap.fill(f"Note: {comparison.result.solver}: {said}", _WIDTH), file=out)
     print(file=out)
-    _show_frames(frame_numbers(comparison, kinematical), frame_numbers(comparison, dynamical), out)
+    _show_frames(comparison, out)
     print(file=out)
     print(textwrap.fill(f"Definitions: {DEFINITION}.", _WIDTH), file=out)
     print(textwrap.fill(_left_out(comparison), _WIDTH), file=out)
@@ -80,8 +83,8 @@ def show_comparison(comparison: Comparison, out: TextIO) -> None:
 
 
 def show_structure(comparison: Comparison, out: TextIO) -> None:
-    """Print the structure of the dynamical theory, with s.u.s and the worst rows where least squares was used."""
-    fit = comparison.dynamical
+    """Print the structure of the result, with s.u.s and the worst rows where least squares was used."""
+    fit = comparison.result
     found = fit.least_squares
     if found is None:
         fit.structure.show_scatterers(f=out)
@@ -142,23 +145,26 @@ def write_outputs(prefix: str | Path, comparison: Comparison) -> list[Path]:
     return list(contents)
 
 
-def _show_frames(kinematical: list[FrameNumbers], dynamical: list[FrameNumbers], out: TextIO) -> None:
-    heads = ("frame", "used", "observed", "R(obs) kin.", "R(obs) dyn.", "scale dyn.", "centre dyn., degrees")
-    widths = (6, 6, 10, 13, 13, 13, 22)
-    print("".join(f"{head:>{width}}" for head, width in zip(heads, widths, strict=True)), file=out)
-    by_id = {frame.id: frame for frame in kinematical}
-    for frame in dynamical:
-        other = by_id.get(frame.id)
+def _show_frames(comparison: Comparison, out: TextIO) -> None:
+    """Rows, R(obs) under each theory, scale and centre of every frame of the result."""
+    theories = list(comparison.fits)
+    short = comparison.theory[:3]
+    heads = [("frame", 6), ("used", 6), ("observed", 10)]
+    heads += [(f"R(obs) {theory[:3]}.", 13) for theory in theories]
+    heads += [(f"scale {short}.", 13), (f"centre {short}., degrees", 22)]
+    print("".join(f"{head:>{width}}" for head, width in heads), file=out)
+    numbers = {theory: {n.id: n for n in frame_numbers(comparison, fit)} for theory, fit in comparison.fits.items()}
+    for frame in numbers[comparison.theory].values():
+        r_obs = [numbers[theory][frame.id].r_obs if frame.id in numbers[theory] else math.nan for theory in theories]
         cells = (
             str(frame.id),
             str(frame.n_all),
             str(frame.n_obs),
-            _fixed(other.r_obs if other else math.nan, 4),
-            _fixed(frame.r_obs, 4),
+            *(_fixed(r, 4) for r in r_obs),
             f"{frame.scale:.5g}",
             f"{frame.centre_degrees:+.3f}",
         )
-        print("".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)), file=out)
+        print("".join(f"{cell:>{width}}" for cell, (_, width) in zip(cells, heads, strict=True)), file=out)
 
 
 def _left_out(comparison: Comparison) -> str:

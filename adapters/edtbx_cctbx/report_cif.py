@@ -27,7 +27,7 @@ _FORM_FACTORS = "International Tables Vol. C, Table 4.3.2.2, electrons"
 
 
 def structure_cif(comparison: Comparison, name: str) -> str:
-    """The structure of the dynamical theory with its R factors, as a CIF with one data block.
+    """The structure of the result with its R factors, as a CIF with one data block.
 
     Items that the core dictionary has had since it took in electron diffraction (3.3) have no name without a dot.
 
@@ -36,7 +36,7 @@ def structure_cif(comparison: Comparison, name: str) -> str:
     COMCIFS, cif_core.dic, REFINE and REFINE_LS: ``_refine_ls.sample_thickness`` is in nanometres, the shape is the
     cumulative distribution of the reduced thickness.
     """
-    fit, experiment = comparison.dynamical, comparison.experiment
+    fit, experiment = comparison.result, comparison.experiment
     block = structure_block(fit)
     block["_audit_creation_method"] = f"edtbx {__version__} with cctbx {cctbx.__version__}"
     block["_diffrn_radiation_probe"] = "electron"
@@ -44,7 +44,7 @@ def structure_cif(comparison: Comparison, name: str) -> str:
     precession = experiment.geometry is ScanGeometry.PRECESSION
     block["_diffrn_measurement.method_precession"] = "yes" if precession else "no"
     block["_diffrn_measurement.rotation_mode"] = "stepwise" if precession else "rotation"
-    block["_refine.diffraction_theory"] = "dynamical"
+    block["_refine.diffraction_theory"] = comparison.theory
     block["_refine.diffraction_theory_details"] = _text_field(_theory(comparison))
     block["_refine_ls_structure_factor_coef"] = "Fsqd" if fit.least_squares else "F"
     block["_refine_ls_R_factor_gt"] = _number(fit.statistics.r_obs)
@@ -124,7 +124,7 @@ def _least_squares_items(fit: TheoryFit) -> dict[str, str]:
         return {}
     hydrogen = {place for place, atom in enumerate(fit.structure.scatterers()) if is_hydrogen(atom)}
     treatment = "constr" if hydrogen <= found.riding else "mixed" if hydrogen & found.riding else "refall"
-    weights = f"w = 1/[s^2^(Io) + ({found.weighting.a:g}P)^2^], P = (max(Io,0) + 2Ic)/3, s the s.u. of Io"
+    weights = f"w = 1/[s^2^(Io) + ({found.weighting_a:g}P)^2^], P = (max(Io,0) + 2Ic)/3, s the s.u. of Io"
     if found.loss != "squares":
         weights += f"; times the factor of the robust loss {found.loss}"
     return {
@@ -166,11 +166,11 @@ def _geometry(fit: TheoryFit) -> list[Any]:
 
 def _reflections(comparison: Comparison) -> list[Any]:
     """Frames with their scales, and the used rows of each; intensities are on the scale of the measured ones."""
-    fit = comparison.dynamical
+    fit = comparison.result
     scales = iotbx.cif.model.loop(header=("_reflns_scale_group_code", "_reflns_scale_meas_intensity"))
     for frame_id, scale in zip(fit.frame_ids, fit.nuisance.scales, strict=True):
         scales.add_row((str(frame_id), f"{scale:.6g}"))
-    measured = comparison.experiment.reflections.select(comparison.rows)
+    measured = comparison.experiment.reflections.select(fit.rows)
     columns = {
         **{f"_refln_index_{name}": measured.hkl[:, n].astype(str) for n, name in enumerate("hkl")},
         "_refln_intensity_meas": _numbers(measured.intensity),
@@ -188,10 +188,11 @@ def _numbers(values: FloatArray) -> Any:
 
 
 def _theory(comparison: Comparison) -> str:
-    fit, nuisance = comparison.dynamical, comparison.dynamical.nuisance
+    fit, nuisance = comparison.result, comparison.result.nuisance
     structure = "refined with" if comparison.refined else "taken as given; only these were fitted:"
+    calculation = "Many-beam" if comparison.theory == "dynamical" else "Single-scattering"
     return (
-        f"Many-beam calculation, solver {fit.solver}, summed over the scan of each frame, over thickness and over a "
+        f"{calculation} calculation, solver {fit.solver}, summed over the scan of each frame, over thickness and over a "
         f"spread of the orientation (standard deviation {np.degrees(nuisance.sigma):.4f} degrees) across the beam and "
         f"the rotation axis. The structure was {structure} one scale and one orientation centre for each of "
         f"{len(fit.frame_ids)} frames, thickness, its law and the spread. "
@@ -202,11 +203,14 @@ def _theory(comparison: Comparison) -> str:
 def _special_details(comparison: Comparison) -> list[str]:
     left_out = ", ".join(f"{name} {count}" for name, count in comparison.selection.left_out.items() if count)
     return [
-        f"Dynamical theory: {_r_factors(comparison.dynamical.statistics)}.",
-        f"Kinematical theory on the same rows: {_r_factors(comparison.kinematical.statistics)}.",
+        *([] if comparison.interruption is None else [comparison.interruption]),
         *(
-            f"On frames left out of the refinement, {each.solver} theory: {_r_factors(each.free)}."
-            for each in (comparison.dynamical, comparison.kinematical)
+            f"{theory.capitalize()} theory, {each.statistics.n_all} rows: {_r_factors(each.statistics)}."
+            for theory, each in reversed(comparison.fits.items())
+        ),
+        *(
+            f"On frames left out of the refinement, {theory} theory: {_r_factors(each.free)}."
+            for theory, each in reversed(comparison.fits.items())
             if each.free
         ),
         f"All R factors are on F: {DEFINITION}.",

@@ -15,6 +15,7 @@ from typing import Any
 import cctbx
 import numpy as np
 import scipy
+from smtbx.refinement.least_squares import mainstream_shelx_weighting
 
 from edtbx import __version__
 from edtbx.statistics import DEFINITION
@@ -27,23 +28,26 @@ CSV_HEADER = ("frame", "h", "k", "l", "i_obs", "sigma", "i_calc", "i_kin", "s_g"
 def reflections_csv(comparison: Comparison) -> str:
     """All rows of the experiment, in its order; S_g in Å⁻¹. Calculated intensities only where a row is used."""
     rows, selection = comparison.experiment.reflections, comparison.selection
-    place = np.full(len(rows), -1)
-    place[comparison.rows] = np.arange(len(comparison.rows))
+    columns = {}
+    for theory, fit in comparison.fits.items():
+        columns[theory] = np.full(len(rows), "", dtype=object)
+        columns[theory][fit.rows] = [f"{value:.7g}" for value in fit.i_calc]
+    empty = np.full(len(rows), "", dtype=object)
+    dynamical, kinematical = columns.get("dynamical", empty), columns.get("kinematical", empty)
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(CSV_HEADER)
-    for n, at in enumerate(place):
-        used = at >= 0
-        calculated = [f"{fit.i_calc[at]:.7g}" if used else "" for fit in (comparison.dynamical, comparison.kinematical)]
+    for n in range(len(rows)):
+        calculated = [dynamical[n], kinematical[n]]
         measured = [f"{rows.intensity[n]:.9g}", f"{rows.sigma[n]:.9g}"]
         geometry = [f"{selection.s_g[n]:.7g}", f"{selection.rsg[n]:.7g}"]
-        table.writerow([rows.frame_id[n], *rows.hkl[n], *measured, *calculated, *geometry, int(used)])
+        table.writerow([rows.frame_id[n], *rows.hkl[n], *measured, *calculated, *geometry, int(calculated != ["", ""])])
     return text.getvalue()
 
 
 def summary_json(comparison: Comparison) -> str:
     """Everything that was found, in JSON; what has no value (an R of no reflections) is null."""
-    fit, nuisance = comparison.dynamical, comparison.dynamical.nuisance
+    fit, nuisance, theories = comparison.result, comparison.result.nuisance, comparison.fits
     frames = [
         {
             "id": frame.id,
@@ -54,12 +58,17 @@ def summary_json(comparison: Comparison) -> str:
         }
         for frame in frame_numbers(comparison, fit)
     ]
-    forward = fit.forward_seconds + comparison.kinematical.forward_seconds
+    forward = sum(each.forward_seconds for each in theories.values())
     summary = {
         "solver": fit.solver,
-        "kinematical": asdict(comparison.kinematical.statistics),
-        "dynamical": asdict(fit.statistics),
-        "free": {each.solver: asdict(each.free) for each in (comparison.kinematical, fit) if each.free},
+        "interrupted": comparison.interrupted,
+        "theory": comparison.theory,
+        **{
+            name: asdict(theories[name].statistics) if name in theories else None
+            for name in ("kinematical", "dynamical")
+        },
+        "incomplete": {name: each.interrupted for name, each in theories.items() if each.interrupted},
+        "free": {each.solver: asdict(each.free) for each in theories.values() if each.free},
         "refined": comparison.refined,
         "least_squares": None if fit.least_squares is None else _least_squares(comparison, fit.least_squares),
         "thickness": {"value": nuisance.thickness, "shape": nuisance.shape, "mean": mean_thickness(nuisance)},
@@ -84,11 +93,11 @@ def _least_squares(comparison: Comparison, found: LeastSquaresFit) -> dict[str, 
         "goodness_of_fit": found.goodness_of_fit,
         "wr2": found.wr2,
         "shift_over_su": found.shift_over_su,
-        "weighting": str(found.weighting),
+        "weighting": str(mainstream_shelx_weighting(a=found.weighting_a, b=0)),
         "loss": found.loss,
         "thickness_su": found.nuisance_su.thickness,
         "spread_su_degrees": np.degrees(found.nuisance_su.sigma),
-        "outliers": [asdict(each) for each in outliers(comparison, comparison.dynamical)],
+        "outliers": [asdict(each) for each in outliers(comparison, comparison.result)],
     }
 
 

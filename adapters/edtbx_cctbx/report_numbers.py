@@ -37,7 +37,7 @@ class FrameNumbers:
 
 def frame_numbers(comparison: Comparison, fit: TheoryFit) -> list[FrameNumbers]:
     """The frames of a theory, in the order of its ``frame_ids``."""
-    measured = comparison.experiment.reflections.select(comparison.rows)
+    measured = comparison.experiment.reflections.select(fit.rows)
     f_obs, f_calc, strong = amplitudes(comparison, fit)
     frames = []
     for place, frame_id in enumerate(fit.frame_ids):
@@ -76,7 +76,7 @@ def outliers(comparison: Comparison, fit: TheoryFit) -> list[Outlier]:
     """The rows that a model fits worst, the worst first; none where least squares was not used."""
     if fit.least_squares is None:
         return []
-    measured = comparison.experiment.reflections.select(comparison.rows)
+    measured = comparison.experiment.reflections.select(fit.rows)
     residuals = fit.least_squares.residuals
     order = np.argsort(-np.abs(residuals))
     return [
@@ -94,7 +94,7 @@ def outliers(comparison: Comparison, fit: TheoryFit) -> list[Outlier]:
 
 def amplitudes(comparison: Comparison, fit: TheoryFit) -> tuple[FloatArray, FloatArray, BoolArray]:
     """√I_obs and √I_calc (M,) of the used rows, negative intensities as zero, and which rows are observed."""
-    measured = comparison.experiment.reflections.select(comparison.rows)
+    measured = comparison.experiment.reflections.select(fit.rows)
     f_obs, f_calc = (np.sqrt(np.maximum(i, 0.0)) for i in (measured.intensity, fit.i_calc))
     return f_obs, f_calc, measured.intensity > 3.0 * measured.sigma
 

@@ -17,43 +17,46 @@ from edtbx_cctbx.results import Comparison, TheoryFit
 
 # Okabe and Ito: apart for every kind of colour vision, and in grey
 KINEMATICAL, DYNAMICAL, WEAK = "#D55E00", "#0072B2", "#B0B0B0"
+COLOURS = {"kinematical": KINEMATICAL, "dynamical": DYNAMICAL}
+_MARKERS = {"kinematical": "s", "dynamical": "o"}
 _DPI = 150
 
 
 def comparison_picture(comparison: Comparison) -> bytes:
     """A PNG of 1650 × 1500 pixels with four panels.
 
-    √I_obs against √I_calc of either theory, R(obs) of every frame, and R(obs) of the dynamical theory against thickness
-    and spread.
+    √I_obs against √I_calc of every theory fitted, R(obs) of every frame, and R(obs) of the result against thickness and
+    spread.
     """
     figure = Figure(figsize=(11.0, 10.0), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(_title(comparison), fontsize=11)
     grid = figure.add_gridspec(2, 2)
-    scatter = [figure.add_subplot(grid[0, column]) for column in (0, 1)]
-    fits = ((comparison.kinematical, KINEMATICAL, "Kinematical"), (comparison.dynamical, DYNAMICAL, "Dynamical"))
-    for axes, (fit, colour, name) in zip(scatter, fits, strict=True):
-        _draw_amplitudes(axes, comparison, fit, colour, name)
-    limit = 1.04 * max(float(f.max()) for fit, _, _ in fits for f in amplitudes(comparison, fit)[:2])
+    fits = comparison.fits
+    scatter = [figure.add_subplot(grid[0, column]) for column in range(len(fits))]
+    for axes, (theory, fit) in zip(scatter, fits.items(), strict=True):
+        _draw_amplitudes(axes, comparison, fit, COLOURS[theory], theory.capitalize())
+    limit = 1.04 * max(float(f.max()) for fit in fits.values() for f in amplitudes(comparison, fit)[:2])
     for axes in scatter:
         axes.plot([0.0, limit], [0.0, limit], color="black", linewidth=0.8, zorder=1)
         axes.set(xlim=(-0.02 * limit, limit), ylim=(-0.02 * limit, limit), aspect="equal")
     _draw_frames(figure.add_subplot(grid[1, 0]), comparison)
     halves = grid[1, 1].subgridspec(1, 2, wspace=0.03)
     left = figure.add_subplot(halves[0])
-    _draw_curves(left, figure.add_subplot(halves[1], sharey=left), comparison.dynamical)
+    _draw_curves(left, figure.add_subplot(halves[1], sharey=left), comparison)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_DPI)
     return buffer.getvalue()
 
 
 def _title(comparison: Comparison) -> str:
-    fit, nuisance = comparison.dynamical, comparison.dynamical.nuisance
+    fit, nuisance = comparison.result, comparison.result.nuisance
     statistics = fit.statistics
     source = f"{Path(comparison.experiment.source).name}:  " if comparison.experiment.source else ""
     return (
+        f"{'' if comparison.interrupted is None else 'INTERRUPTED  '}"
         f"{source}{statistics.n_all} reflections ({statistics.n_obs} observed) on {len(fit.frame_ids)} frames\n"
-        f"dynamical: solver {fit.solver}, {nuisance.shape} of {nuisance.thickness:.0f} Å "
+        f"{comparison.theory}: solver {fit.solver}, {nuisance.shape} of {nuisance.thickness:.0f} Å "
         f"(mean {mean_thickness(nuisance):.0f} Å), orientation spread σ = {np.degrees(nuisance.sigma):.3f}°"
     )
 
@@ -70,15 +73,13 @@ def _draw_amplitudes(axes: Axes, comparison: Comparison, fit: TheoryFit, colour:
 
 
 def _draw_frames(axes: Axes, comparison: Comparison) -> None:
-    for fit, colour, marker, name in (
-        (comparison.kinematical, KINEMATICAL, "s", "kinematical"),
-        (comparison.dynamical, DYNAMICAL, "o", "dynamical"),
-    ):
+    for theory, fit in comparison.fits.items():
+        colour, marker = COLOURS[theory], _MARKERS[theory]
         frames = frame_numbers(comparison, fit)
         mean = fit.statistics.r_frames
         ids, r = [frame.id for frame in frames], [100.0 * frame.r_obs for frame in frames]
         axes.plot(
-            ids, r, marker=marker, markersize=4.5, color=colour, linewidth=0.8, label=f"{name}, mean {_percent(mean)}"
+            ids, r, marker=marker, markersize=4.5, color=colour, linewidth=0.8, label=f"{theory}, mean {_percent(mean)}"
         )
         axes.axhline(100.0 * mean, color=colour, linewidth=0.8, linestyle=(0, (6, 4)))
     axes.set(title="R(obs) of every frame", xlabel="frame", ylabel="R(obs) / %")
@@ -88,21 +89,22 @@ def _draw_frames(axes: Axes, comparison: Comparison) -> None:
     axes.grid(axis="y", color="#E0E0E0", linewidth=0.6)
 
 
-def _draw_curves(left: Axes, right: Axes, fit: TheoryFit) -> None:
+def _draw_curves(left: Axes, right: Axes, comparison: Comparison) -> None:
     """R(obs) against thickness and against spread, side by side with one scale of R."""
+    fit, colour = comparison.result, COLOURS[comparison.theory]
     nuisance = fit.nuisance
     of_thickness = f"{'mean' if nuisance.shape == 'free' else 'greatest'} thickness / Å"
-    _draw_curve(left, fit.r_of_thickness, nuisance.thickness, of_thickness, f"{nuisance.thickness:.0f} Å")
+    _draw_curve(left, colour, fit.r_of_thickness, nuisance.thickness, of_thickness, f"{nuisance.thickness:.0f} Å")
     sigma = float(np.degrees(nuisance.sigma))
-    _draw_curve(right, fit.r_of_spread, sigma, "spread σ / degrees", f"{sigma:.3f}°")
-    left.set_ylabel("dynamical R(obs) / %")
-    left.set_title("against thickness", color=DYNAMICAL)
-    right.set_title("against orientation spread", color=DYNAMICAL)
+    _draw_curve(right, colour, fit.r_of_spread, sigma, "spread σ / degrees", f"{sigma:.3f}°")
+    left.set_ylabel(f"{comparison.theory} R(obs) / %")
+    left.set_title("against thickness", color=colour)
+    right.set_title("against orientation spread", color=colour)
     right.tick_params(labelleft=False)
     left.margins(y=0.12)
 
 
-def _draw_curve(axes: Axes, curve: FloatArray, chosen: float, label: str, value: str) -> None:
+def _draw_curve(axes: Axes, colour: str, curve: FloatArray, chosen: float, label: str, value: str) -> None:
     """One curve (2, n), or a word that there is none; a dashed line at the value in use."""
     axes.set_xlabel(label)
     axes.grid(axis="y", color="#E0E0E0", linewidth=0.6)
@@ -111,7 +113,7 @@ def _draw_curve(axes: Axes, curve: FloatArray, chosen: float, label: str, value:
         axes.text(0.5, 0.5, f"not varied\n({value})", ha="center", va="center", transform=axes.transAxes)
         return
     x, r = curve[0][shown], 100.0 * curve[1][shown]
-    axes.plot(x, r, color=DYNAMICAL, marker="o", markersize=3.0, linewidth=1.4)
+    axes.plot(x, r, color=colour, marker="o", markersize=3.0, linewidth=1.4)
     axes.axvline(chosen, color="black", linewidth=0.9, linestyle=(0, (4, 3)), label=f"used: {value}")
     axes.legend(loc="upper right", framealpha=1.0, edgecolor="none")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 
 from cctbx import xray
@@ -14,8 +15,8 @@ _LONGEST = 4
 
 
 def structure_res(comparison: Comparison, name: str) -> str:
-    """The structure of the dynamical theory; occupancies are fixed, and labels new where they are long or not unique."""
-    structure = comparison.dynamical.structure.deep_copy_scatterers()
+    """The structure of the result; occupancies are fixed, and labels new where they are long or not unique."""
+    structure = comparison.result.structure.deep_copy_scatterers()
     renamed = _with_short_labels(structure)
     for scatterer in structure.scatterers():
         scatterer.flags.set_grad_occupancy(False)
@@ -28,8 +29,13 @@ def structure_res(comparison: Comparison, name: str) -> str:
         overall_scale_factor=1.0,
         sort_scatterers=False,
     )
-    said = "".join(f"REM {short} is {label}\n" for short, label in renamed)
-    return f"{''.join(lines)}{said}HKLF 4\nEND\n"
+    notes = [f"{short} is {label}" for short, label in renamed]
+    if comparison.interruption is not None:
+        notes = [*textwrap.wrap(comparison.interruption, 70), *notes]
+    said = "".join(f"REM {note}\n" for note in notes)
+    whole = "".join(lines)
+    end = whole.rindex("HKLF 4")
+    return f"{whole[:end]}{said}{whole[end:]}END\n"
 
 
 def _with_short_labels(structure: xray.structure) -> list[tuple[str, str]]:

@@ -19,8 +19,8 @@ from edtbx.statistics import Statistics
 class SamplingReport:
     """What was computed, and how well.
 
-    ``error`` is the root mean square of ΔI/max(σ, 0.01 I_obs) on a few frames against a finer sampling, ``kept``
-    whether it is within the tolerance; ``waves`` and ``beams`` are means over frames.
+    ``error`` is the root mean square of ΔI/max(σ, 0.01 I_obs) on a few frames against a finer sampling (NaN: not
+    measured), ``kept`` whether it is within the tolerance; ``waves`` and ``beams`` are means over frames.
     """
 
     error: float
@@ -36,7 +36,7 @@ class LeastSquaresFit:
 
     ``covariance`` is packed, of the parameters of all atoms in the order of ``structure.parameter_map()``, normalised by
     the goodness of fit; ``nuisance_su`` holds s.u.s of scales, centres (radians), spread and thickness; ``wr2`` is
-    [Σ w (I_obs − I_calc)²/Σ w I_obs²]^½ with the weights of ``weighting``, a scheme of smtbx; ``residuals`` (M,) are
+    [Σ w (I_obs − I_calc)²/Σ w I_obs²]^½ with SHELX's weights of the a given; ``residuals`` (M,) are
     weighted, in units of their usual size; ``riding`` are the places of atoms whose sites a constraint makes; distances and
     angles that constraints fix are named by the places of their atoms.
     """
@@ -49,7 +49,7 @@ class LeastSquaresFit:
     restrained_goodness_of_fit: float
     wr2: float
     shift_over_su: float
-    weighting: Any
+    weighting_a: float
     loss: str
     residuals: FloatArray
     riding: frozenset[int]
@@ -61,16 +61,18 @@ class LeastSquaresFit:
 class TheoryFit:
     """One theory, fitted.
 
-    ``i_calc`` (M,) are scaled intensities of the used rows, ``frame_ids`` the frames in the order of
-    ``nuisance.scales`` and ``nuisance.centres`` (radians); ``r_of_thickness`` and ``r_of_spread`` are curves
+    ``rows`` (M,) are the used rows of the experiment, ``i_calc`` (M,) their scaled intensities, ``frame_ids`` the frames
+    in the order of ``nuisance.scales`` and ``nuisance.centres`` (radians); ``r_of_thickness`` and ``r_of_spread`` are curves
     (2, n) of thickness in Å, or σ in degrees, and R(obs); ``least_squares`` is what it says of them, where it was used, and
-    ``free`` are the R factors of frames that were left out of the refinement.
+    ``free`` are the R factors of frames that were left out of the refinement. ``interrupted`` says how far a refinement
+    that was stopped had come; until all frames take part, rows and numbers are those of some.
     """
 
     solver: str
     structure: xray.structure
     nuisance: Nuisance
     frame_ids: tuple[int, ...]
+    rows: IntArray
     i_calc: FloatArray
     statistics: Statistics
     r_of_thickness: FloatArray
@@ -79,21 +81,56 @@ class TheoryFit:
     forward_seconds: float
     least_squares: LeastSquaresFit | None = None
     free: Statistics | None = None
+    interrupted: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Comparison:
     """Both theories on the same rows.
 
-    ``rows`` (M,) are the used rows of ``experiment.reflections`` in the order of ``i_calc``; ``refined`` tells whether
-    structures were refined, too; ``parameters`` are those that the user set or that defaults gave.
+    ``refined`` tells whether structures were refined, too; ``parameters`` are those that the user set or that defaults
+    gave. ``interrupted`` names what stopped the work; a theory that had no result by then is None.
     """
 
     experiment: Experiment
     selection: Selection
-    rows: IntArray
-    kinematical: TheoryFit
-    dynamical: TheoryFit
+    kinematical: TheoryFit | None
+    dynamical: TheoryFit | None
     refined: bool
     total_seconds: float
     parameters: dict[str, Any] = field(default_factory=dict)
+    interrupted: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.fits:
+            raise ValueError("a comparison needs a fit of one theory, at least")
+
+    @property
+    def fits(self) -> dict[str, TheoryFit]:
+        """The theories that were fitted, by name."""
+        pair = {"kinematical": self.kinematical, "dynamical": self.dynamical}
+        return {theory: fit for theory, fit in pair.items() if fit is not None}
+
+    @property
+    def theory(self) -> str:
+        """The theory whose structure is the result: the dynamical one, where it was fitted."""
+        return list(self.fits)[-1]
+
+    @property
+    def result(self) -> TheoryFit:
+        """The fit of that theory."""
+        return self.fits[self.theory]
+
+    @property
+    def rows(self) -> IntArray:
+        """The used rows (M,) of ``experiment.reflections`` in the order of ``result.i_calc``."""
+        return self.result.rows
+
+    @property
+    def interruption(self) -> str | None:
+        """In a sentence, what is not what was asked for; None where the work came to its end."""
+        if self.interrupted is None:
+            return None
+        parts = [f"{name}: stopped after {fit.interrupted}" for name, fit in self.fits.items() if fit.interrupted]
+        parts += [f"{name}: not fitted" for name in ("kinematical", "dynamical") if name not in self.fits]
+        return f"Interrupted ({self.interrupted}), this is not the end result. {'; '.join(parts)}".rstrip(". ") + "."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from edtbx_cctbx.model import read_model
 from edtbx_cctbx.pets import read_experiment
 from edtbx_cctbx.programs.parameters import frames_from, geometry_from
 from edtbx_cctbx.text_file import read_text
+from edtbx_launch.signals import exit_status
 
 DATA_SUFFIX = ".cif_pets"
 _PHIL_SUFFIXES = {".phil", ".eff", ".params"}
@@ -38,9 +40,15 @@ def run(program_class: type[ProgramTemplate], arguments: Sequence[str] | None = 
     except Sorry as error:
         print("Sorry: " + re.sub(r"\s+", " ", str(error)).strip(), file=sys.stderr)
         raise SystemExit(1) from None
-    except KeyboardInterrupt:
-        print("Sorry: interrupted before the first result; nothing was written", file=sys.stderr)
-        raise SystemExit(130) from None
+    except KeyboardInterrupt as stop:
+        print("Sorry: interrupted before there was a result; nothing was written", file=sys.stderr)
+        raise SystemExit(exit_status(stop)) from None
+
+
+def end_if_interrupted(interrupted: str | None) -> None:
+    """Leave with the status of the signal that stopped the work, if one did."""
+    if interrupted is not None:
+        raise SystemExit(128 + getattr(signal, interrupted, signal.SIGINT))
 
 
 class Parser(CCTBXParser):

@@ -45,6 +45,7 @@ Example: edtbx.compare urea.cif urea.cif_pets output.prefix=urea
         show_comparison(self.comparison, self.logger)
         for path in write_outputs(self.params.output.prefix, self.comparison):
             print(f"  wrote {path}", file=self.logger)
+        command_line.end_if_interrupted(self.comparison.interrupted)
 
     def get_results(self):
         """The comparison, for callers from Python."""

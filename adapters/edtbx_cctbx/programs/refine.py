@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
+
 from libtbx.program_template import ProgramTemplate
 from libtbx.utils import Sorry
 
+from edtbx_cctbx.checkpoint import Checkpoint
 from edtbx_cctbx.output_files import output_base
 from edtbx_cctbx.programs import command_line
 from edtbx_cctbx.programs.cluster import workers_of
@@ -12,7 +16,18 @@ from edtbx_cctbx.programs.parameters import INPUT, OUTPUT, REFINEMENT, SHARED, W
 from edtbx_cctbx.refinement import refine
 from edtbx_cctbx.refinement_model import Refined, Schedule
 from edtbx_cctbx.report import show_comparison, show_structure, write_outputs
+from edtbx_cctbx.report_files import versions
 from edtbx_cctbx.shelx_model import shelx_model
+
+_RESTART = """
+restart = False
+  .type = bool
+  .help = "Go on where a run of the same command was killed or interrupted, from PREFIX.checkpoint; the end is the same \\
+    as if it had not been."
+"""
+
+_MAY_CHANGE = ("input.model", "input.data", "nproc", "cluster", "output.", "restart")
+"""Parameters on which the result does not depend; of the files, the contents count."""
 
 
 class Program(ProgramTemplate):
@@ -22,18 +37,23 @@ class Program(ProgramTemplate):
     description = """
 edtbx.refine MODEL DATA: refine sites, displacements (isotropic first, then anisotropic where the data allow) and, when
 asked, occupancies, together with scales, thickness, its law, orientation spread and the orientation of each frame.
-Both theories are refined from the same start, so that their R-factors can be compared. Ctrl-C ends a refinement early
-and writes what is there.
+Both theories are refined from the same start, so that their R-factors can be compared. Ctrl-C (or SIGTERM) ends a refinement
+early and writes what is there; PREFIX.checkpoint keeps it, and restart=True goes on from there, also after a crash.
 
 Example: edtbx.refine quartz.cif quartz.cif_pets output.prefix=quartz
 """
     datatypes = ["phil"]  # noqa: RUF012
-    master_phil_str = INPUT + SHARED + REFINEMENT + WORKERS + OUTPUT
+    master_phil_str = INPUT + SHARED + REFINEMENT + _RESTART + WORKERS + OUTPUT
 
     def validate(self) -> None:
         """Fail early on contradictory parameters."""
         settings_from(self.params)
-        output_base(self.params.output.prefix)
+        path = self._checkpoint_path()
+        if path.exists() and not (self.params.restart or self.params.output.overwrite):
+            raise Sorry(
+                f"{path} is there, of a run that did not come to its end: restart=True goes on with it, "
+                "output.overwrite=True starts anew"
+            )
 
     def run(self) -> None:
         """Refine, print, write."""
@@ -46,6 +66,7 @@ Example: edtbx.refine quartz.cif quartz.cif_pets output.prefix=quartz
         if model is not None:
             restrained = "none" if model.restraints is None else "read"
             print(f"Constraints of the model: {len(model.constraints)}; restraints: {restrained}", file=self.logger)
+        checkpoint = self._checkpoint()
         with workers_of(self.params.cluster, self.logger) as executor:
             self.comparison = refine(
                 experiment,
@@ -69,15 +90,45 @@ Example: edtbx.refine quartz.cif quartz.cif_pets output.prefix=quartz
                 command_line.progress_bar,
                 lambda line: print("  " + line, file=self.logger, flush=True),
                 command_line.flat(self.params),
+                checkpoint,
             )
         show_comparison(self.comparison, self.logger)
         show_structure(self.comparison, self.logger)
         for path in write_outputs(self.params.output.prefix, self.comparison):
             print(f"  wrote {path}", file=self.logger)
+        if self.comparison.interrupted is None:
+            checkpoint.remove()
+        else:
+            print(f"  to go on from {self._checkpoint_path()}: the same command with restart=True", file=self.logger)
+        command_line.end_if_interrupted(self.comparison.interrupted)
+
+    def _checkpoint_path(self) -> Path:
+        base = output_base(self.params.output.prefix)
+        return base.with_name(f"{base.name}.checkpoint")
+
+    def _checkpoint(self) -> Checkpoint:
+        """A new one, or that of a run to go on with."""
+        path = self._checkpoint_path()
+        parameters = command_line.flat(self.params)
+        depends = {
+            **{name: str(value) for name, value in parameters.items() if not name.startswith(_MAY_CHANGE)},
+            **{f"content of {name}": _digest(parameters[name]) for name in ("input.model", "input.data")},
+            **{f"version of {name}": version for name, version in versions().items()},
+        }
+        if self.params.restart and path.exists():
+            print(f"  going on from {path}", file=self.logger)
+            return Checkpoint.read(path, depends)
+        if self.params.restart:
+            print(f"  there is no {path} to go on from: starting anew", file=self.logger)
+        return Checkpoint(path, depends)
 
     def get_results(self):
         """The comparison, for callers from Python."""
         return self.comparison
+
+
+def _digest(path: str) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def run(arguments: list[str] | None = None) -> None:

@@ -1,0 +1,52 @@
+"""The programs as the shell starts them: signals are caught before cctbx is loaded, which takes seconds."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import threading
+
+from edtbx_launch.signals import catch_signals, exit_status
+
+__all__ = ["compare", "make_maps", "refine", "simulate"]
+
+
+def compare() -> None:
+    """edtbx.compare."""
+    _run("compare")
+
+
+def refine() -> None:
+    """edtbx.refine."""
+    _run("refine")
+
+
+def make_maps() -> None:
+    """edtbx.map."""
+    _run("map")
+
+
+def simulate() -> None:
+    """edtbx.simulate."""
+    _run("simulate")
+
+
+def _run(program: str) -> None:
+    caught = catch_signals()
+    try:
+        importlib.import_module(f"edtbx_cctbx.programs.{program}").run()
+    except KeyboardInterrupt as stop:  # while modules are loaded, or for the second time
+        status = exit_status(stop)
+    except SystemExit as end:
+        if not caught:
+            raise
+        status = end.code if isinstance(end.code, int) else 1
+    else:
+        return
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    # frames that are being computed cannot be stopped, and Python would wait for them
+    if threading.active_count() > 1:
+        os._exit(status)
+    raise SystemExit(status)
