@@ -156,8 +156,9 @@ def test_operations_win_over_a_contradicting_name(tmp_path):
 
 
 def test_atoms_without_displacement_are_told(tmp_path):
-    _, log = read(tmp_path, CIF.replace("0.01", "."))
-    assert "1 atoms have no displacement parameter" in log
+    structure, log = read(tmp_path, CIF.replace("0.01", "."))
+    assert "U_iso of C1 unknown: 0.0300 A^2 taken" in log
+    assert structure.scatterers()[0].u_iso == 0.03
 
 
 @pytest.mark.parametrize(

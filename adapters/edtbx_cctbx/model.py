@@ -4,56 +4,68 @@ from __future__ import annotations
 
 import io
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
-import iotbx.cif
-import iotbx.pdb
 import numpy as np
 from cctbx import xray
 from cctbx.eltbx import e_scattering, xray_scattering
-from libtbx.utils import Sorry
+from libtbx.utils import Sorry, null_out
 
+from edtbx.cell import CELL_TOLERANCE
 from edtbx.experiment import Experiment
+from edtbx_cctbx.io.atom_names import listed
+from edtbx_cctbx.io.cif_model import structure_of_block
+from edtbx_cctbx.io.displacements import NonPositive, check_displacements, tell_starts
+from edtbx_cctbx.io.macromolecule import structure_of_mmcif, structure_of_pdb
+from edtbx_cctbx.io.model_cell import symmetrised
+from edtbx_cctbx.io.shelx_text import cell_and_group, has_form_factors, ions, is_shelx, plain_shelx
 from edtbx_cctbx.text_file import parse_cif, read_text
 
 _EXPECTED = "structure model (CIF, mmCIF, PDB, SHELX .ins or .res)"
-_SYMMETRY_NAMES = (
-    "_space_group_name_H-M_alt",
-    "_space_group_name_Hall",
-    "_space_group_IT_number",
-    "_symmetry_space_group_name_H-M",
-    "_symmetry_space_group_name_Hall",
-    "_symmetry_Int_Tables_number",
-)
 _REMEDY = "correct the file, or export it again"
 UNREADABLE = (RuntimeError, ValueError, KeyError, AssertionError, ArithmeticError, TypeError, IndexError)
 """What the readers of cctbx raise over a damaged file."""
 
+_LARGEST_OCCUPANCY = 100.0
+
 _MAX_LENGTH_MISFIT, _MAX_ANGLE_MISFIT = 0.01, 1.0
 
 
-def read_model(path: str | Path, data_block: str | None = None, log: TextIO | None = None) -> xray.structure:
+def read_model(
+    path: str | Path,
+    data_block: str | None = None,
+    log: TextIO | None = None,
+    *,
+    cell_tolerance: float = CELL_TOLERANCE,
+    non_positive: NonPositive = "refuse",
+) -> xray.structure:
     """The structure in a CIF, mmCIF, PDB or SHELX file, with electron form factors.
 
     The format is told from the text. Of a CIF with several blocks, ``data_block`` or the first one with atoms is read.
-    What was chosen or mended is written to ``log`` (standard output).
+    An unknown value (``?``, blank) is one atom's: occupancy 1, U_iso 1.2 U_eq of the parent for hydrogen and the mean of the
+    element otherwise; an atom without coordinates is left out. A cell that misses its symmetry by no more than
+    ``cell_tolerance`` (0.06: 6 % in length and 2.5°) is averaged. Displacement parameters that are not positive are refused,
+    or made positive with ``non_positive`` "mend". What was chosen or mended is written to ``log``.
 
     Raises
     ------
     Sorry
-        The file is missing, damaged or in no known format, or has no atoms, no cell or an unknown element.
+        The file is missing, damaged or in no known format, has no atoms, no cell or an unknown element, or says what is
+        impossible.
     """
-    log = sys.stdout if log is None else log
+    log = null_out() if log is None else log
     text = read_text(path, _EXPECTED)
     read = _reader_for(text, path)
     if data_block is not None and read is not _read_cif:
         raise Sorry(f"{path} has no data blocks to choose from: leave out the data block {data_block!r}")
     try:
-        structure = _read_cif(text, path, log, data_block) if read is _read_cif else read(text, path, log)
+        structure, unknown = read(text, path, log, cell_tolerance, data_block)
+        _check_atoms(structure, path, log)
+        tell_starts(structure, unknown, path, log)
+        check_displacements(structure, path, log, non_positive)
     except Sorry as error:
         said = " ".join(str(error).split())
         # ours name the file and the remedy; those of cctbx neither
@@ -61,7 +73,6 @@ def read_model(path: str | Path, data_block: str | None = None, log: TextIO | No
     except UNREADABLE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise Sorry(f"{path} cannot be read as a {_EXPECTED}: {reason}: {_REMEDY}") from error
-    _check(structure, path, log)
     try:
         set_electron_form_factors(structure, log=log)
     except Sorry as error:
@@ -73,7 +84,7 @@ def set_electron_form_factors(xray_structure: xray.structure, log: TextIO | None
     """Give every scatterer its electron form factor in Å (rest mass), in place; scattering types stay as they are.
 
     The table is that of neutral atoms (five Gaussians, s = sin θ/λ up to 2 Å⁻¹). Deuterium takes that of hydrogen.
-    An ion takes that of its neutral atom, and ``log`` (standard output) says so: the field of a bare charge diverges as
+    An ion takes that of its neutral atom, and ``log`` says so: the field of a bare charge diverges as
     1/s², no sum of Gaussians holds it, and in a crystal the neighbours screen it. It matters below s of about 0.3 Å⁻¹.
     A pickled structure forgets the table: call this again on the copy.
 
@@ -86,7 +97,7 @@ def set_electron_form_factors(xray_structure: xray.structure, log: TextIO | None
     ----------
     International Tables for Crystallography C (2006), table 4.3.2.2, doi:10.1107/97809553602060000593.
     """
-    log = sys.stdout if log is None else log
+    log = null_out() if log is None else log
     gaussians = {}
     for scattering_type in sorted({scatterer.scattering_type for scatterer in xray_structure.scatterers()}):
         element = _element(scattering_type)
@@ -135,30 +146,25 @@ def with_model_cell(experiment: Experiment, xray_structure: xray.structure) -> E
     return replace(experiment, cell=cell)
 
 
-def is_shelx(text: str) -> bool:
-    """Whether a text is a SHELX file: has an SFAC instruction, and is no CIF that holds one."""
-    if re.search(r"^\s*(_atom_site\.|data_)", text, flags=re.MULTILINE | re.IGNORECASE):
-        return False
-    return re.search(r"^SFAC\s", text, flags=re.MULTILINE | re.IGNORECASE) is not None
-
-
-def _reader_for(text: str, path: str | Path) -> Callable[..., xray.structure]:
-    if re.search(r"^\s*_atom_site\.", text, flags=re.MULTILINE):
-        return _read_macromolecule
+def _reader_for(text: str, path: str | Path) -> Callable[..., tuple[xray.structure, list[int]]]:
+    if re.search(r"^\s*_atom_site\.Cartn_x", text, flags=re.MULTILINE | re.IGNORECASE):
+        return _read_mmcif
     if re.search(r"^\s*data_", text, flags=re.MULTILINE | re.IGNORECASE):
         return _read_cif
     if is_shelx(text):
         return _read_shelx
     if re.search(r"^(CRYST1|ATOM  |HETATM)", text, flags=re.MULTILINE):
-        return _read_macromolecule
+        return _read_pdb
     raise Sorry(f"{path} is in no known format: give a {_EXPECTED}")
 
 
-def _read_cif(text: str, path: str | Path, log: TextIO, data_block: str | None) -> xray.structure:
+def _read_cif(
+    text: str, path: str | Path, log: TextIO, tolerance: float, data_block: str | None
+) -> tuple[xray.structure, list[int]]:
+    # the names of the newer core dictionary: _atom_site.label
+    text = re.sub(r"^(\s*_atom_site(?:_aniso)?)\.", r"\1_", text, flags=re.MULTILINE | re.IGNORECASE)
     blocks = parse_cif(text, path, "CIF")
-    with_atoms = [
-        name for name in blocks if "_atom_site_label" in blocks[name] and "_atom_site_fract_x" in blocks[name]
-    ]
+    with_atoms = [name for name in blocks if "_atom_site_fract_x" in blocks[name]]
     if not with_atoms:
         raise Sorry(f"{path} has no atoms (no loop with _atom_site_label and _atom_site_fract_x): give a {_EXPECTED}")
     if data_block is not None and data_block not in with_atoms:
@@ -166,72 +172,39 @@ def _read_cif(text: str, path: str | Path, log: TextIO, data_block: str | None) 
     name = data_block or with_atoms[0]
     if len(with_atoms) > 1 and data_block is None:
         print(f"{path}: data block {name} taken, not {', '.join(with_atoms[1:])}", file=log)
-    block = blocks[name]
-    missing = [tag for tag in ("_cell_length_a", "_cell_angle_gamma") if tag not in block]
-    if missing:
-        raise Sorry(f"{path} has no cell ({missing[0]} is missing): add it to the data block {name}")
-    try:
-        return _build(block)
-    except iotbx.cif.builders.CifBuilderError as error:
-        operations = [tag for tag in ("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz") if tag in block]
-        named = [tag for tag in _SYMMETRY_NAMES if tag in block]
-        if not (operations and named and "Inconsistent symmetry" in str(error)):
-            raise
-    for tag in named:
-        del block[tag]
-    print(f"{path}: the space group name contradicts the symmetry operations; the operations are taken", file=log)
-    return _build(block)
+    return structure_of_block(blocks[name], name, path, log, tolerance)
 
 
-def _build(block: Any) -> xray.structure:
-    return iotbx.cif.builders.crystal_structure_builder(block).structure
+def _read_mmcif(
+    text: str, path: str | Path, log: TextIO, tolerance: float, data_block: str | None
+) -> tuple[xray.structure, list[int]]:
+    blocks = parse_cif(text, path, "mmCIF")
+    name = next(name for name in blocks if "_atom_site.Cartn_x" in blocks[name])
+    return structure_of_mmcif(blocks[name], name, path, log, tolerance)
 
 
-def _read_macromolecule(text: str, path: str | Path, log: TextIO) -> xray.structure:
-    source = iotbx.pdb.input(source_info=str(path), lines=text.splitlines())
-    if source.crystal_symmetry() is None or source.crystal_symmetry().unit_cell() is None:
-        raise Sorry(f"{path} has no cell: add the CRYST1 record (PDB) or the _cell items (mmCIF)")
-    return source.xray_structure_simple()
+def _read_pdb(
+    text: str, path: str | Path, log: TextIO, tolerance: float, data_block: str | None
+) -> tuple[xray.structure, list[int]]:
+    return structure_of_pdb(text, path, log, tolerance)
 
 
-def _read_shelx(text: str, path: str | Path, log: TextIO) -> xray.structure:
+def _read_shelx(
+    text: str, path: str | Path, log: TextIO, tolerance: float, data_block: str | None
+) -> tuple[xray.structure, list[int]]:
     if not re.search(r"^CELL\s", text, flags=re.MULTILINE | re.IGNORECASE):
         raise Sorry(f"{path} has no cell: add the CELL instruction")
-    plain = plain_shelx(text)
-    if plain != text:
+    if (symmetry := cell_and_group(text)) is not None:
+        symmetrised(*symmetry, tolerance, path, log)
+    if has_form_factors(text) or text.upper().count("\nSFAC") > 1:
         print(f"{path}: the form factors on the SFAC lines are not used; only their elements are", file=log)
-    return xray.structure.from_shelx(file=io.StringIO(plain), strictly_shelxl=False)
+    if charged := ions(text):
+        print(f"{path}: the form factors of the neutral atoms stand in for {', '.join(charged)} on SFAC", file=log)
+    return xray.structure.from_shelx(file=io.StringIO(plain_shelx(text)), strictly_shelxl=False), []
 
 
-def plain_shelx(text: str) -> str:
-    """The text with all SFAC instructions as one line of elements where any of them is with numbers or repeated.
-
-    iotbx has no reader for the Gaussians of an SFAC line, and forgets all SFAC lines but the last.
-    """
-    pattern = re.compile(r"^SFAC\b((?:[^\n!=]*=[^\n]*\n)*[^\n]*)\n?", flags=re.MULTILINE | re.IGNORECASE)
-    instructions = [
-        re.sub(r"=[^\n]*\n", " ", match.group(1)).partition("!")[0].split() for match in pattern.finditer(text)
-    ]
-    if len(instructions) < 2 and not any(is_number(word) for words in instructions for word in words):
-        return text
-    elements = " ".join(word for words in instructions for word in words if not is_number(word))
-    first = pattern.search(text)
-    if first is None:
-        return text
-    return f"{text[: first.start()]}SFAC {elements}\n{pattern.sub('', text[first.start() :])}"
-
-
-def is_number(word: str) -> bool:
-    """Whether a word of a file is a number."""
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
-
-
-def _check(structure: xray.structure | None, path: str | Path, log: TextIO) -> None:
-    """Atoms, all of them somewhere; a word on those that do not move."""
+def _check_atoms(structure: xray.structure | None, path: str | Path, log: TextIO) -> None:
+    """Atoms, all of them somewhere and some of them there."""
     if structure is None or structure.scatterers().size() == 0:
         raise Sorry(f"{path} has no atoms: give a {_EXPECTED}")
     for scatterer in structure.scatterers():
@@ -241,9 +214,17 @@ def _check(structure: xray.structure | None, path: str | Path, log: TextIO) -> N
                 f"{path}: atom {scatterer.label} has no finite coordinates, occupancy or displacement parameters: "
                 "complete or remove it"
             )
-    rigid = [s.label for s in structure.scatterers() if s.flags.use_u_iso() and s.u_iso <= 0.0]
-    if rigid:
-        print(f"{path}: {len(rigid)} atoms have no displacement parameter > 0 ({rigid[0]} ...)", file=log)
+        if abs(scatterer.occupancy) > _LARGEST_OCCUPANCY:
+            raise Sorry(f"{path}: atom {scatterer.label} has an occupancy of {scatterer.occupancy:g}: correct it")
+    if not any(scatterer.occupancy for scatterer in structure.scatterers()):
+        raise Sorry(f"{path}: all atoms have an occupancy of 0: give those that are there another")
+    odd = [
+        f"{scatterer.label.strip()} ({scatterer.occupancy:.4g})"
+        for scatterer in structure.scatterers()
+        if not -1e-6 <= scatterer.occupancy <= 1.01
+    ]
+    if odd:
+        print(f"{path}: occupancies that are not between 0 and 1: {listed(odd)}", file=log)
 
 
 def _element(scattering_type: str) -> str | None:

@@ -16,7 +16,8 @@ from smtbx.refinement.constraints import adp
 from smtbx.refinement.constraints.geometrical import any as geometrical
 
 from edtbx_cctbx.hydrogens import NUCLEAR
-from edtbx_cctbx.model import UNREADABLE, is_number, is_shelx, plain_shelx
+from edtbx_cctbx.io.shelx_text import is_number, is_shelx, plain_shelx
+from edtbx_cctbx.model import UNREADABLE
 from edtbx_cctbx.refinement_model import RefinementModel
 from edtbx_cctbx.text_file import read_text
 

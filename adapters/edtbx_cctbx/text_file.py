@@ -8,49 +8,93 @@ from pathlib import Path
 import iotbx.cif
 from libtbx.utils import Sorry
 
+from edtbx_cctbx.io.cif_grammar import checked_cif
+
 _END = "edtbx_end_of_file"
+_NO_TEXT = {
+    b"\x1f\x8b": "compressed by gzip: decompress it first (gunzip)",
+    b"PK\x03\x04": "a zip archive: unpack it first (unzip)",
+    b"BZh": "compressed by bzip2: decompress it first (bunzip2)",
+    b"\xfd7zXZ": "compressed by xz: decompress it first (unxz)",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd: decompress it first (unzstd)",
+    b"%PDF": "a PDF document",
+    b"\x89HDF": "an HDF5 file",
+    b"\x89PNG": "a picture (PNG)",
+    b"MTZ ": "an MTZ file of reflections",
+}
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+_TYPOGRAPHIC = str.maketrans(
+    {"\u2212": "-", "\u2010": "-", "\u2011": "-", "\u2012": "-", "\u2013": "-", "\u2014": "-"}
+    | {"\u00a0": " ", "\u2009": " ", "\u202f": " ", "\ufeff": " ", "\x0b": " ", "\x0c": " ", "\x1a": " "}
+)
+_CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f]")
+_LFS_POINTER = "version https://git-lfs.github.com/spec/"
 
 
 def read_text(path: str | Path, expected: str) -> str:
-    """The text of a file, in ASCII; ``expected`` names what the file should have been.
+    """The text of a file, in ASCII, with lines that end in a line feed; ``expected`` names what the file should have been.
 
-    Other letters (names in comments) become ``?``: iotbx takes a file that has them for a binary one.
+    Dashes and spaces of typesetting become those of ASCII, other letters (names in comments) ``?``: iotbx takes a
+    file that has them for a binary one.
 
     Raises
     ------
     Sorry
-        The file is missing, unreadable, empty or binary.
+        The file is missing, unreadable, empty, binary or compressed, a Git LFS pointer or a web page.
     """
     try:
         raw = Path(path).read_bytes()
     except OSError as error:
         raise Sorry(f"cannot read {path} ({error.strerror}): give the path of a {expected}") from error
-    if not raw.strip():
+    except ValueError as error:
+        raise Sorry(f"cannot read {str(path)!r} ({error}): give the path of a {expected}") from error
+    for start, kind in _NO_TEXT.items():
+        if raw.startswith(start):
+            raise Sorry(f"{path} is {kind}; expected a {expected}")
+    encoding = "utf-16" if raw.startswith(_UTF_16) else "utf-8-sig"
+    text = raw.decode(encoding, errors="replace").replace("\r\n", "\n").replace("\r", "\n").translate(_TYPOGRAPHIC)
+    if not text.strip():
         raise Sorry(f"{path} is empty: expected a {expected}")
-    if any(byte < 9 for byte in raw):
-        raise Sorry(f"{path} is a binary file: expected a {expected}")
-    return raw.decode("utf-8-sig", errors="replace").encode("ascii", errors="replace").decode("ascii")
+    if control := _CONTROL.search(text):
+        line = text.count("\n", 0, control.start()) + 1
+        kind = "is a binary file" if line == 1 or len(_CONTROL.findall(text)) > len(text) // 100 else "is damaged"
+        raise Sorry(f"{path} {kind} (byte {ord(control[0])} in line {line}): expected a {expected}")
+    if text.startswith(_LFS_POINTER):
+        raise Sorry(f"{path} is a Git LFS pointer, not the file itself: fetch that with git lfs pull")
+    if re.match(r"\s*<(!doctype\s+html|html|head|body)\b", text, flags=re.IGNORECASE):
+        raise Sorry(f"{path} is a web page (HTML), not a {expected}: download the file itself")
+    return text.encode("ascii", errors="replace").decode("ascii")
 
 
 def parse_cif(text: str, path: str | Path, expected: str) -> iotbx.cif.model.cif:
     """The data blocks of a CIF.
 
-    The parser of iotbx kills Python when the text ends in the header of a loop, so an empty block is added behind it.
+    The parser of iotbx says little of what is wrong, refuses a name that is repeated with the same value, and kills Python
+    at a loop without names or values; so the grammar is checked before (:func:`edtbx_cctbx.io.cif_grammar.checked_cif`).
 
     Raises
     ------
     Sorry
-        The text is not a whole CIF.
+        The text is no CIF, or gives a name two values.
     """
-    if len(re.findall(r"^;", text, flags=re.MULTILINE)) % 2:
-        raise Sorry(f"{path} ends inside a text field: the file is truncated, fetch the {expected} again")
+    whole = checked_cif(text, path, expected)
     try:
-        blocks = iotbx.cif.reader(input_string=f"{text}\ndata_{_END}\n").model()
-    except Sorry as error:
-        reason = " ".join(str(error).split())
-        raise Sorry(f"{path} is not a whole {expected} ({reason}): the file is damaged, fetch it again") from error
+        blocks = iotbx.cif.reader(input_string=f"{whole}\ndata_{_END}\n").model()
+    except (Sorry, RuntimeError) as error:
+        raise Sorry(f"{path}{_said_by_parser(str(error), whole)}: correct the file, or export it again") from error
     if _END in blocks:
         del blocks[_END]
     if not len(blocks):
         raise Sorry(f"{path} has no data block: expected a {expected}")
     return blocks
+
+
+def _said_by_parser(message: str, text: str) -> str:
+    """What the parser of iotbx could not read, by line; its own words are about the parser, not about the file."""
+    lines = text.split("\n")
+    place = re.search(r"\(line (\d+)\)", message)
+    number = int(place[1]) if place else 0
+    if not 1 <= number <= len(lines):
+        return f" cannot be read as CIF ({' '.join(message.split())[:80]})"
+    said = lines[number - 1].strip()
+    return f", line {number}: {said[:60]}{'...' if len(said) > 60 else ''} is no CIF"

@@ -125,6 +125,10 @@ model {
   invert = False
     .type = bool
     .help = "Take the other hand of the structure (and the enantiomorphic space group)."
+  mend_displacements = False
+    .type = bool
+    .help = "Make displacement parameters of the file that are not positive positive: isotropic ones by those of other \
+      atoms, principal values of anisotropic ones 0.001 Angstrom^2 at least. False refuses them."
 }
 """
 

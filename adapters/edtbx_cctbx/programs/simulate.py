@@ -28,6 +28,12 @@ input {
     .type = str
     .help = "Data block of a CIF with several structures; the first one with atoms by default."
 }
+model {
+  mend_displacements = False
+    .type = bool
+    .help = "Make displacement parameters of the file that are not positive positive: isotropic ones by those of other \
+      atoms, principal values of anisotropic ones 0.001 Angstrom^2 at least. False refuses them."
+}
 beam {
   energy = 200
     .type = float

@@ -1,0 +1,31 @@
+"""Names of atoms: how a message lists them, and labels that occur once."""
+
+from __future__ import annotations
+
+import string
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+_SHOWN = 3
+
+
+def listed(labels: Iterable[str]) -> str:
+    """Some labels as a message lists them: C1, C2, C3 and 5 more."""
+    names = list(labels)
+    if len(names) <= _SHOWN + 1:
+        return ", ".join(names[:-1]) + " and " * (len(names) > 1) + names[-1]
+    return f"{', '.join(names[:_SHOWN])} and {len(names) - _SHOWN} more"
+
+
+def unique_labels(labels: Sequence[str]) -> list[str]:
+    """The labels, with a letter, or a number, behind those that stand earlier in the list."""
+    taken, counts, chosen = set(labels), Counter[str](), []
+    for label in labels:
+        counts[label] += 1
+        new = label
+        if counts[label] > 1:
+            endings = [*string.ascii_uppercase[1:], *(f"_{n}" for n in range(2, len(labels) + 2))]
+            new = next(f"{label}{ending}" for ending in endings if f"{label}{ending}" not in taken)
+            taken.add(new)
+        chosen.append(new)
+    return chosen
