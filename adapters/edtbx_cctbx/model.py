@@ -26,9 +26,23 @@ from edtbx_cctbx.text_file import parse_cif, read_text
 
 _EXPECTED = "structure model (CIF, mmCIF, PDB, SHELX .ins or .res)"
 _REMEDY = "correct the file, or export it again"
-UNREADABLE = (RuntimeError, ValueError, KeyError, AssertionError, ArithmeticError, TypeError, IndexError)
+UNREADABLE = (
+    RuntimeError,
+    ValueError,
+    LookupError,
+    AssertionError,
+    ArithmeticError,
+    TypeError,
+    AttributeError,
+    NameError,
+)
 """What the readers of cctbx raise over a damaged file."""
 
+_PYTHON_REASONS = {
+    "scatterer_to_bind_u_eq_to": "a U below -0.5 stands for that of the atom before, and there is none before it",
+    "ArgumentError": "a parameter of an atom is out of range",
+    "'NoneType' object": "something that must come first is missing (SFAC, FVAR or the cell)",
+}
 _LARGEST_OCCUPANCY = 100.0
 
 _MAX_LENGTH_MISFIT, _MAX_ANGLE_MISFIT = 0.01, 1.0
@@ -71,8 +85,7 @@ def read_model(
         # ours name the file and the remedy; those of cctbx neither
         raise Sorry(said if str(path) in said else f"{path}: {said}: {_REMEDY}") from error
     except UNREADABLE as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise Sorry(f"{path} cannot be read as a {_EXPECTED}: {reason}: {_REMEDY}") from error
+        raise Sorry(f"{path} cannot be read as a {_EXPECTED}: {_reason(error)}: {_REMEDY}") from error
     try:
         set_electron_form_factors(structure, log=log)
     except Sorry as error:
@@ -201,6 +214,15 @@ def _read_shelx(
     if charged := ions(text):
         print(f"{path}: the form factors of the neutral atoms stand in for {', '.join(charged)} on SFAC", file=log)
     return xray.structure.from_shelx(file=io.StringIO(plain_shelx(text)), strictly_shelxl=False), []
+
+
+def _reason(error: Exception) -> str:
+    """What a reader of cctbx stumbled over, in words of the file where its own are about Python."""
+    said = " ".join(str(error).split())
+    for mark, reason in _PYTHON_REASONS.items():
+        if mark in said:
+            return reason
+    return said or type(error).__name__
 
 
 def _check_atoms(structure: xray.structure | None, path: str | Path, log: TextIO) -> None:

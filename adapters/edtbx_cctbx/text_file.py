@@ -51,19 +51,29 @@ def read_text(path: str | Path, expected: str) -> str:
     for start, kind in _NO_TEXT.items():
         if raw.startswith(start):
             raise Sorry(f"{path} is {kind}; expected a {expected}")
-    encoding = "utf-16" if raw.startswith(_UTF_16) else "utf-8-sig"
-    text = raw.decode(encoding, errors="replace").replace("\r\n", "\n").replace("\r", "\n").translate(_TYPOGRAPHIC)
+    text = raw.decode(_encoding(raw), errors="replace")
+    text = text.replace("\r\n", "\n").replace("\r", "\n").translate(_TYPOGRAPHIC)
     if not text.strip():
         raise Sorry(f"{path} is empty: expected a {expected}")
     if control := _CONTROL.search(text):
         line = text.count("\n", 0, control.start()) + 1
-        kind = "is a binary file" if line == 1 or len(_CONTROL.findall(text)) > len(text) // 100 else "is damaged"
+        kind = "is a binary file" if line == 1 or len(_CONTROL.findall(text)) > len(text) // 10 else "is damaged"
         raise Sorry(f"{path} {kind} (byte {ord(control[0])} in line {line}): expected a {expected}")
     if text.startswith(_LFS_POINTER):
         raise Sorry(f"{path} is a Git LFS pointer, not the file itself: fetch that with git lfs pull")
-    if re.match(r"\s*<(!doctype\s+html|html|head|body)\b", text, flags=re.IGNORECASE):
-        raise Sorry(f"{path} is a web page (HTML), not a {expected}: download the file itself")
+    if re.match(r"\s*<(!doctype|!--|html|head|body|\?xml)", text, flags=re.IGNORECASE):
+        raise Sorry(f"{path} is a web page (HTML or XML), not a {expected}: download the file itself")
     return text.encode("ascii", errors="replace").decode("ascii")
+
+
+def _encoding(raw: bytes) -> str:
+    """UTF-16 with its mark, or where every other byte is zero; UTF-8 otherwise."""
+    start = raw[:1000]
+    if raw.startswith(_UTF_16):
+        return "utf-16"
+    if start[1::2].count(0) > len(start) // 3:
+        return "utf-16-le"
+    return "utf-16-be" if start[0::2].count(0) > len(start) // 3 else "utf-8-sig"
 
 
 def parse_cif(text: str, path: str | Path, expected: str) -> iotbx.cif.model.cif:

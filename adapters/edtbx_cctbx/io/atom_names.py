@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import string
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
 _SHOWN = 3
+_PDB_LABEL = re.compile(r'(?:model="[^"]*" *)?pdb="([^"]*)"')
 
 
 def listed(labels: Iterable[str]) -> str:
-    """Some labels as a message lists them: C1, C2, C3 and 5 more."""
-    names = list(labels)
+    """Some labels as a message lists them: C1, C2, C3 and 5 more. Those of cctbx for PDB lose their frame, pdb="..."."""
+    names = [" ".join(_PDB_LABEL.sub(r"\1", label).split()) for label in labels]
     if len(names) <= _SHOWN + 1:
         return ", ".join(names[:-1]) + " and " * (len(names) > 1) + names[-1]
     return f"{', '.join(names[:_SHOWN])} and {len(names) - _SHOWN} more"

@@ -24,6 +24,7 @@ _TOKENS = re.compile(
 )
 _KEYWORD = re.compile(r"(data_|save_)\S*|(loop_|global_|stop_)", re.IGNORECASE)
 _NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?:\(\d+\))?")
+_SAME = 1e-3
 _TRUNCATED = "the file is truncated: fetch it again"
 
 
@@ -130,13 +131,14 @@ class _Check:
         """Drop the one of two scalars that says nothing more."""
         tag = self.tokens[place].lower()
         first = block.scalars[tag]
-        if self.tokens[first + 1] in "?." and self.tokens[place + 1] not in "?.":
-            self.removed.append((first, first + 2))
-            block.scalars[tag] = place
-        elif self.tokens[place + 1] in "?." or _equal(self.tokens[first + 1], self.tokens[place + 1]):
+        one, other = self.tokens[first + 1], self.tokens[place + 1]
+        if not (one in "?." or other in "?." or _equal(one, other)):
+            raise self._twice(first, place)
+        if other in "?." or (one not in "?." and _decimals(one) >= _decimals(other)):
             self.removed.append((place, place + 2))
         else:
-            raise self._twice(first, place)
+            self.removed.append((first, first + 2))
+            block.scalars[tag] = place
 
     def _loop(self, place: int, block: _Block) -> int:
         """The place behind a loop."""
@@ -253,8 +255,8 @@ class _Check:
 def checked_cif(text: str, path: str | Path, expected: str) -> str:
     """A text that keeps the grammar of CIF and names nothing twice: the one given but for values repeated, and empty loops.
 
-    A name given again with an equal value (text, or number) is dropped, and of ``?`` and a value the value stays. Of data
-    blocks of one name, the second and those after it get _2, _3 ... behind theirs.
+    A name given again with an equal value (the text, or a number to the digits given) is dropped; the number with more
+    digits stays, and of ``?`` and a value the value. Of data blocks of one name, the second is called NAME_2, and so on.
 
     Raises
     ------
@@ -270,11 +272,24 @@ def _is_word(token: str) -> bool:
 
 
 def _equal(one: str, other: str) -> bool:
+    """Whether two values are the same text, or numbers that agree to the digits of the shorter one."""
     one, other = (_bare(value) for value in (one, other))
     if one == other:
         return True
-    numbers = [_NUMBER.fullmatch(value) for value in (one, other)]
-    return all(numbers) and len({float(match[1]) for match in numbers if match}) == 1
+    numbers = [float(match[1]) for value in (one, other) if (match := _NUMBER.fullmatch(value))]
+    if len(numbers) < 2:
+        return False
+    apart = abs(numbers[0] - numbers[1])
+    return apart <= _SAME * abs(numbers[0]) and apart <= 0.501 * 10.0 ** -min(_decimals(one), _decimals(other))
+
+
+def _decimals(value: str) -> int:
+    """Digits behind the point of a number; a power of ten counts."""
+    match = _NUMBER.fullmatch(_bare(value))
+    if match is None:
+        return 0
+    mantissa, _, power = match[1].lower().partition("e")
+    return len(mantissa.partition(".")[2]) - int(power or 0)
 
 
 def _all_equal(one: tuple[str, ...], other: tuple[str, ...]) -> bool:

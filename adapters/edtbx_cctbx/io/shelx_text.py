@@ -96,7 +96,9 @@ def _with_plain_sfac(text: str) -> str:
     if first is None or (len(instructions) < 2 and not has_form_factors(text) and not ions(text)):
         return text
     elements = [match[1] if (match := _ION.fullmatch(entry)) else entry for entry in sfac_entries(text)]
-    return f"{text[: first.start()]}SFAC {' '.join(elements)}\n{_SFAC.sub('', text[first.start() :])}"
+    # the number of lines stays: messages of iotbx count them
+    rest = _SFAC.sub(lambda match: "\n" * match[0].count("\n"), text[first.start() :])
+    return f"{text[: first.start()]}SFAC {' '.join(elements)}{rest}"
 
 
 def _instructions(text: str) -> list[list[str]]:

@@ -181,8 +181,12 @@ def read_inputs(params: Any, logger: Any) -> tuple[xray.structure, Experiment]:
 def read_structure(params: Any, logger: Any) -> xray.structure:
     """The model, described on the log."""
     print(f"Model: {params.input.model}", file=logger)
-    mend = "mend" if params.model.mend_displacements else "refuse"
-    structure = read_model(params.input.model, params.input.data_block, log=logger, non_positive=mend)
+    structure = read_model(
+        params.input.model,
+        params.input.data_block,
+        log=logger,
+        non_positive="mend" if params.model.mend_displacements else "refuse",
+    )
     structure.show_summary(f=logger, prefix="  ")
     return structure
 
