@@ -89,9 +89,11 @@ MODEL_CASES = {
     "binary": (lambda text: "\x00\x01\x02" * 99, "is a binary file: expected a structure model"),
     "no atoms": (lambda text: text[: text.rindex("loop_")], "has no atoms"),
     "unknown element": (atom("N1", 1, "Xx"), "give a chemical element"),
-    "nan site": (atom("N1", 2, "nan"), "complete or remove it"),
-    "no site": (atom("N1", 2, "?"), "correct the file, or export it again"),
-    "nan in cell": (valued("_cell_length_a", "nan"), "correct the file, or export it again"),
+    "nan site": (atom("N1", 2, "nan"), "correct it, or write ? if unknown"),
+    "word for a site": (atom("N1", 2, "1/2"), "atom N1: _atom_site_fract_x: '1/2' is no number"),
+    "quote not closed": (valued("_space_group_name_H-M_alt", "'P 21 21 21"), "a quote is not closed"),
+    "U below zero": (atom("N1", 5, "-0.01"), "model.mend_displacements=True"),
+    "nan in cell": (valued("_cell_length_a", "nan"), "'nan' is no number: correct it"),
     "zero in cell": (valued("_cell_length_a", "0"), "correct the file, or export it again"),
 }
 
@@ -111,7 +113,7 @@ def test_a_displacement_that_is_no_number(tmp_path, capsys):
     bad = tmp_path / "bad.cif"
     header = [line for line in MODEL.read_text().splitlines() if line.startswith("_atom_site_")]
     bad.write_text(atom("N1", header.index("_atom_site_U_iso_or_equiv"), "nan")(MODEL.read_text()))
-    assert "displacement parameters: complete or remove it" in refused(simulate, capsys, tmp_path, str(bad))
+    assert "atom N1: _atom_site_U_iso_or_equiv: 'nan' is no number" in refused(simulate, capsys, tmp_path, str(bad))
 
 
 SHARED_PARAMETERS = {

@@ -39,7 +39,7 @@ def structure_of_pdb(text: str, path: str | Path, log: TextIO, tolerance: float)
     """
     lines = _mended_lines(text.split("\n"), path, log)
     cryst1 = next((line for line in lines if line.startswith("CRYST1")), None)
-    source = iotbx.pdb.input(source_info=str(path), lines=lines)
+    source = iotbx.pdb.pdb_input(source_info=str(path), lines=lines)
     if cryst1 is None:
         symmetry = source.crystal_symmetry()
         if symmetry is None or symmetry.unit_cell() is None:
@@ -63,7 +63,7 @@ def structure_of_pdb(text: str, path: str | Path, log: TextIO, tolerance: float)
         return _read(source)
     triclinic = f"{cryst1[:55]:55s}{'P 1':11s}{cryst1[66:]}"
     lines = [triclinic if line is cryst1 else line for line in lines]
-    structure, unknown = _read(iotbx.pdb.input(source_info=str(path), lines=lines))
+    structure, unknown = _read(iotbx.pdb.pdb_input(source_info=str(path), lines=lines))
     return _in_symmetry(structure, crystal.symmetry(unit_cell=average, space_group=group)), unknown
 
 
