@@ -406,6 +406,32 @@ def test_cell_parameters_that_symmetry_fixes_may_be_unknown(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("symbol", "parameters", "group", "cell"),
+    [
+        ("P 21", "10.000   11.000   12.000  88.50  97.00  90.00", "P 1 21 1", (10, 11, 12, 90, 97, 90)),
+        ("H 3", "10.000   10.200   12.000  90.00  90.00 119.00", "R 3 :H", (10.152, 10.152, 12, 90, 90, 120)),
+    ],
+)
+def test_settings_of_pdb_in_a_cell_that_misses_its_symmetry(tmp_path, symbol, parameters, group, cell):
+    text = PDB.replace("P 21 21 21", f"{symbol:10s}").replace(
+        "10.000   11.000   12.000  90.00  90.00  90.00", parameters
+    )
+    structure, _ = read(tmp_path / "m", text)
+    assert str(structure.space_group_info()) == group
+    np.testing.assert_allclose(structure.unit_cell().parameters(), cell, rtol=1e-3)
+
+
+def test_symmetry_that_is_unknown_in_part(tmp_path):
+    text = with_rows(ROWS)
+    assert "1 of the 4 values" in refused(tmp_path / "m", text.replace("'-x, 1/2+y, 1/2-z'", "?"))
+    bare = re.sub(r"loop_\n_space_group_symop.*?(?=loop_)", "", text, flags=re.DOTALL)
+    structure, log = read(tmp_path / "m", bare.replace("'P 21 21 21'", "'Q 21'\n_space_group_IT_number 19"))
+    assert str(structure.space_group_info()) == "P 21 21 21"
+    assert "the space group Q 21 is in no list; 19 taken" in log
+    assert "No symmetry" in refused(tmp_path / "m", bare.replace("'P 21 21 21'", "?"))
+
+
+@pytest.mark.parametrize(
     ("old", "new", "expected", "says"),
     [
         ("  0.50 10.00", "       10.00", (1.0, 10.0), "unknown occupancy, 1 taken: N GLY A 1"),

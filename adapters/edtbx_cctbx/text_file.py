@@ -57,8 +57,9 @@ def read_text(path: str | Path, expected: str) -> str:
         raise Sorry(f"{path} is empty: expected a {expected}")
     if control := _CONTROL.search(text):
         line = text.count("\n", 0, control.start()) + 1
-        kind = "is a binary file" if line == 1 or len(_CONTROL.findall(text)) > len(text) // 10 else "is damaged"
-        raise Sorry(f"{path} {kind} (byte {ord(control[0])} in line {line}): expected a {expected}")
+        if line == 1 or len(_CONTROL.findall(text)) > len(text) // 10:
+            raise Sorry(f"{path} is a binary file: expected a {expected}")
+        raise Sorry(f"{path} is damaged (byte {ord(control[0])} in line {line}): fetch the {expected} again")
     if text.startswith(_LFS_POINTER):
         raise Sorry(f"{path} is a Git LFS pointer, not the file itself: fetch that with git lfs pull")
     if re.match(r"\s*<(!doctype|!--|html|head|body|\?xml)", text, flags=re.IGNORECASE):

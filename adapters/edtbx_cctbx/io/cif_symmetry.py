@@ -79,8 +79,9 @@ def cell_and_group(block: Any, name: str, path: str | Path, log: TextIO) -> tupl
 
 
 def _space_group(block: Any, path: str | Path, log: TextIO) -> sgtbx.space_group:
-    operations = next((values for tag in _OPERATIONS if (values := _known(block.get(tag)))), [])
+    operations = next((_operations(block, tag, path) for tag in _OPERATIONS if _known(block.get(tag))), [])
     names = {plain: value for plain, tags in _NAMES.items() if (value := _first_known(block, tags)) is not None}
+    _tell_unreadable_name(operations, names, path, log)
     try:
         return _group_of(operations, names)
     except CifBuilderError as error:
@@ -97,6 +98,30 @@ def _group_of(operations: list[str], names: dict[str, str]) -> sgtbx.space_group
     if operations:
         symmetry.add_loop(iotbx.cif.model.loop(header=_OPERATIONS[:1], data=operations))
     return crystal_symmetry_builder(symmetry, strict=False).crystal_symmetry.space_group() or _missing()
+
+
+def _operations(block: Any, tag: str, path: str | Path) -> list[str]:
+    values = block.get(tag)
+    known = _known(values)
+    if not isinstance(values, str) and len(known) != len(values):
+        raise Sorry(
+            f"{path}: {len(values) - len(known)} of the {len(values)} values of {tag} are unknown: complete them"
+        )
+    return known
+
+
+def _tell_unreadable_name(operations: list[str], names: dict[str, str], path: str | Path, log: TextIO) -> None:
+    """A name that is none leaves Hall symbol and number, whose setting may be another."""
+    name = names.get("_space_group_name_H-M_alt")
+    others = [value for tag, value in names.items() if tag != "_space_group_name_H-M_alt"]
+    if name is None or operations or not others:
+        return
+    try:
+        sgtbx.space_group_info(symbol=name)
+    except RuntimeError:
+        print(
+            f"{path}: the space group {name} is in no list; {' and '.join(others)} taken, in its own setting", file=log
+        )
 
 
 def _missing() -> sgtbx.space_group:

@@ -121,7 +121,10 @@ def _group(symbol: str, cell: uctbx.unit_cell) -> sgtbx.space_group | None:
     if right[2] == 120.0:
         a = b = 0.5 * (a + b)
     for near in (cell.parameters(), (a, b, c, *right)):
-        info = cryst1_interpretation.categorize(symbol).space_group_info(unit_cell=near)
+        try:
+            info = cryst1_interpretation.categorize(symbol).space_group_info(unit_cell=near)
+        except RuntimeError:  # none of the angles is a right one
+            continue
         if info is not None:
             return info.group()
     return None
