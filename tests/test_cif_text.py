@@ -63,7 +63,16 @@ def test_a_scalar_twice_with_equal_values(first, second, kept):
 
 @pytest.mark.parametrize(
     ("first", "second"),
-    [("0.0251", "0.0252"), ("6", "6.4"), ("a", "b"), ("90", "90.5"), ("0.0251", "abc"), ("0", "0.4")],
+    [
+        ("0.0251", "0.0252"),
+        ("6", "6.4"),
+        ("a", "b"),
+        ("90", "90.5"),
+        ("0.0251", "abc"),
+        ("0", "0.4"),
+        ("1e999", "2e999"),
+        ("1e305", "1"),
+    ],
 )
 def test_a_scalar_twice_with_different_values(first, second):
     said = refused(f"data_x\n_a 1\n_tag {first}\n_b 2\n\n_tag {second}\n")

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from libtbx.utils import Sorry
 
+from edtbx_cctbx.io.cif_values import all_equal, decimals, equal
+
 _TOKENS = re.compile(
     r"""
     (?<=\n);[^\n]*(?:\n(?!;)[^\n]*)*\n;                  # a text field
@@ -23,8 +25,6 @@ _TOKENS = re.compile(
     re.VERBOSE,
 )
 _KEYWORD = re.compile(r"(data_|save_)\S*|(loop_|global_|stop_)", re.IGNORECASE)
-_NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?:\(\d+\))?")
-_SAME = 1e-3
 _TRUNCATED = "the file is truncated: fetch it again"
 
 
@@ -120,7 +120,7 @@ class _Check:
         if tag in block.scalars:
             self._second_scalar(place, block)
         elif tag in block.columns:
-            if not all(_equal(value, other) for other in block.columns[tag]):
+            if not all(equal(value, other) for other in block.columns[tag]):
                 raise self._twice(block.lines[tag], place)
             self.removed.append((place, place + 2))
         else:
@@ -132,9 +132,9 @@ class _Check:
         tag = self.tokens[place].lower()
         first = block.scalars[tag]
         one, other = self.tokens[first + 1], self.tokens[place + 1]
-        if not (one in "?." or other in "?." or _equal(one, other)):
+        if not (one in "?." or other in "?." or equal(one, other)):
             raise self._twice(first, place)
-        if other in "?." or (one not in "?." and _decimals(one) >= _decimals(other)):
+        if other in "?." or (one not in "?." and decimals(one) >= decimals(other)):
             self.removed.append((place, place + 2))
         else:
             self.removed.append((first, first + 2))
@@ -161,7 +161,7 @@ class _Check:
         columns: dict[str, tuple[str, ...]] = {}
         for n, tag in enumerate(tags):
             column = tuple(tokens[first + n : end : len(tags)])
-            if tag in columns and not _all_equal(columns[tag], column):
+            if tag in columns and not all_equal(columns[tag], column):
                 raise self._wrong(
                     place, f"the loop has two columns {tag} that differ ({_short(column[0])} ...): remove one of them"
                 )
@@ -174,11 +174,11 @@ class _Check:
         for tag in known:
             if tag in block.scalars:
                 first = block.scalars[tag]
-                if not all(_equal(self.tokens[first + 1], value) for value in columns[tag]):
+                if not all(equal(self.tokens[first + 1], value) for value in columns[tag]):
                     raise self._twice(first, place + 1 + list(columns).index(tag))
                 self.removed.append((first, first + 2))
                 del block.scalars[tag]
-            elif not _all_equal(block.columns[tag], columns[tag]):
+            elif not all_equal(block.columns[tag], columns[tag]):
                 raise self._wrong(
                     place,
                     f"this loop gives {tag} again, and other values than the loop of line "
@@ -269,38 +269,6 @@ def checked_cif(text: str, path: str | Path, expected: str) -> str:
 def _is_word(token: str) -> bool:
     """Whether a token is a name or a keyword, and no value."""
     return token[0] == "_" or (token[0] in "dDsSlLgG" and _KEYWORD.fullmatch(token) is not None)
-
-
-def _equal(one: str, other: str) -> bool:
-    """Whether two values are the same text, or numbers that agree to the digits of the shorter one."""
-    one, other = (_bare(value) for value in (one, other))
-    if one == other:
-        return True
-    numbers = [float(match[1]) for value in (one, other) if (match := _NUMBER.fullmatch(value))]
-    if len(numbers) < 2:
-        return False
-    apart = abs(numbers[0] - numbers[1])
-    return apart <= _SAME * abs(numbers[0]) and apart <= 0.501 * 10.0 ** -min(_decimals(one), _decimals(other))
-
-
-def _decimals(value: str) -> int:
-    """Digits behind the point of a number; a power of ten counts."""
-    match = _NUMBER.fullmatch(_bare(value))
-    if match is None:
-        return 0
-    mantissa, _, power = match[1].lower().partition("e")
-    return len(mantissa.partition(".")[2]) - int(power or 0)
-
-
-def _all_equal(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
-    return len(one) == len(other) and all(_equal(x, y) for x, y in zip(one, other, strict=True))
-
-
-def _bare(value: str) -> str:
-    """A value without its quotes, and with single spaces."""
-    if (value[0] in "'\"" and value[-1] == value[0] and len(value) > 1) or (value[0] == ";" and "\n" in value):
-        value = value[1:-1]
-    return " ".join(value.split())
 
 
 def _other(quote: str) -> str:
