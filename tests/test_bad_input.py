@@ -174,7 +174,7 @@ def test_an_impossible_prefix_is_told_before_the_work(program, prefix, tmp_path,
 
 
 def test_two_models_or_data_that_nobody_wants(tmp_path, capsys):
-    said = refused(compare, capsys, tmp_path, str(MODEL), "other.cif", str(DATA))
+    said = refused(compare, capsys, tmp_path, str(MODEL), str(EXAMPLES / "start.cif"), str(DATA))
     assert "more than one file of the model given" in said
     (tmp_path / "out").rmdir()
     assert "takes no data: leave out" in refused(simulate, capsys, tmp_path, str(MODEL), str(DATA))
@@ -183,7 +183,7 @@ def test_two_models_or_data_that_nobody_wants(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("text", "remedy"),
     [
-        ("beams.s_mox = 0.01\n", "beams.s_mox is not recognized; --show-defaults"),
+        ("beams.s_mox = 0.01\n", "beams.s_mox is not recognized: did you mean beams.s_max?"),
         ("beams.s_max = -1\n", "beams.s_max"),
         ("beams {\n s_max = 0.01\n", "few.eff: Syntax error"),
         ("\x00\x01", "few.eff is a binary file: expected a file of parameters"),

@@ -22,6 +22,7 @@ from edtbx_cctbx.model import read_model
 from edtbx_cctbx.pets import read_experiment
 from edtbx_cctbx.programs import command_line, refine
 from edtbx_cctbx.programs.cluster import workers_of
+from edtbx_cctbx.programs.progress import Reporter
 from edtbx_cctbx.target import DynamicalTarget
 
 
@@ -140,7 +141,7 @@ def test_a_refinement_on_a_cluster_that_loses_a_worker_ends_as_on_threads(cluste
     options = ["frames.last=2", "refinement.cycles=1", "accuracy.tolerance=2"]
     command_line.run(refine.Program, [*files, *options, "nproc=2", f"output.prefix={tmp_path / 'here'}"])
 
-    def fatal_bar(label):
+    def fatal_bar(reporter, label):
         def wrap(frames, total):
             for number, frame in enumerate(frames):
                 if label == "auto, all frames" and number == 0 and workers[0].poll() is None:
@@ -150,7 +151,7 @@ def test_a_refinement_on_a_cluster_that_loses_a_worker_ends_as_on_threads(cluste
 
         return wrap
 
-    monkeypatch.setattr(command_line, "progress_bar", fatal_bar)
+    monkeypatch.setattr(Reporter, "progress", fatal_bar)
     command_line.run(refine.Program, [*files, *options, f"cluster={address}", f"output.prefix={tmp_path / 'there'}"])
     assert workers[0].returncode == -signal.SIGKILL
     assert workers[1].poll() is None

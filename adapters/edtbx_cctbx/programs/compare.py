@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from libtbx.program_template import ProgramTemplate
-
 from edtbx_cctbx.comparison import compare
 from edtbx_cctbx.output_files import output_base
 from edtbx_cctbx.programs import command_line
 from edtbx_cctbx.programs.cluster import workers_of
 from edtbx_cctbx.programs.parameters import INPUT, OUTPUT, SHARED, WORKERS, settings_from
+from edtbx_cctbx.programs.progress import Reporter
+from edtbx_cctbx.programs.template import EdtbxProgram
 from edtbx_cctbx.report import show_comparison, write_outputs
 
 
-class Program(ProgramTemplate):
+class Program(EdtbxProgram):
     """Scales, thickness, orientation spread and centres are fitted for each theory; the structure stays as it is."""
 
     program_name = "edtbx.compare"
@@ -23,7 +23,6 @@ are fitted for each theory; the structure stays as it is.
 
 Example: edtbx.compare urea.cif urea.cif_pets output.prefix=urea
 """
-    datatypes = ["phil"]  # noqa: RUF012
     master_phil_str = INPUT + SHARED + WORKERS + OUTPUT
 
     def validate(self) -> None:
@@ -34,12 +33,13 @@ Example: edtbx.compare urea.cif urea.cif_pets output.prefix=urea
     def run(self) -> None:
         """Fit, print, write."""
         structure, experiment = command_line.read_inputs(self.params, self.logger)
-        with workers_of(self.params.cluster, self.logger) as executor:
+        with workers_of(self.params.cluster, self.logger) as executor, Reporter.of(self.logger) as reporter:
+            reporter.announce_compilation()
             self.comparison = compare(
                 experiment,
                 structure,
                 settings_from(self.params, executor),
-                command_line.progress_bar,
+                reporter.progress,
                 command_line.flat(self.params),
             )
         show_comparison(self.comparison, self.logger)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from libtbx.program_template import ProgramTemplate
-
 from edtbx_cctbx.difference_maps import MapChoices, make_maps
 from edtbx_cctbx.map_components import form_factor
 from edtbx_cctbx.map_report import show_maps, write_maps
@@ -11,6 +9,8 @@ from edtbx_cctbx.output_files import output_base
 from edtbx_cctbx.programs import command_line
 from edtbx_cctbx.programs.cluster import workers_of
 from edtbx_cctbx.programs.parameters import INPUT, SHARED, WORKERS, settings_from, word
+from edtbx_cctbx.programs.progress import Reporter
+from edtbx_cctbx.programs.template import EdtbxProgram
 
 _MAP = r"""
 map {
@@ -46,7 +46,7 @@ output {
 """
 
 
-class Program(ProgramTemplate):
+class Program(EdtbxProgram):
     """Maps of a structure that stays as it is, but for atoms left out."""
 
     program_name = "edtbx.map"
@@ -57,7 +57,6 @@ frame are fitted first; the structure stays as it is.
 
 Example: edtbx.map urea_without_h.cif urea.cif_pets map.hydrogens=True output.prefix=urea
 """
-    datatypes = ["phil"]  # noqa: RUF012
     master_phil_str = INPUT + SHARED + _MAP + WORKERS + _OUTPUT
 
     def validate(self) -> None:
@@ -70,7 +69,8 @@ Example: edtbx.map urea_without_h.cif urea.cif_pets map.hydrogens=True output.pr
         """Compute, print, write."""
         structure, experiment = command_line.read_inputs(self.params, self.logger)
         asked = self.params.map
-        with workers_of(self.params.cluster, self.logger) as executor:
+        with workers_of(self.params.cluster, self.logger) as executor, Reporter.of(self.logger) as reporter:
+            reporter.announce_compilation(rows=True)
             self.maps = make_maps(
                 experiment,
                 structure,
@@ -82,8 +82,8 @@ Example: edtbx.map urea_without_h.cif urea.cif_pets map.hydrogens=True output.pr
                     hydrogens=asked.hydrogens,
                     scattering_type=asked.scattering_type,
                 ),
-                command_line.progress_bar,
-                lambda line: print("  " + line, file=self.logger, flush=True),
+                reporter.progress,
+                reporter.say,
                 command_line.flat(self.params),
             )
         show_maps(self.maps, self.logger)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from libtbx.program_template import ProgramTemplate
 from libtbx.utils import Sorry
 
 from edtbx_cctbx.checkpoint import Checkpoint
@@ -13,6 +12,8 @@ from edtbx_cctbx.output_files import output_base
 from edtbx_cctbx.programs import command_line
 from edtbx_cctbx.programs.cluster import workers_of
 from edtbx_cctbx.programs.parameters import INPUT, OUTPUT, REFINEMENT, SHARED, WORKERS, settings_from, word
+from edtbx_cctbx.programs.progress import Reporter
+from edtbx_cctbx.programs.template import EdtbxProgram
 from edtbx_cctbx.refinement import refine
 from edtbx_cctbx.refinement_model import Refined, Schedule
 from edtbx_cctbx.report import show_comparison, show_structure, write_outputs
@@ -30,7 +31,7 @@ _MAY_CHANGE = ("input.model", "input.data", "nproc", "cluster", "output.", "rest
 """Parameters on which the result does not depend; of the files, the contents count."""
 
 
-class Program(ProgramTemplate):
+class Program(EdtbxProgram):
     """Sites, displacements and nuisance parameters in turn, for each theory on its own."""
 
     program_name = "edtbx.refine"
@@ -42,7 +43,6 @@ early and writes what is there; PREFIX.checkpoint keeps it, and restart=True goe
 
 Example: edtbx.refine quartz.cif quartz.cif_pets output.prefix=quartz
 """
-    datatypes = ["phil"]  # noqa: RUF012
     master_phil_str = INPUT + SHARED + REFINEMENT + _RESTART + WORKERS + OUTPUT
 
     def validate(self) -> None:
@@ -67,7 +67,8 @@ Example: edtbx.refine quartz.cif quartz.cif_pets output.prefix=quartz
             restrained = "none" if model.restraints is None else "read"
             print(f"Constraints of the model: {len(model.constraints)}; restraints: {restrained}", file=self.logger)
         checkpoint = self._checkpoint()
-        with workers_of(self.params.cluster, self.logger) as executor:
+        with workers_of(self.params.cluster, self.logger) as executor, Reporter.of(self.logger) as reporter:
+            reporter.announce_compilation(rows=True)
             self.comparison = refine(
                 experiment,
                 structure if model is None else model,
@@ -87,8 +88,8 @@ Example: edtbx.refine quartz.cif quartz.cif_pets output.prefix=quartz
                     instructions=instructions,
                     free_frames=asked.free_frames,
                 ),
-                command_line.progress_bar,
-                lambda line: print("  " + line, file=self.logger, flush=True),
+                reporter.progress,
+                reporter.say,
                 command_line.flat(self.params),
                 checkpoint,
             )

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from libtbx.program_template import ProgramTemplate
 from libtbx.utils import Sorry
 from scipy.spatial.transform import Rotation
 
@@ -17,6 +16,8 @@ from edtbx_cctbx.pets import write_experiment
 from edtbx_cctbx.programs import command_line
 from edtbx_cctbx.programs.cluster import workers_of
 from edtbx_cctbx.programs.parameters import WORKERS, check_workers, solver_name
+from edtbx_cctbx.programs.progress import Reporter
+from edtbx_cctbx.programs.template import EdtbxProgram
 from edtbx_cctbx.simulation import Crystal, Noise, Scan, Simulation, simulate
 
 PHIL = r"""
@@ -129,7 +130,7 @@ output {
 """
 
 
-class Program(ProgramTemplate):
+class Program(EdtbxProgram):
     """Dynamical intensities of every frame, noise, and a data file that the other programs read."""
 
     program_name = "edtbx.simulate"
@@ -140,7 +141,6 @@ edtbx.refine and Jana2020 read. What the file does not tell (orientation and sca
 
 Example: edtbx.simulate urea.cif scan.frames=20 thickness.value=800 output.prefix=urea_simulated
 """
-    datatypes = ["phil"]  # noqa: RUF012
     master_phil_str = PHIL + WORKERS + OUTPUT
 
     def validate(self) -> None:
@@ -160,7 +160,8 @@ Example: edtbx.simulate urea.cif scan.frames=20 thickness.value=800 output.prefi
         structure = command_line.read_structure(params, self.logger)
         try:
             rng = np.random.default_rng(params.seed)
-            with workers_of(params.cluster, self.logger) as executor:
+            with workers_of(params.cluster, self.logger) as executor, Reporter.of(self.logger) as reporter:
+                reporter.announce_compilation()
                 self.simulation = simulate(
                     structure,
                     **self.setting,
@@ -171,7 +172,7 @@ Example: edtbx.simulate urea.cif scan.frames=20 thickness.value=800 output.prefi
                     g_max=params.beams.g_max,
                     nproc=params.nproc,
                     executor=executor,
-                    progress=command_line.progress_bar("simulate"),
+                    progress=reporter.progress("simulate"),
                 )
         except ValueError as error:
             raise Sorry(str(error)) from error
