@@ -209,7 +209,7 @@ def _kind_of_text(text: str, path: Path, by_name: FileKind) -> FileKind:
         return PICTURE
     if beginning.startswith(("{", "[")) and re.search(r'"__id__"\s*:\s*"(ExperimentList|DataBlock)"', text):
         return DIALS
-    if re.search(r"^\s*data_", text, flags=re.MULTILINE | re.IGNORECASE):
+    if re.search(r"^\s*data_[^\s=]*(?!\S|\s*=)", text, flags=re.MULTILINE | re.IGNORECASE):
         return _kind_of_cif(text, path, by_name)
     for pattern, kind in _LINES:
         if re.search(pattern, text, flags=re.MULTILINE):

@@ -53,12 +53,16 @@ def check_values(program_class: type[ProgramTemplate], arguments: Sequence[str])
     _check_numbers_of_files(program_class.program_name, takes_data, arguments)
     sources = _sources(known, arguments)
     try:
-        _, unknown = known.fetch(sources=sources, track_unused_definitions=True)
+        everything, unknown = known.fetch(sources=sources, track_unused_definitions=True)
+        every_value = flat(everything.extract())
         values, defaults = (flat(scope.extract()) for scope in (own.fetch(sources=sources), own))
     except (Sorry, *_UNREADABLE) as error:
         raise Sorry(_plain(str(error) or type(error).__name__)) from error
     if unknown:
         raise Sorry(_not_recognised(unknown[0].path, known))
+    for name, value in every_value.items():
+        if name not in values and value is Auto:  # a parameter that cctbx adds, and would trip over
+            raise Sorry(f"{name} has no value: give one, or leave it out for the default")
     words = {d.path: {w.value.lower().lstrip("*") for w in d.object.words} for d in own.all_definitions()}
     for name, value in values.items():
         if (value is None and "none" not in words[name]) or (value is Auto and "auto" not in words[name]):
@@ -226,6 +230,7 @@ def nearest_parameters(name: str, paths: Sequence[str]) -> list[str]:
 def _plain(said: str) -> str:
     """What PHIL says of a value, with the value that was probably meant."""
     said = re.sub(r"\s*\(command line argument, line 1\)", "", " ".join(said.split()))
+    said = re.sub(r"(\S{60})\S{60,}", r"\1...", said)
     choice = re.match(r"Not a possible choice for (\S+): (.*?) (?:\(.*?\) )?Possible choices are: (.*)", said)
     if choice:
         words = [word.lstrip("*") for word in choice.group(3).split()]
