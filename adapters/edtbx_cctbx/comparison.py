@@ -86,7 +86,13 @@ class Settings:
         most = accuracy.s_max if getattr(solver, "folds", False) else _FULL * strong
         return replace(accuracy, s_strong=strong, s_max=self.s_max or most)
 
-    def level_for(self, target: DynamicalTarget, structure: xray.structure, nuisance: Nuisance) -> Found:
+    def level_for(
+        self,
+        target: DynamicalTarget,
+        structure: xray.structure,
+        nuisance: Nuisance,
+        progress: ProgressFactory = silent,
+    ) -> Found:
         """The level of sampling that the tolerance asks for."""
         return level_for(
             target.forward,
@@ -95,6 +101,7 @@ class Settings:
             target.choices,
             self.tolerance,
             [self._with_beams(level, target) for level in LEVELS],
+            progress(f"{target.solver_name}, sampling"),
         )
 
     def draft_of(self, target: DynamicalTarget) -> DynamicalTarget:
@@ -150,7 +157,7 @@ def fit_theory(
     """Nuisance parameters at the level that the tolerance asks for, from those of the target; and the fine target."""
     began = time.perf_counter()
     start = target.nuisance
-    found = settings.level_for(target, structure, start)
+    found = settings.level_for(target, structure, start, progress)
     target = target.resampled(settings.sampling(target, found.level))
     cubes = target.cubes(structure, progress(f"{target.solver_name}, fine"))
     target.nuisance = fit_nuisance(cubes, target.forward.grid, replace(target.choices, shapes=(start.shape,)))

@@ -14,6 +14,7 @@ from cctbx.array_family import flex
 from libtbx.utils import Sorry
 
 from edtbx.experiment import Experiment
+from edtbx.forward import one_step
 from edtbx.levels import DRAFT, LEVELS
 from edtbx.statistics import Statistics
 from edtbx_cctbx.comparison import ProgressFactory, Say, Settings, fit_coarse, silent
@@ -155,11 +156,15 @@ def make_maps(
         scattering_type=choices.scattering_type,
         progress=progress(f"{settings.solver}, map"),
     )
-    qualities = {kind: _quality(calculator, kind, omitted) for kind in KINDS}
+    qualities = {}
+    for kind in KINDS:
+        with one_step(progress(f"map {kind}")):
+            qualities[kind] = _quality(calculator, kind, omitted)
     found: xray.structure | None = None
     proposals: list[Proposal] = []
     if choices.hydrogens:
-        found, proposals = find_hydrogens(known, qualities[choices.kind].peaks)
+        with one_step(progress("hydrogen")):
+            found, proposals = find_hydrogens(known, qualities[choices.kind].peaks)
     return Maps(
         structure=known,
         experiment=target.experiment,

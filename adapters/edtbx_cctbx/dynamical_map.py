@@ -19,7 +19,7 @@ from smtbx.refinement.least_squares import mainstream_shelx_weighting
 
 from edtbx.constants import VOLTS_PER_U
 from edtbx.experiment import ComplexArray, FloatArray
-from edtbx.forward import Progress, no_progress
+from edtbx.forward import Progress, no_progress, one_step
 from edtbx.frame_task import Projection
 from edtbx.frame_waves import Rows
 from edtbx.least_squares import FrameEquations, frame_equations, repetitions
@@ -129,7 +129,9 @@ class DynamicalMap:
     def likely_step(self) -> LikelyStep:
         """What the kind ``newton`` came from."""
         shared = np.array([self.target.choices.sigma is None, self.target.choices.thickness is None])
-        return likely_step(self._linear[0], shared, len(self._usual_shifts))
+        equations = self._linear[0]
+        with one_step(self._progress):
+            return likely_step(equations, shared, len(self._usual_shifts))
 
     def standard_uncertainties(self, sites: FloatArray) -> FloatArray:
         """Of the map of kind ``newton`` at fractional sites (K, 3), in volts.
@@ -258,7 +260,7 @@ class DynamicalMap:
         """
         if self._rows_from is not self.target:
             return self.components.gradient(self._linear[1])
-        by_g = self.target.forward.gradient(self._f, self.settled.nuisance, self._seeds)
+        by_g = self.target.forward.gradient(self._f, self.settled.nuisance, self._seeds, self._progress)
         return self.target.expansion.collect(by_g)
 
     @cached_property
@@ -287,6 +289,7 @@ class DynamicalMap:
             choices=target.choices,
             sampling=_KINEMATICAL,
             executor=target.forward.executor,
+            progress=self._progress,
         )
         return self._by_ratio(kinematical.i_calc(self.xray_structure))
 

@@ -16,6 +16,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from edtbx.experiment import FloatArray
+from edtbx.forward import one_step
 from edtbx.nuisance import Nuisance
 from edtbx_cctbx.checkpoint import Checkpoint, atoms_of, put_atoms
 from edtbx_cctbx.comparison import ProgressFactory, Say, Settings, fit_coarse, fit_theory
@@ -55,7 +56,7 @@ def refine_by_gradient(
 
     def draft(name: str) -> None:
         def step() -> tuple[list[Any], Nuisance]:
-            _draft(target, model, settings, schedule, say)
+            _draft(target, model, settings, schedule, progress, say)
             return atoms_of(structure), target.nuisance
 
         atoms, target.nuisance = checkpoint.step(name, step)
@@ -77,7 +78,8 @@ def refine_by_gradient(
         before = structure.sites_cart()
 
         def step(fit: TheoryFit = fit) -> list[Any]:
-            _with_offsets(target, model, settings, schedule, fit)
+            with one_step(progress(f"{target.solver_name}, atoms")):
+                _with_offsets(target, model, settings, schedule, fit)
             return atoms_of(structure)
 
         put_atoms(structure, checkpoint.step(f"shifts of cycle {cycle + 1}", step))
@@ -88,11 +90,19 @@ def refine_by_gradient(
     return checkpoint.step("end", lambda: fit_theory(target, structure, settings, progress)[0])
 
 
-def _draft(target: DynamicalTarget, model: RefinementModel, settings: Settings, schedule: Schedule, say: Say) -> None:
+def _draft(
+    target: DynamicalTarget,
+    model: RefinementModel,
+    settings: Settings,
+    schedule: Schedule,
+    progress: ProgressFactory,
+    say: Say,
+) -> None:
     """Atoms, then measurement, at the draft level."""
     draft = settings.draft_of(target)
     draft.choices = replace(draft.choices, shapes=(target.nuisance.shape,))
-    first, last, n = minimise(draft, model, schedule)
+    with one_step(progress(f"{target.solver_name}, draft")):
+        first, last, n = minimise(draft, model, schedule)
     say(f"{target.solver_name}: draft, target {first:.5f} -> {last:.5f} with {n} parameters")
     target.nuisance = draft.fit_nuisance(model.structure)
 

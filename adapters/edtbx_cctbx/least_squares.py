@@ -151,7 +151,7 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
         self._rows_from = kwds.pop("rows_from", None) or observations
         self.repeats = kwds.pop("repeats", self.repeats)
         self.loss = kwds.pop("loss", self.loss)
-        self._progress: Progress[FrameCube] = kwds.pop("progress", no_progress)
+        self._progress: Progress[Any] = kwds.pop("progress", no_progress)
         # the stock class would linearise |F|², which nobody asks for
         super().__init__(observations, reparametrisation, one_h_linearisation=True, **kwds)
         target = observations
@@ -175,7 +175,7 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
             self._rows_at = _RowsAt(f=f, slopes=slopes, nuisance=target.nuisance)
             self._jacobian = {}
         self._reduced = self._reduce()
-        gradient = target.forward.gradient(f, target.nuisance, self._reduced.seeds)
+        gradient = target.forward.gradient(f, target.nuisance, self._reduced.seeds, self._progress)
         right = slopes(np.arange(len(gradient)), gradient[None])[0]
         normal, right = self._reduced.matrix / self._sum_w_yo_sq, right / self._sum_w_yo_sq
         if restraints is not None:
@@ -330,7 +330,7 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
             ids = [frame.frame_id for frame in forward.frames]
             nuisance = there.nuisance.at([places[each] for each in ids])
             rows = forward.jacobian(there.f, nuisance, there.slopes, self.rows)
-            self._jacobian = dict(zip(ids, rows, strict=True))
+            self._jacobian = dict(zip(ids, self._progress(rows, len(ids)), strict=True))
         return self._jacobian
 
     def _reduce(self) -> ReducedEquations:

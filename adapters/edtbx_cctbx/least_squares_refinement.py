@@ -20,9 +20,9 @@ from smtbx.refinement.least_squares import mainstream_shelx_weighting
 
 from edtbx.bounded_steps import bounded_step, corrected, curvature
 from edtbx.experiment import FloatArray
-from edtbx.forward import Sampling
+from edtbx.forward import Progress, Sampling
 from edtbx.levels import FOR_ROWS, LEVELS, Found, Level
-from edtbx.nuisance import Nuisance, fit_nuisance, misfit
+from edtbx.nuisance import FrameCube, Nuisance, fit_nuisance, misfit
 from edtbx.thickness import mean_thickness
 from edtbx_cctbx.checkpoint import Checkpoint, atoms_of, put_atoms
 from edtbx_cctbx.comparison import ProgressFactory, Say, Settings, theory_fit
@@ -102,7 +102,7 @@ def refine_by_least_squares(
     began = time.perf_counter()
     run = LeastSquaresRun(target, model, settings, schedule, progress, say, checkpoint)
     run.roughly()
-    found = checkpoint.step("level", lambda: settings.level_for(target, model.structure, target.nuisance))
+    found = checkpoint.step("level", lambda: settings.level_for(target, model.structure, target.nuisance, progress))
     run.found = found
     fine, ls, shift = run.on_all_frames(found.level)
     return theory_fit(
@@ -165,7 +165,10 @@ class LeastSquaresRun:
         """The thickness law, thickness and spread that suit the structure best."""
         target = self.target
         target.nuisance = self.checkpoint.step(
-            "law", lambda: target.resampled(self._over_all_thicknesses()).fit_nuisance(self.model.structure)
+            "law",
+            lambda: target.resampled(self._over_all_thicknesses()).fit_nuisance(
+                self.model.structure, self._law_progress
+            ),
         )
 
     def another_law(self, nuisance: Nuisance) -> bool:
@@ -182,12 +185,16 @@ class LeastSquaresRun:
     def _better_law(self, nuisance: Nuisance, places: list[int]) -> Nuisance | None:
         target = self.target
         some = target.resampled(self._over_all_thicknesses(), places)
-        grid, cubes = some.forward.grid, some.cubes(self.model.structure)
+        grid, cubes = some.forward.grid, some.cubes(self.model.structure, self._law_progress)
         best = fit_nuisance(cubes, grid, target.choices)
         if best.shape == nuisance.shape:
             return None
         same = fit_nuisance(cubes, grid, replace(target.choices, shapes=(nuisance.shape,)))
         return best if misfit(best, grid, cubes) <= _BETTER * misfit(same, grid, cubes) else None
+
+    @property
+    def _law_progress(self) -> Progress[FrameCube]:
+        return self.progress(f"{self.target.solver_name}, thickness law")
 
     def _over_all_thicknesses(self) -> Sampling:
         target, settings = self.target, self.settings

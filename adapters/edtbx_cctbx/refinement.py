@@ -10,6 +10,7 @@ from cctbx import xray
 from libtbx.utils import Sorry
 
 from edtbx.experiment import Experiment
+from edtbx.forward import one_step
 from edtbx_cctbx.checkpoint import Checkpoint
 from edtbx_cctbx.comparison import ProgressFactory, Say, Settings, fit_coarse, silent
 from edtbx_cctbx.gradient_refinement import refine_by_gradient
@@ -132,7 +133,8 @@ def _with_hydrogens(
     )
     run.on_some_frames("first")
     checkpoint.latest = None  # of a structure without hydrogen, which nobody asked for
-    placed, unsure = place_hydrogens(model.structure)
+    with one_step(progress("hydrogen placement")):
+        placed, unsure = place_hydrogens(model.structure)
     before, after = (each.element_selection("H").count(True) for each in (structure, placed))
     say(f"hydrogen placed by geometry: {after - before} atoms")
     if unsure:

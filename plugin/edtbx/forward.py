@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -34,6 +35,17 @@ Progress = Callable[[Iterable[_Result], int], Iterable[_Result]]
 def no_progress(items: Iterable[_Result], total: int) -> Iterable[_Result]:
     """Show nothing."""
     return items
+
+
+@contextmanager
+def one_step(progress: Progress[Any]) -> Iterator[None]:
+    """Show work that cannot tell how far it has come, as an iterable of one item."""
+    shown = iter(progress((None,), 1))
+    next(shown)
+    try:
+        yield
+    finally:
+        next(shown, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,9 +221,11 @@ class ForwardModel:
         )
         return list(progress(cubes, len(self.frames)))
 
-    def intensities(self, f: ComplexArray, nuisance: Nuisance) -> list[FloatArray]:
+    def intensities(
+        self, f: ComplexArray, nuisance: Nuisance, progress: Progress[FloatArray] = no_progress
+    ) -> list[FloatArray]:
         """Unscaled I_calc (M,) of every frame for a fixed thickness law, spread and centres."""
-        return list(self._each(FrameTask.intensities, f, nuisance))
+        return list(progress(self._each(FrameTask.intensities, f, nuisance), len(self.frames)))
 
     def target(self, f: ComplexArray, nuisance: Nuisance, offsets: Sequence[FloatArray] | None = None) -> float:
         """T = Σ w (I_obs − k I_calc)²/Σ w I_obs² with the best scale of each frame.
@@ -236,7 +250,13 @@ class ForwardModel:
             gradient += part
         return total, gradient
 
-    def gradient(self, f: ComplexArray, nuisance: Nuisance, seeds: Sequence[FloatArray]) -> ComplexArray:
+    def gradient(
+        self,
+        f: ComplexArray,
+        nuisance: Nuisance,
+        seeds: Sequence[FloatArray],
+        progress: Progress[ComplexArray] = no_progress,
+    ) -> ComplexArray:
         """∂/∂Re F + i ∂/∂Im F (G,) of Σ seed · I_calc, for unscaled I_calc and a seed (M,) for each frame.
 
         Raises
@@ -248,7 +268,7 @@ class ForwardModel:
         tasks = self._tasks(f, weights, nuisance.over_thickness(self.grid))
         seeded = [replace(task, seed=seed) for task, seed in zip(tasks, seeds, strict=True)]
         total = np.zeros(len(f), dtype=complex)
-        for part in results(self.executor, FrameTask.gradient, seeded):
+        for part in progress(results(self.executor, FrameTask.gradient, seeded), len(seeded)):
             total += part
         return total
 

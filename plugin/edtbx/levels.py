@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from edtbx.experiment import ComplexArray, FloatArray
-from edtbx.forward import ForwardModel, Sampling
+from edtbx.forward import ForwardModel, Progress, Sampling, no_progress
 from edtbx.nuisance import Choices, Nuisance, best_scale, intensity_weights
 from edtbx.solvers.block import Accuracy
 from edtbx.thickness import mean_thickness
@@ -112,6 +113,7 @@ def level_for(
     choices: Choices,
     tolerance: float,
     levels: Sequence[Level] = LEVELS,
+    progress: Progress[Any] = no_progress,
 ) -> Found:
     """The coarsest of the levels whose error is within the tolerance; the last but two, with its error, if none is.
 
@@ -122,7 +124,7 @@ def level_for(
 
     def intensities(level: Level) -> list[FloatArray]:
         sampling = level.sampling(nuisance, choices, model.g_max)
-        return model.resampled(sampling, places, some.centres).intensities(f, some)
+        return model.resampled(sampling, places, some.centres).intensities(f, some, progress)
 
     known: dict[int, list[FloatArray]] = {}
     for place, level in enumerate(levels[:-_FINER]):

@@ -43,7 +43,9 @@ Example: edtbx.compare urea.cif urea.cif_pets output.prefix=urea
                 command_line.flat(self.params),
             )
         show_comparison(self.comparison, self.logger)
-        for path in write_outputs(self.params.output.prefix, self.comparison):
+        with reporter.stage("writing"):
+            paths = write_outputs(self.params.output.prefix, self.comparison)
+        for path in paths:
             print(f"  wrote {path}", file=self.logger)
         command_line.end_if_interrupted(self.comparison.interrupted)
 

@@ -87,7 +87,9 @@ Example: edtbx.map urea_without_h.cif urea.cif_pets map.hydrogens=True output.pr
                 command_line.flat(self.params),
             )
         show_maps(self.maps, self.logger)
-        for path in write_maps(self.params.output.prefix, self.maps):
+        with reporter.stage("writing"):
+            paths = write_maps(self.params.output.prefix, self.maps)
+        for path in paths:
             print(f"  wrote {path}", file=self.logger)
 
     def get_results(self):

@@ -52,6 +52,7 @@ class Reporter:
         self._lock = threading.RLock()
         self._named: set[str] = set()
         self._stages: list[_Stage] = []
+        self._before = "reading"
         self._last = clock()
         self._ended = threading.Event()
 
@@ -102,12 +103,14 @@ class Reporter:
     def tick(self) -> None:
         """A line if the last one is long ago, and the bar up to date."""
         with self._lock:
-            if not self._stages:
-                return
-            stage = self._stages[-1]
-            stage.refresh()
-            if self._lines and self._clock() - self._last >= EVERY:
-                self._write(f"  {stage.described(self._clock())}")
+            now = self._clock()
+            stage = self._stages[-1] if self._stages else None
+            if stage is not None:
+                stage.refresh()
+            if self._lines and now - self._last >= EVERY:
+                self._write(
+                    f"  {stage.described(now) if stage else f'{self._before} is done; at work on what follows'}"
+                )
 
     @contextmanager
     def _open(self, label: str, total: int) -> Iterator[_Stage]:
@@ -122,6 +125,7 @@ class Reporter:
         finally:
             with self._lock:
                 self._stages.remove(stage)
+                self._before = label
                 stage.close()
 
     def _write(self, line: str) -> None:

@@ -95,7 +95,9 @@ Example: edtbx.refine quartz.cif quartz.cif_pets output.prefix=quartz
             )
         show_comparison(self.comparison, self.logger)
         show_structure(self.comparison, self.logger)
-        for path in write_outputs(self.params.output.prefix, self.comparison):
+        with reporter.stage("writing"):
+            paths = write_outputs(self.params.output.prefix, self.comparison)
+        for path in paths:
             print(f"  wrote {path}", file=self.logger)
         if self.comparison.interrupted is None:
             checkpoint.remove()
