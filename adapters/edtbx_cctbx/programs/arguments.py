@@ -88,9 +88,9 @@ def holds_parameters(path: str) -> bool:
     return _kind_of_argument(path).role is Role.PARAMETERS
 
 
-def _bare(arguments: Sequence[str]) -> set[str]:
+def _bare(arguments: Sequence[str]) -> list[str]:
     """Those that name files: neither options nor their values, nor parameters."""
-    names, options, before = set(), True, ""
+    names, options, before = [], True, ""
     for argument in arguments:
         allowed = _TAKES_VALUE.get(before, ()) if options else ()
         if options and argument == "--":
@@ -99,9 +99,9 @@ def _bare(arguments: Sequence[str]) -> set[str]:
             pass
         elif argument.startswith("-") and options:
             if os.path.isfile(argument):
-                names.add(argument)
+                names.append(argument)
         elif "=" not in argument or os.path.isfile(argument):
-            names.add(argument)
+            names.append(argument)
         before = argument
     return names
 

@@ -236,10 +236,13 @@ def _plain(said: str) -> str:
         words = [word.lstrip("*") for word in choice.group(3).split()]
         wrong = choice.group(2)
         return f"{choice.group(1)}={wrong} is none of {' '.join(words)}{or_else(wrong, nearest(wrong, words))}"
+    variable = re.match(r"(?:Not a definition|Undefined variable): \$(\S+)(.*)", said)
+    if variable:
+        return f"${variable.group(1)} stands for no parameter{variable.group(2)}"
     number = re.match(r'Error interpreting (\S+?)="(.*?)" as an? (integer|floating-point|numeric) expression(.*)', said)
     if number:
         name, value, sort, rest = number.groups()
-        where = re.search(r"\((?:file|input)[^()]*line \d+\)|\([^()]*, line \d+\)\Z", rest)
+        where = re.search(r'\(file "[^"]*", line \d+\)', rest)
         wanted = "a whole number" if sort == "integer" else "a number"
         return f"{name}={value} is not {wanted}{_hint(value)}{f' {where.group(0)}' if where else ''}"
     return said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -150,8 +151,15 @@ class _Stage:
         self._tick = tick
         self._bar = None
         if terminal is not None:
-            counted = {} if total > 1 else {"bar_format": "{desc}: {elapsed}"}
-            self._bar = tqdm(total=total, desc=label, unit="frame", file=terminal, leave=False, **counted)
+            self._bar = tqdm(
+                total=total,
+                desc=label,
+                unit="frame",
+                file=terminal,
+                leave=False,
+                **_size(terminal),
+                bar_format=None if total > 1 else "{desc}: {elapsed}",
+            )
 
     def advance(self) -> None:
         """One item is done."""
@@ -179,3 +187,12 @@ class _Stage:
             f", about {taken / self.done * (self.total - self.done):.0f} s left" if 0 < self.done < self.total else ""
         )
         return f"{self.label}: {self.done} of {self.total} frames, {taken:.0f} s{left}"
+
+
+def _size(terminal: Any) -> dict[str, int]:
+    """A size for a terminal that calls itself 0 wide, as those of some containers do: tqdm would show nothing there."""
+    try:
+        known = os.get_terminal_size(terminal.fileno()).columns > 0
+    except (OSError, ValueError, AttributeError):
+        known = True
+    return {} if known else {"ncols": 80, "nrows": 24}

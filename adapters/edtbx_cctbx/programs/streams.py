@@ -73,16 +73,20 @@ def lasting_streams() -> Iterator[None]:
     before = sys.stdout, sys.stderr
     out, err = (LastingStream(_usable(stream)) for stream in before)
     sys.stdout, sys.stderr = out, err
+    well: SystemExit | None = None
     try:
         try:
             yield
         except SystemExit as ended:
             if ended.code not in (None, 0):
                 raise
+            well = ended
         out.flush()
         err.flush()
         if out.failure is not None:
             raise SystemExit(_status(out.failure, err))
+        if well is not None:
+            raise well
     finally:
         sys.stdout, sys.stderr = before
 
