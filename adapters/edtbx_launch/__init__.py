@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 import threading
+from contextlib import suppress
 
 from edtbx_launch.signals import catch_signals, exit_status
 
@@ -45,7 +46,8 @@ def _run(program: str) -> None:
     else:
         return
     for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+        with suppress(AttributeError, OSError, ValueError):  # closed, or nobody reads it any more
+            stream.flush()
     # frames that are being computed cannot be stopped, and Python would wait for them
     if threading.active_count() > 1:
         os._exit(status)

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -35,7 +35,8 @@ def catch_signals() -> list[int]:
     def stop(number: int, frame: FrameType | None) -> None:
         again = "leaving at once" if caught else "stopping, what is done is kept; once more leaves at once"
         caught.append(number)
-        os.write(2, f"{signal.Signals(number).name}: {again}\n".encode())
+        with suppress(OSError):  # standard error may be closed
+            os.write(2, f"{signal.Signals(number).name}: {again}\n".encode())
         raise Interrupted(number)
 
     for number in _SIGNALS:
