@@ -13,7 +13,7 @@ from typing import Any
 import iotbx.cif
 import numpy as np
 import pytest
-from cctbx import crystal, xray
+from cctbx import adptbx, crystal, xray
 from cctbx.array_family import flex
 from iotbx.cif import validation
 from libtbx.utils import Sorry
@@ -26,6 +26,7 @@ from edtbx.solvers.block import Accuracy
 from edtbx.statistics import statistics
 from edtbx_cctbx.model import read_model
 from edtbx_cctbx.report import show_comparison, write_outputs
+from edtbx_cctbx.report_cif import _as_text, _bare_block
 from edtbx_cctbx.report_files import CSV_HEADER
 from edtbx_cctbx.report_numbers import LAWS, frame_numbers, mean_thickness
 from edtbx_cctbx.results import Comparison, SamplingReport, TheoryFit
@@ -375,3 +376,29 @@ def test_mean_thickness(shape: str, mean: float) -> None:
     nuisance = Nuisance(shape=shape, thickness=800.0, sigma=0.0, centres=np.zeros(1), scales=np.ones(1))
     assert mean_thickness(nuisance) == pytest.approx(800.0 * mean, rel=1e-5)  # 256 nodes of a quadrature
     assert (shape in LAWS) == (shape != "free")
+
+
+def test_displacements_stay_positive_when_rounded(tmp_path: Path) -> None:
+    """A small U with a large s.u. rounds to zero, and the file could not be read back."""
+    model = structure()
+    first, second = model.scatterers()[0], model.scatterers()[1]
+    first.set_use_u_iso_only()
+    first.u_iso = 0.0004
+    second.set_use_u_aniso_only()
+    u_cart = (0.0004, 0.02, 0.02, 0.0, 0.0, 0.0)
+    second.u_star = adptbx.u_cart_as_u_star(model.unit_cell(), u_cart)
+    for scatterer in model.scatterers():
+        scatterer.flags.set_grads(False)
+        scatterer.flags.set_grad_u_iso(scatterer.flags.use_u_iso())
+        scatterer.flags.set_grad_u_aniso(scatterer.flags.use_u_aniso())
+    lengths = model.unit_cell().reciprocal_parameters()[:3]
+    u_star_su = [0.02 * lengths[i] * lengths[j] for i, j in ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))]
+    wide = flex.double(np.diag(np.square([0.02, *u_star_su])).copy()).matrix_symmetric_as_packed_u()
+    for covariance in (None, wide):
+        block = _bare_block(model, covariance)
+        path = tmp_path / "model.cif"
+        path.write_text(_as_text(block, "model"))
+        back = read_model(path)
+        assert back.scatterers()[0].u_iso == pytest.approx(0.0004, rel=0.1)
+        again = adptbx.u_star_as_u_cart(back.unit_cell(), back.scatterers()[1].u_star)
+        np.testing.assert_allclose(again, u_cart, atol=2e-4)

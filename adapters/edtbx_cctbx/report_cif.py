@@ -12,7 +12,7 @@ import cctbx
 import iotbx.cif.model
 import numpy as np
 import smtbx.utils
-from cctbx import xray
+from cctbx import adptbx, xray
 from cctbx.array_family import flex
 from iotbx.cif.geometry import angles_as_cif_loop, distances_as_cif_loop
 
@@ -91,6 +91,7 @@ def structure_block(fit: TheoryFit) -> Any:
 def _bare_block(structure: xray.structure, covariance: flex.double | None = None) -> Any:
     """Cell, symmetry and atoms as iotbx writes them, with all digits of the cell and the source of the form factors."""
     block = structure.as_cif_block(covariance_matrix=covariance, format="coreCIF")
+    _keep_displacements_positive(block, structure)
     for part, value in structure.crystal_symmetry().as_cif_block(format="coreCIF", numeric_format="%.6f").items():
         if part.startswith("_cell_"):
             block[part] = value
@@ -102,6 +103,37 @@ def _bare_block(structure: xray.structure, covariance: flex.double | None = None
         loop.add_row((element, _FORM_FACTORS))
     block.add_loop(loop)
     return block
+
+
+def _keep_displacements_positive(block: Any, structure: xray.structure) -> None:
+    """Give more digits, in place, to displacement parameters that are positive, and would not be as they are rounded."""
+    cell = structure.unit_cell()
+    sites = block.get_loop("_atom_site")
+    isotropic = sites["_atom_site_U_iso_or_equiv"]
+    tensors = block.get_loop("_atom_site_aniso")
+    rows = {} if tensors is None else {label: n for n, label in enumerate(tensors["_atom_site_aniso_label"])}
+    for n, scatterer in enumerate(structure.scatterers()):
+        u_iso = scatterer.u_iso_or_equiv(cell)
+        if _value(isotropic[n]) <= 0.0 < u_iso:
+            isotropic[n] = _with_more_digits(isotropic[n], u_iso)
+        if scatterer.flags.use_u_aniso() and scatterer.is_positive_definite_u(cell):
+            row = rows[scatterer.label]
+            columns = [tensors[f"_atom_site_aniso_U_{ij}"] for ij in ("11", "22", "33", "12", "13", "23")]
+            rounded = adptbx.u_cif_as_u_star(cell, [_value(column[row]) for column in columns])
+            if min(adptbx.eigenvalues(adptbx.u_star_as_u_cart(cell, rounded))) <= 0.0:
+                for column, u in zip(columns, adptbx.u_star_as_u_cif(cell, scatterer.u_star), strict=True):
+                    column[row] = _with_more_digits(column[row], u)
+
+
+def _value(text: str) -> float:
+    return float(text.partition("(")[0])
+
+
+def _with_more_digits(text: str, value: float) -> str:
+    """A value with four digits more than a text of it has, and the s.u. of that text."""
+    number, bracket, su = text.rstrip(")").partition("(")
+    digits = len(number.partition(".")[2]) + 4
+    return f"{value:.{digits}f}({su}0000)" if bracket else f"{value:.{digits}f}"
 
 
 def _thickness_items(fit: TheoryFit) -> dict[str, str]:
