@@ -66,7 +66,7 @@ def refine_by_gradient(
     target.nuisance = checkpoint.step("law", lambda: fit_coarse(target, structure, settings, progress))
     draft("draft with another law")
     if allows_anisotropic(structure, target.experiment, schedule):
-        make_anisotropic(structure, hydrogen=schedule.anisotropic == "all")
+        make_anisotropic(model, hydrogen=schedule.anisotropic == "all")
         draft("anisotropic draft")
     for cycle in range(schedule.cycles):
         fit = checkpoint.step(f"cycle {cycle + 1}", lambda: fit_theory(target, structure, settings, progress)[0])

@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import math
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,10 +70,30 @@ class Parent:
     others: int
 
 
-def parents(structure: xray.structure) -> list[Parent]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """Which atoms are never bonded, by two numbers (N,) for each: those of different conformers other than 0, and those that
+    exclude their own images by symmetry (numbers other than 0)."""
+
+    conformers: tuple[int, ...]
+    exclusive: tuple[int, ...]
+
+
+def connectivity(structure: xray.structure, parts: Parts | None = None) -> Any:
+    """smtbx's table of bonds."""
+    if parts is None:
+        return smtbx.utils.connectivity_table(structure)
+    return smtbx.utils.connectivity_table(
+        structure,
+        conformer_indices=flex.size_t(parts.conformers),
+        sym_excl_indices=flex.size_t(parts.exclusive),
+    )
+
+
+def parents(structure: xray.structure, parts: Parts | None = None) -> list[Parent]:
     """The atoms that hydrogen sits on; those with hydrogen of their own made by symmetry are left out."""
     scatterers = structure.scatterers()
-    table = bonds(structure)
+    table = bonds(structure, parts)
     found = []
     for place, scatterer in enumerate(scatterers):
         if is_hydrogen(scatterer):
@@ -86,16 +107,15 @@ def parents(structure: xray.structure) -> list[Parent]:
     return found
 
 
-def joined(structure: xray.structure) -> xray.structure:
+def joined(structure: xray.structure, parts: Parts | None = None) -> xray.structure:
     """A copy in which atoms are next to those they are bonded to, as far as symmetry allows.
 
     smtbx forgets the symmetry between an atom and the next but one, and would put hydrogen of a terminal NH2 in the wrong
     plane.
     """
-    table = bonds(structure)
-    moved = [scatterer.customized_copy() for scatterer in structure.scatterers()]
+    table = bonds(structure, parts)
     operations: dict[int, Any] = {}
-    for start in range(len(moved)):
+    for start in range(len(structure.scatterers())):
         waiting = [(start, sgtbx.rt_mx())] if start not in operations else []
         while waiting:
             place, operation = waiting.pop(0)
@@ -103,6 +123,12 @@ def joined(structure: xray.structure) -> xray.structure:
                 continue
             operations[place] = operation
             waiting += [(j, operation.multiply(first[0])) for j, first in table[place].items() if j not in operations]
+    return moved_by(structure, operations)
+
+
+def moved_by(structure: xray.structure, operations: Mapping[int, Any]) -> xray.structure:
+    """A copy with atoms, by their places, taken to where operations of symmetry take them."""
+    moved = [scatterer.customized_copy() for scatterer in structure.scatterers()]
     for place, operation in operations.items():
         turn = np.array(operation.r().as_double()).reshape(3, 3)
         atom = moved[place]
@@ -115,9 +141,9 @@ def joined(structure: xray.structure) -> xray.structure:
     return found
 
 
-def bonds(structure: xray.structure) -> Any:
+def bonds(structure: xray.structure, parts: Parts | None = None) -> Any:
     """For every atom, its neighbours and the operations that make them so."""
-    return smtbx.utils.connectivity_table(structure).pair_asu_table.extract_pair_sym_table(
+    return connectivity(structure, parts).pair_asu_table.extract_pair_sym_table(
         skip_j_seq_less_than_i_seq=False, all_interactions_from_inside_asu=True
     )
 
@@ -139,15 +165,17 @@ def angle_between(one: FloatArray, other: FloatArray) -> float:
     return math.degrees(math.acos(min(max(cosine, -1.0), 1.0)))
 
 
-def riding_constraints(structure: xray.structure) -> list[Any]:
+def riding_constraints(
+    structure: xray.structure, parts: Parts | None = None, without: frozenset[int] = frozenset()
+) -> list[Any]:
     """Constraints of smtbx that let hydrogen ride: sites at nuclear distances, isotropic displacements by the parent's.
 
     Of hydrogen atoms on one parent, each takes the place that it is nearest to; where that is far, they stay free. Atoms
-    must be next to those they are bonded to (see :func:`joined`).
+    must be next to those they are bonded to (see :func:`joined`). Parents with hydrogen ``without`` get none.
     """
-    found = parents(structure)
+    found = [parent for parent in parents(structure, parts) if without.isdisjoint(parent.hydrogen)]
     given, turned = ([_site_constraint(structure, parent, turn) for parent in found] for turn in (False, True))
-    moved = [_displacements(structure, each) for each in (given, turned)]
+    moved = [_displacements(structure, each, parts) for each in (given, turned)]
     chosen: list[Any] = []
     for one, other in zip(given, turned, strict=True):
         if one is None:
@@ -183,13 +211,13 @@ def _site_constraint(structure: xray.structure, parent: Parent, turn: bool) -> A
     )
 
 
-def _displacements(structure: xray.structure, held: list[Any]) -> FloatArray:
+def _displacements(structure: xray.structure, held: list[Any], parts: Parts | None) -> FloatArray:
     """How far (A,) in Å the constraints take each atom."""
     there = structure.deep_copy_scatterers()
     rp = constraints.reparametrisation(
         structure=there,
         constraints=[each for each in held if each is not None],
-        connectivity_table=smtbx.utils.connectivity_table(there),
+        connectivity_table=connectivity(there, parts),
     )
     rp.linearise()
     rp.store()

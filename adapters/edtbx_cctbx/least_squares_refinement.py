@@ -26,6 +26,7 @@ from edtbx.nuisance import FrameCube, Nuisance, fit_nuisance, misfit
 from edtbx.thickness import mean_thickness
 from edtbx_cctbx.checkpoint import Checkpoint, atoms_of, put_atoms
 from edtbx_cctbx.comparison import ProgressFactory, Say, Settings, theory_fit
+from edtbx_cctbx.constraints.determined import is_singular, undetermined
 from edtbx_cctbx.least_squares import crystallographic_ls
 from edtbx_cctbx.refinement_model import (
     RefinementModel,
@@ -138,7 +139,7 @@ class LeastSquaresRun:
         self.on_some_frames("first")
         self.find_law()
         if allows_anisotropic(self.model.structure, self.target.experiment, self.schedule):
-            make_anisotropic(self.model.structure, hydrogen=self.schedule.anisotropic == "all")
+            make_anisotropic(self.model, hydrogen=self.schedule.anisotropic == "all")
             self.on_some_frames("anisotropic")
 
     def on_some_frames(self, stage: str) -> None:
@@ -343,13 +344,19 @@ def _take_over(target: DynamicalTarget, nuisance: Nuisance, places: list[int]) -
 
 
 def _solve(ls: crystallographic_ls) -> None:
+    singular = is_singular(ls.normal_matrix)
     try:
-        ls.solve()
-    except RuntimeError as error:
+        if not singular:
+            ls.solve()
+    except RuntimeError:
+        singular = True
+    if singular:
+        named = ", ".join(undetermined(ls.normal_matrix, ls.reparametrisation))
         raise Sorry(
-            f"{ls.n_equations} rows do not determine all of {ls.n_refined} parameters: take more frames, or fewer "
+            f"{ls.n_equations} rows do not determine all of {ls.n_refined} parameters"
+            f"{named and f' ({named})'}: take more frames, or fewer "
             "parameters (refinement.hydrogens=riding, refinement.anisotropic=none), or refinement.method=gradient"
-        ) from error
+        )
 
 
 def _described(ls: crystallographic_ls, shift: float, model: RefinementModel) -> LeastSquaresFit:

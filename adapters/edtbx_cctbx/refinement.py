@@ -13,6 +13,7 @@ from edtbx.experiment import Experiment
 from edtbx.forward import one_step
 from edtbx_cctbx.checkpoint import Checkpoint
 from edtbx_cctbx.comparison import ProgressFactory, Say, Settings, fit_coarse, silent
+from edtbx_cctbx.constraints.preparation import odd_occupancies, prepared
 from edtbx_cctbx.gradient_refinement import refine_by_gradient
 from edtbx_cctbx.held_out import free_statistics, without_every
 from edtbx_cctbx.hydrogen_placement import place_hydrogens
@@ -74,6 +75,8 @@ def refine(
                 free = checkpoint.step(f"{theory}, free", partial(free_statistics, left_out, fit, settings, progress))
                 fit = replace(fit, free=free)
             set_electron_form_factors(fit.structure)
+            for line in odd_occupancies(replace(copied, structure=fit.structure), schedule):
+                say(f"{solver}: {line}")
             fits.append(fit)
     except KeyboardInterrupt as stop:
         if checkpoint.latest is not None:
@@ -105,14 +108,15 @@ def _model_of(
 ) -> RefinementModel:
     """What is to be refined: with the hydrogen, constraints and restraints that the schedule asks for."""
     if isinstance(structure, RefinementModel):
-        return structure
+        return prepared(structure, schedule, say)
     if schedule.place_hydrogens:
         structure = checkpoint.step(
             "hydrogen",
             partial(_with_hydrogens, experiment, structure, settings, schedule, progress, say, checkpoint),
         )
         set_electron_form_factors(structure)
-    return with_instructions(RefinementModel.of(structure, schedule.riding), schedule.instructions)
+    model = with_instructions(RefinementModel.of(structure, schedule.riding), schedule.instructions)
+    return prepared(model, schedule, say)
 
 
 def _with_hydrogens(
@@ -125,7 +129,7 @@ def _with_hydrogens(
     checkpoint: Checkpoint,
 ) -> xray.structure:
     """Hydrogen added once the other atoms are where the dynamical theory puts them: bond lengths tell how many."""
-    model = RefinementModel.of(structure, schedule.riding).copy()
+    model = prepared(RefinementModel.of(structure, schedule.riding), schedule, lambda line: None)
     target = settings.target(settings.solver, experiment, model.structure)
     target.nuisance = checkpoint.step("coarse", lambda: fit_coarse(target, model.structure, settings, progress))
     run = LeastSquaresRun(
@@ -154,7 +158,5 @@ def _refine_theory(
     """Refine a structure, in place, and the nuisance parameters of its target; what that gives."""
     target.nuisance = checkpoint.step("coarse", lambda: fit_coarse(target, model.structure, settings, progress))
     say(f"{target.solver_name}: {target.nuisance.describe()}")
-    number = len(model.structure.scatterers()) * 9
-    by_gradient = schedule.method == "gradient" or (schedule.method == "auto" and number > schedule.most_parameters)
-    refine_by = refine_by_gradient if by_gradient else refine_by_least_squares
+    refine_by = refine_by_gradient if schedule.uses_gradients(model.structure) else refine_by_least_squares
     return refine_by(target, model, settings, schedule, progress, say, checkpoint)

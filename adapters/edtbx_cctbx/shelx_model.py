@@ -3,58 +3,91 @@
 from __future__ import annotations
 
 import io
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import iotbx.shelx
 from cctbx import xray
-from libtbx.utils import Sorry
-from smtbx.refinement.constraints import adp
+from libtbx.utils import Sorry, null_out
 from smtbx.refinement.constraints.geometrical import any as geometrical
 
-from edtbx_cctbx.hydrogens import NUCLEAR
-from edtbx_cctbx.io.shelx_text import is_number, is_shelx, plain_shelx
+from edtbx_cctbx.constraints.restraints import Restraints
+from edtbx_cctbx.constraints.shelx_file import Instruction, ShelxFile, instructions_of
+from edtbx_cctbx.constraints.shelx_kinds import RESTRAINTS, check_kinds, check_restraint
+from edtbx_cctbx.constraints.shelx_variables import read_variables
+from edtbx_cctbx.hydrogens import NUCLEAR, Parts
+from edtbx_cctbx.io.shelx_text import is_number, is_shelx
 from edtbx_cctbx.model import UNREADABLE
 from edtbx_cctbx.refinement_model import RefinementModel
 from edtbx_cctbx.text_file import read_text
 
-_RESTRAINTS = ("DFIX", "DANG", "FLAT", "CHIV", "SADI", "SIMU", "DELU", "RIGU", "ISOR", "EADP")
+_BESIDE = (*RESTRAINTS, "EADP", "EXYZ")
+"""What can stand beside a model."""
+
+_OPTION = "refinement.instruction"
+
+_DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def shelx_model(
-    path: str | Path, structure: xray.structure, instructions: Sequence[str] = ()
+    path: str | Path,
+    structure: xray.structure,
+    instructions: Sequence[str] = (),
+    riding: bool = True,
+    log: TextIO | None = None,
 ) -> RefinementModel | None:
     """A structure with what its SHELX file and more instructions say of it; None for another file, or one that says nothing.
 
-    AFIX constraints take the distances of nuclei where the file gives none of its own. EADP joins displacements. Atoms all
-    of whose coordinates are fixed in the file stay where they are.
+    AFIX constraints take the distances of nuclei where the file gives none of its own; hydrogen that the file says nothing
+    of rides as well. Without ``riding`` hydrogen is free, whatever the file says. What is not used is written to ``log``.
 
     Raises
     ------
     Sorry
-        An instruction cannot be read, or names an atom that is not there.
+        An instruction cannot be read or does not hold here, or names an atom that is not there.
     """
     text = read_text(path, "SHELX .ins or .res file")
     if not is_shelx(text):
         return None
-    text = plain_shelx(text)
-    fixed = _fixed_sites(text, structure)
-    pattern = rf"^({'|'.join(('AFIX', *_RESTRAINTS))})(_\S+)?\s"
-    if not fixed and not re.search(pattern, text, flags=re.MULTILINE | re.IGNORECASE):
+    log = null_out() if log is None else log
+    file = ShelxFile.read(text, structure, str(path))
+    variables = read_variables(file, structure)
+    for note in (*check_kinds(file), *variables.notes):
+        print(f"{path}: {note}", file=log)
+    lines = [(file, each) for each in file.instructions if each.name in _BESIDE]
+    names = {each.name for each in file.instructions}
+    parts = _parts(file)
+    if not (lines or variables.equations or variables.free or parts or "AFIX" in names or _binds_displacements(file)):
         return None
-    _check(instructions)
-    sfac = re.search(r"^SFAC\s", text, flags=re.MULTILINE | re.IGNORECASE)
-    start = sfac.start() if sfac else 0
-    return _read(
-        text[:start] + "".join(f"{line}\n" for line in instructions) + text[start:], structure, str(path), fixed
+    model = RefinementModel(
+        structure=structure.deep_copy_scatterers(),
+        fixed=frozenset(variables.fixed),
+        equations=tuple(variables.equations),
+        free_occupancies=frozenset(variables.free),
+        coded_displacements=frozenset(variables.displacements),
+        parts=parts,
     )
+    geometry, restraints = _read(model.structure, [*lines, *_beside(model.structure, instructions)], file)
+    if not riding and geometry:
+        free = [each for each in geometry if not _holds(each) & file.hydrogen]
+        print(
+            f"{path}: refinement.hydrogens=free: {len(geometry) - len(free)} constraints on hydrogen left out", file=log
+        )
+        geometry = free
+    held = {place for each in geometry for place in getattr(each, "constrained_site_indices", ())}
+    if twice := held & variables.coded_sites:
+        label = structure.scatterers()[min(twice)].label
+        raise Sorry(f"{path}: {label} is held twice, by AFIX and by its coordinates: leave out one of them")
+    model = replace(model, constraints=geometry, restraints=restraints)
+    model = model.with_shared(*_shared([*lines, *_beside(model.structure, instructions)]), on_one_site=True)
+    movable = not variables.coded_sites and "EQIV" not in names
+    return model.with_riding(movable) if riding else model
 
 
 def with_instructions(model: RefinementModel, instructions: Sequence[str]) -> RefinementModel:
-    """A model, not from a SHELX file, with restraints and shared displacements as SHELX writes them.
+    """A model, not from a SHELX file, with restraints and shared sites and displacements as SHELX writes them.
 
     Raises
     ------
@@ -63,54 +96,108 @@ def with_instructions(model: RefinementModel, instructions: Sequence[str]) -> Re
     """
     if not instructions:
         return model
-    _check(instructions)
-    labels = {scatterer.label.lower(): n for n, scatterer in enumerate(model.structure.scatterers())}
-    lines = []
-    for line in instructions:
-        name, *words = line.split()
-        if unknown := [word for word in words if not is_number(word) and word.lower() not in labels]:
-            raise Sorry(f"refinement.instruction={line}: the model has no atom {unknown[0]}")
-        lines.append(" ".join([name, *(f"C{labels[w.lower()]}" if w.lower() in labels else w for w in words)]))
-    read = _read(_as_shelx(model.structure, lines), model.structure, "refinement.instruction", frozenset())
-    return replace(model, constraints=[*read.constraints, *model.constraints], restraints=read.restraints)
+    lines = _beside(model.structure, instructions)
+    _, restraints = _read(model.structure, lines, ShelxFile.beside(model.structure, _OPTION))
+    return replace(model, restraints=restraints).with_shared(*_shared(lines))
 
 
-def _check(instructions: Sequence[str]) -> None:
-    for line in instructions:
-        if not re.fullmatch(rf"({'|'.join(_RESTRAINTS)})\s.*", line.strip(), flags=re.IGNORECASE):
-            raise Sorry(f"refinement.instruction={line}: give one of {', '.join(_RESTRAINTS)}, with labels of atoms")
+Line = tuple[ShelxFile, Instruction]
 
 
-def _read(text: str, structure: xray.structure, said_in: str, fixed: frozenset[int]) -> RefinementModel:
+def _beside(structure: xray.structure, texts: Sequence[str]) -> list[Line]:
+    """Instructions of the user's own."""
+    file, lines = ShelxFile.beside(structure, _OPTION), []
+    for text in texts:
+        read = [replace(each, line=0) for each in instructions_of(text.strip())]
+        if len(read) != 1 or read[0].name not in _BESIDE or not read[0].words:
+            raise Sorry(f"{_OPTION}={text}: give one of {', '.join(_BESIDE)}, with labels of atoms")
+        lines.append((file, read[0]))
+    return lines
+
+
+def _parts(file: ShelxFile) -> Parts | None:
+    if not any(atom.part for atom in file.atoms):
+        return None
+    return Parts(
+        conformers=tuple(max(atom.part, 0) for atom in file.atoms),
+        exclusive=tuple(max(-atom.part, 0) for atom in file.atoms),
+    )
+
+
+def _binds_displacements(file: ShelxFile) -> bool:
+    """Whether any displacement is a multiple of that of the atom before."""
+    return any(len(atom.instruction.words) in (6, 7) and float(atom.instruction.words[5]) < -0.5 for atom in file.atoms)
+
+
+def _holds(constraint: Any) -> set[int]:
+    """Places of the atoms that depend on others by a constraint of AFIX or of a displacement."""
+    if isinstance(constraint, geometrical):
+        return set(constraint.constrained_site_indices)
+    return {constraint.u_iso_scatterer_idx}
+
+
+def _shared(lines: Sequence[Line]) -> tuple[list[list[int]], list[list[int]]]:
+    """Atoms with one site (EXYZ) and atoms with one displacement (EADP)."""
+    groups: dict[str, list[list[int]]] = {"EXYZ": [], "EADP": []}
+    for file, each in lines:
+        if each.name not in groups:
+            continue
+        for atoms in file.groups(each):
+            if len({place for place, _ in atoms}) < 2 or any(symmetry for _, symmetry in atoms):
+                raise Sorry(f"{file.said(each)}: name two atoms of the model or more, none of them made by symmetry")
+            groups[each.name].append([place for place, _ in atoms])
+    return groups["EXYZ"], groups["EADP"]
+
+
+def _read(structure: xray.structure, lines: Sequence[Line], body: ShelxFile) -> tuple[list[Any], Any]:
+    """Constraints of AFIX and of displacements, and restraints, by the reader of iotbx, which gets short names."""
+    text = _as_shelx(structure, _restraints(lines), body)
     try:
         builder = iotbx.shelx.parse_smtbx_refinement_model(file=io.StringIO(text), strictly_shelxl=False)
     except UNREADABLE as error:
         said = " ".join(str(error).split()) or type(error).__name__
-        raise Sorry(f"{said_in}: constraints and restraints cannot be read: {said}: correct or remove them") from error
+        raise Sorry(
+            f"{body.path}: constraints and restraints cannot be read: {said}: correct or remove them"
+        ) from error
     scatterers = structure.scatterers()
     for constraint in builder.constraints:
         if isinstance(constraint, geometrical) and not constraint.bond_length:
             constraint.bond_length = NUCLEAR.get(scatterers[constraint.pivot].element_symbol())
-    restraints = builder.restraints_manager
-    return RefinementModel(
-        structure=structure,
-        constraints=[*_shared_displacements(text, builder.structure, said_in), *builder.constraints],
-        restraints=restraints() if callable(restraints) else restraints,
-        fixed=fixed,
-    )
+    restraints = Restraints(builder.restraints_manager) if builder.proxies() else None
+    return list(builder.constraints), restraints
 
 
-def _as_shelx(structure: xray.structure, instructions: Sequence[str]) -> str:
-    """A structure with labels C0, C1 ..., whatever the elements, and instructions that name these."""
+def _restraints(lines: Sequence[Line]) -> Iterator[str]:
+    """Restraints with short names, once for every residue that they are for."""
+    for file, each in lines:
+        if each.name not in RESTRAINTS:
+            continue
+        numbers = [word for word in each.words if is_number(word)]
+        for atoms in file.groups(each):
+            check_restraint(file, each, len(atoms))
+            yield " ".join([each.name, *numbers, *(f"{_short(place)}{symmetry}" for place, symmetry in atoms)])
+
+
+def _short(place: int) -> str:
+    """A name of four letters that is no instruction."""
+    return "X" + "".join(_DIGITS[place // 36**n % 36] for n in (2, 1, 0))
+
+
+def _as_shelx(structure: xray.structure, restraints: Iterator[str], body: ShelxFile) -> str:
+    """A structure with short names, whatever the elements, with the AFIX of a file and restraints that have these names."""
     group, cell = structure.space_group(), structure.unit_cell()
     lattice = 1 + "PIRFABC".find(group.conventional_centring_type_symbol())
     inverts = group.is_centric() and group.is_origin_centric()
     operations = [group(0, 0, n) for n in range(group.n_smx())]
-    elements = sorted({scatterer.element_symbol() for scatterer in structure.scatterers()})
+    elements = sorted(set(body.elements))
+    places = {atom.instruction.line: atom.place for atom in body.atoms}
     atoms = [
-        f"C{n} {1 + elements.index(scatterer.element_symbol())} {' '.join(f'{x:.6f}' for x in scatterer.site)} 11.0 0.05"
-        for n, scatterer in enumerate(structure.scatterers())
+        str(each) if each.name == "AFIX" else _atom(structure, places[each.line], elements, each)
+        for each in body.instructions
+        if each.name == "AFIX" or each.line in places
     ]
+    if not body.instructions:
+        atoms = [_atom(structure, atom.place, elements, atom.instruction) for atom in body.atoms]
     return "\n".join(
         [
             "TITL",
@@ -120,7 +207,8 @@ def _as_shelx(structure: xray.structure, instructions: Sequence[str]) -> str:
             *(f"SYMM {operation}" for operation in operations if not operation.is_unit_mx()),
             f"SFAC {' '.join(elements)}",
             f"UNIT {' '.join('1' for _ in elements)}",
-            *instructions,
+            *(str(each) for each in body.instructions if each.name == "EQIV"),
+            *restraints,
             "FVAR 1.0",
             *atoms,
             "HKLF 4",
@@ -129,26 +217,15 @@ def _as_shelx(structure: xray.structure, instructions: Sequence[str]) -> str:
     )
 
 
-def _fixed_sites(text: str, structure: xray.structure) -> frozenset[int]:
-    """Places of the atoms all of whose coordinates have 10 added to them."""
-    places = {scatterer.label.lower(): n for n, scatterer in enumerate(structure.scatterers())}
-    found = set()
-    for match in re.finditer(r"^(\w+)\s+\d+((?:\s+-?[\d.]+){3})\s", text, flags=re.MULTILINE):
-        place = places.get(match.group(1).lower())
-        if place is not None and all(5.0 <= float(word) < 15.0 for word in match.group(2).split()):
-            found.add(place)
-    return frozenset(found)
+def _atom(structure: xray.structure, place: int, elements: Sequence[str], each: Instruction) -> str:
+    """An atom with all fixed but the displacement, which may be a multiple of that of the atom before.
 
-
-def _shared_displacements(text: str, structure: xray.structure, said_in: str) -> list[Any]:
-    places = {scatterer.label.lower(): n for n, scatterer in enumerate(structure.scatterers())}
-    found = []
-    for match in re.finditer(r"^EADP\s+([^\n!]*)", text, flags=re.MULTILINE | re.IGNORECASE):
-        labels = match.group(1).split()
-        missing = [label for label in labels if label.lower() not in places]
-        if missing or len(labels) < 2:
-            raise Sorry(
-                f"{said_in}: {match.group(0).strip()}: name two atoms of the model or more ({missing or labels})"
-            )
-        found.append(adp.shared_u(tuple(places[label.lower()] for label in labels)))
-    return found
+    Atoms other than hydrogen are anisotropic, so that restraints on their displacements (ISOR) are made; where they are
+    isotropic these do nothing.
+    """
+    scatterer = structure.scatterers()[place]
+    site = " ".join(f"{x:.6f}" for x in scatterer.site)
+    bound = each.words[5] if len(each.words) in (6, 7) and float(each.words[5]) < -0.5 else None
+    heavy = scatterer.element_symbol() not in ("H", "D")
+    u = bound or ("0.05 0.05 0.05 0.0 0.0 0.0" if heavy else "0.05")
+    return f"{_short(place)} {1 + elements.index(scatterer.element_symbol())} {site} 11.0 {u}"

@@ -24,6 +24,8 @@ class StructureParameters:
 
     def __init__(self, model: RefinementModel, refined: Refined) -> None:
         self.structure = model.structure
+        self._model, self._refined = model, refined
+        self._start = model.structure.scatterers().deep_copy()
         self._rp = model.reparametrisation(refined)
         self.scale = usual_shifts(model.structure, self._rp)
         self._position = np.zeros(len(self.scale))
@@ -33,11 +35,20 @@ class StructureParameters:
 
     def move(self, position: FloatArray) -> None:
         """Take the structure to a position (P,), counted from where it was at the start."""
+        if self._rp.clipped:
+            self._restart()
         shift = (position - self._position) * self.scale
         self._rp.apply_shifts(flex.double(np.ascontiguousarray(shift)))
         self._rp.linearise()
         self._rp.store()
         self._position = np.array(position, dtype=float)
+
+    def _restart(self) -> None:
+        """Take the structure back to the start: where shifts were shortened, it is not where they lead."""
+        for atom, start in zip(self.structure.scatterers(), self._start, strict=True):
+            atom.site, atom.u_iso, atom.u_star, atom.occupancy = start.site, start.u_iso, start.u_star, start.occupancy
+        self._rp = self._model.reparametrisation(self._refined)
+        self._position = np.zeros(len(self.scale))
 
     def value_and_gradient(self, target: DynamicalTarget) -> tuple[float, FloatArray]:
         """The target and its derivatives (P,) where the structure stands."""

@@ -140,12 +140,16 @@ refinement {
   displacements = True
     .type = bool
     .help = "Refine displacement parameters, isotropic first."
-  occupancies = False
-    .type = bool
-    .help = "Refine occupancies."
+  occupancies = None
+    .type = str
+    .multiple = True
+    .help = "Occupancies to refine, by labels: occupancies=O1W of one atom, occupancies=O1,H1,H2 of atoms with one in \
+      common, occupancies='N1A,H1A + N1B = 1' of several that add up to a total; as often as there are any. Free variables \
+      of a SHELX file are refined without being repeated here. All at once is refused: scales of frames undo that."
   anisotropic = *auto all none
     .type = choice
-    .help = "auto: atoms other than hydrogen become anisotropic where there are rows enough; all: hydrogen, too."
+    .help = "auto: atoms other than hydrogen become anisotropic where there are rows enough; all: hydrogen, too; none: \
+      all are isotropic, whatever they are in the model."
   hydrogens = *riding free
     .type = choice
     .help = "riding: hydrogen atoms keep their geometry and the distances of nuclei (C-H 1.09, N-H 1.03, O-H 0.98 \
@@ -159,7 +163,7 @@ refinement {
     .type = str
     .multiple = True
     .help = "A restraint, or shared displacements, as SHELX writes them: instruction='DFIX 1.25 0.02 C1 O1'. DFIX, DANG, \
-      FLAT, CHIV, SADI, SIMU, DELU, RIGU, ISOR and EADP, with the labels of the model, as often as there are any. Those \
+      FLAT, SADI, SIMU, DELU, RIGU, ISOR, EADP and EXYZ, with the labels of the model, as often as there are any. Those \
       of a SHELX file, its AFIX among them, hold without being repeated here."
   free_frames = None
     .type = int(value_min=2)

@@ -8,6 +8,7 @@ from pathlib import Path
 from libtbx.utils import Sorry
 
 from edtbx_cctbx.checkpoint import Checkpoint
+from edtbx_cctbx.constraints.occupancies import parse_occupancies
 from edtbx_cctbx.output_files import output_base
 from edtbx_cctbx.programs import command_line
 from edtbx_cctbx.programs.cluster import workers_of
@@ -54,18 +55,21 @@ Example: edtbx.refine quartz.cif quartz.cif_pets output.prefix=quartz
                 f"{path} is there, of a run that did not come to its end: restart=True goes on with it, "
                 "output.overwrite=True starts anew"
             )
+        parse_occupancies(self.params.refinement.occupancies)
 
     def run(self) -> None:
         """Refine, print, write."""
         structure, experiment = command_line.read_inputs(self.params, self.logger)
         asked = self.params.refinement
         instructions = [line for line in asked.instruction if line]
-        model = shelx_model(self.params.input.model, structure, instructions)
+        riding = word(asked.hydrogens) == "riding"
+        model = shelx_model(self.params.input.model, structure, instructions, riding, self.logger)
         if model is not None and asked.place_hydrogens:
             raise Sorry("the model has constraints or restraints of its own: place hydrogen there, or leave them out")
         if model is not None:
             restrained = "none" if model.restraints is None else "read"
             print(f"Constraints of the model: {len(model.constraints)}; restraints: {restrained}", file=self.logger)
+        occupancies = parse_occupancies(asked.occupancies)
         checkpoint = self._checkpoint()
         with workers_of(self.params.cluster, self.logger) as executor, Reporter.of(self.logger) as reporter:
             reporter.announce_compilation(rows=True)
@@ -74,9 +78,7 @@ Example: edtbx.refine quartz.cif quartz.cif_pets output.prefix=quartz
                 structure if model is None else model,
                 settings_from(self.params, executor),
                 Schedule(
-                    refined=Refined(
-                        sites=asked.sites, displacements=asked.displacements, occupancies=asked.occupancies
-                    ),
+                    refined=Refined(sites=asked.sites, displacements=asked.displacements, occupancies=occupancies),
                     method=word(asked.method),
                     anisotropic=word(asked.anisotropic),
                     cycles=asked.cycles,
@@ -84,7 +86,7 @@ Example: edtbx.refine quartz.cif quartz.cif_pets output.prefix=quartz
                     weighting=asked.weighting,
                     loss=word(asked.loss),
                     place_hydrogens=asked.place_hydrogens,
-                    riding=word(asked.hydrogens) == "riding",
+                    riding=riding,
                     instructions=instructions,
                     free_frames=asked.free_frames,
                 ),

@@ -1,0 +1,1 @@
+"""What holds atoms in a refinement besides smtbx: linear equations, occupancies, shared sites, files of SHELX."""

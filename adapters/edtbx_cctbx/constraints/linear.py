@@ -1,0 +1,159 @@
+"""Linear equations among parameters of atoms, held on top of the constraints of smtbx.
+
+Where C x = d holds at the start for the parameters x of the atoms, and x moves by J p, shifts p = T q with C J T = 0 keep
+it.
+One mechanism serves single fixed coordinates, free variables and their sums, and occupancies of groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from cctbx import xray
+from cctbx.array_family import flex
+from scitbx import sparse
+from smtbx.refinement import constraints
+
+from edtbx.experiment import FloatArray
+
+SITE = ("x", "y", "z")
+U_STAR = ("u11", "u22", "u33", "u12", "u13", "u23")
+U_ISO = "u_iso"
+OCCUPANCY = "occupancy"
+
+LEAST = 1e-4
+"""What smtbx makes of occupancies and isotropic displacements (Å²) below zero."""
+
+_NEGLIGIBLE = 1e-8
+"""Smaller coefficients are rounding errors; the largest of an equation are some 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinearEquation:
+    """Σ coefficient × parameter stays what it is; terms are (place of the atom, name of the parameter, coefficient)."""
+
+    terms: tuple[tuple[int, str, float], ...]
+
+    def value(self, structure: xray.structure) -> float:
+        """The sum where the structure stands; for occupancies only."""
+        scatterers = structure.scatterers()
+        return sum(factor * scatterers[place].occupancy for place, name, factor in self.terms if name == OCCUPANCY)
+
+
+def equal_parameters(first: tuple[int, str], others: Sequence[tuple[int, str]]) -> list[LinearEquation]:
+    """Parameters (place of the atom, name) that move by as much as the first."""
+    return [LinearEquation(terms=((*first, 1.0), (*other, -1.0))) for other in others]
+
+
+def refined_parameters(structure: xray.structure) -> Iterator[tuple[int, str]]:
+    """What the flags of the atoms let move, as place and name, in the order of smtbx."""
+    for place, scatterer in enumerate(structure.scatterers()):
+        flags = scatterer.flags
+        names = (
+            *(SITE if flags.grad_site() else ()),
+            *((U_ISO,) if flags.grad_u_iso() and flags.use_u_iso() else ()),
+            *(U_STAR if flags.grad_u_aniso() and flags.use_u_aniso() else ()),
+            *((OCCUPANCY,) if flags.grad_occupancy() else ()),
+        )
+        for name in names:
+            yield place, name
+
+
+class Reparametrisation(constraints.reparametrisation):
+    """smtbx's, with linear equations held as well; without any it is smtbx's.
+
+    Parameters of the equations that the flags of the atoms keep from moving count as constants. Occupancies and isotropic
+    displacements in equations stop at ``LEAST``, and with them what they are tied to: smtbx would put back one parameter
+    alone. ``clipped`` says whether the last shifts were shortened for that.
+    """
+
+    def __init__(
+        self, structure: xray.structure, held: Sequence[Any], equations: Sequence[LinearEquation] = (), **kwds: Any
+    ) -> None:
+        self._basis: Any = None
+        self.clipped = False
+        super().__init__(structure=structure, constraints=list(held), **kwds)
+        if equations:
+            self.linearise()
+            self._basis = self._basis_for(equations)
+            self._find_bounded({(place, name) for each in equations for place, name, _ in each.terms})
+
+    @property
+    def n_independents(self) -> int:
+        """Number P of parameters that are refined."""
+        return super().n_independents if self._basis is None else self._basis.n_rows
+
+    def jacobian_transpose_matching(self, mapping: Any) -> Any:
+        """Derivatives of parameters of the atoms by those that are refined."""
+        full = super().jacobian_transpose_matching(mapping)
+        return full if self._basis is None else self._basis * full
+
+    def apply_shifts(self, shifts: flex.double) -> None:
+        """Move the refined parameters."""
+        if self._basis is not None:
+            shifts = flex.double(self._shortened(shifts.as_numpy_array()))
+            shifts = self._basis.transpose() * shifts
+        super().apply_shifts(shifts)
+
+    def _find_bounded(self, held: set[tuple[int, str]]) -> None:
+        """Parameters of the atoms that have a lower bound, and their derivatives (P, n) by those that are refined."""
+        moving = list(enumerate(refined_parameters(self.structure)))
+        chosen = [(n, each) for n, each in moving if each in held and each[1] in (OCCUPANCY, U_ISO)]
+        jacobian = self.jacobian_transpose_matching(self.mapping_to_grad_fc).as_dense_matrix().as_numpy_array()
+        self._bounded = [each for _, each in chosen]
+        self._slopes = jacobian[:, [n for n, _ in chosen]]
+
+    def _shortened(self, shifts: FloatArray) -> FloatArray:
+        """Shifts (P,) that take no bounded parameter below its bound: those that move it together are shortened alike."""
+        scatterers = self.structure.scatterers()
+        self.clipped = False
+        shifts = np.array(shifts, dtype=float)
+        for n, (place, name) in enumerate(self._bounded):
+            value = scatterers[place].occupancy if name == OCCUPANCY else scatterers[place].u_iso
+            change = float(shifts @ self._slopes[:, n])
+            if change < 0.0 and value + change < LEAST:
+                tied = self._slopes[:, n] != 0.0
+                for _ in range(len(self._bounded)):  # all that the same parameters move
+                    tied = (self._slopes[:, self._slopes[tied].any(axis=0)] != 0.0).any(axis=1)
+                shifts[tied] *= max(value - LEAST, 0.0) / -change
+                self.clipped = True
+        return shifts
+
+    def _basis_for(self, equations: Sequence[LinearEquation]) -> Any:
+        """T as rows (P, parameters of smtbx)."""
+        columns = {parameter: n for n, parameter in enumerate(refined_parameters(self.structure))}
+        jacobian = self.jacobian_transpose_matching(self.mapping_to_grad_fc).as_dense_matrix().as_numpy_array()
+        rows = np.zeros((len(equations), jacobian.shape[0]))
+        for n, equation in enumerate(equations):
+            for place, name, factor in equation.terms:
+                if (place, name) in columns:
+                    rows[n] += factor * jacobian[:, columns[place, name]]
+        basis = null_space(rows)
+        elements = [{int(i): float(basis[i, n]) for i in np.flatnonzero(basis[:, n])} for n in range(basis.shape[1])]
+        return sparse.matrix(*basis.shape, elements)
+
+
+def null_space(rows: FloatArray) -> FloatArray:
+    """A basis (Q, P) of what leaves all rows (M, P) zero, as sparse as elimination makes it."""
+    reduced = np.array(rows, dtype=float)
+    pivots: dict[int, int] = {}
+    for n in range(len(reduced)):
+        size = np.abs(reduced[n]).max(initial=0.0)
+        if size < _NEGLIGIBLE:
+            continue
+        # the last of the large ones depends on the others: atoms named first are refined
+        pivot = int(np.flatnonzero(np.abs(reduced[n]) > 0.1 * size)[-1])
+        reduced[n] /= reduced[n, pivot]
+        others = np.arange(len(reduced)) != n
+        reduced[others] -= np.outer(reduced[others, pivot], reduced[n])
+        reduced[np.abs(reduced) < _NEGLIGIBLE] = 0.0
+        pivots[n] = pivot
+    free = [n for n in range(reduced.shape[1]) if n not in set(pivots.values())]
+    basis = np.zeros((len(free), reduced.shape[1]))
+    basis[np.arange(len(free)), free] = 1.0
+    for n, pivot in pivots.items():
+        basis[:, pivot] = -reduced[n, free]
+    return basis
