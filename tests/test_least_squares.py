@@ -15,6 +15,7 @@ from edtbx.bounded_steps import bounded_step, curvature
 from edtbx.frame_waves import Rows
 from edtbx.least_squares import FrameEquations, ReducedEquations, repetitions
 from edtbx.nuisance import Choices
+from edtbx_cctbx.constraints.occupancies import OccupancyGroup
 from edtbx_cctbx.least_squares import crystallographic_ls
 from edtbx_cctbx.refinement_model import Refined, reparametrisation_of
 from edtbx_cctbx.structure_slopes import StructureSlopes
@@ -108,7 +109,8 @@ def centred(experiment, **kwargs):
 def test_rows_by_every_kind_of_parameter_against_finite_differences(symbol):
     structure = model_in(symbol)
     target = target_for(structure, experiment_for(structure))
-    rp = reparametrisation_of(structure, Refined(occupancies=True))
+    every = tuple(OccupancyGroup.parse(scatterer.label) for scatterer in structure.scatterers())
+    rp = reparametrisation_of(structure, Refined(occupancies=every))
     rp.linearise()
     rp.store()
     f = target.structure_factors(structure)

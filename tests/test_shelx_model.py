@@ -137,7 +137,6 @@ def test_instructions_mean_beside_a_cif_what_they_mean_in_a_shelx_file(tmp_path)
         "DFIX 1.50 0.02 C1 C2 C2 C3",
         "simu 0.02 C1 C2 C3",
         "EADP O1 O2",
-        "CHIV 2.5 0.1 C2",
         "FLAT 0.1 C1 O1 O2 C2",
     ]
     path = written(tmp_path, instructions="\n".join(line.upper() for line in lines))
@@ -165,7 +164,9 @@ def test_instructions_join_those_of_a_shelx_file(tmp_path, spelt):
         ("DFIX 1.5 C1 C99", "no atom C99"),
         ("AFIX 137", "give one of DFIX"),
         ("DFIX", "give one of DFIX"),
-        ("CHIV C1 0.1 x", "no atom x"),
+        ("CHIV 2.5 C2", "give one of DFIX"),
+        ("DFIX -2.5 C1 C2", "a distance must be > 0"),
+        ("FLAT C1 C2 C3", "four atoms"),
     ],
 )
 def test_an_instruction_that_means_nothing_is_told(line, said):

@@ -17,7 +17,8 @@ from edtbx.experiment import Experiment, FloatArray
 from edtbx_cctbx.constraints.linear import SITE, LinearEquation, Reparametrisation
 from edtbx_cctbx.constraints.shared_sites import atoms_on_one_site, described, make_alike, merged, parts_without
 from edtbx_cctbx.hydrogens import Parts, connectivity, is_hydrogen, joined, riding_constraints
-from edtbx_cctbx.schedule import Refined, Schedule
+from edtbx_cctbx.schedule import Refined as Refined
+from edtbx_cctbx.schedule import Schedule as Schedule
 
 SITE_STEP = 0.05
 """A usual shift of a site in Å, by which a minimiser measures."""
