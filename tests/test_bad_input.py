@@ -69,7 +69,7 @@ DATA_CASES = {
     "no alpha": (lambda text: text.replace("_diffrn_zone_axis_alpha", "_other"), "is missing: export"),
     "no sigma": (lambda text: text.replace("_refln_intensity_sigma", "_other"), "is missing: export"),
     "unknown frame": (lambda text: text.rstrip() + "\n 1 1 1 10.0 1.0 77\n", "add that frame, or take"),
-    "cell off UB": (valued("_cell_length_a", "6.4"), "5.75% in length and 0.00° off"),
+    "cell off UB": (valued("_cell_length_a", "6.8"), "11.29% in length and 0.00° in angle off"),
 }
 
 

@@ -10,8 +10,10 @@ from cctbx import crystal, xray
 from cctbx.array_family import flex
 from cctbx.eltbx import tiny_pse, xray_scattering
 from libtbx.utils import Sorry
+from scipy.spatial.transform import Rotation
 
-from edtbx_cctbx.model import check_cell, read_model, set_electron_form_factors, with_model_cell
+from edtbx_cctbx.indexing.model_cell import check_cell, with_model_cell
+from edtbx_cctbx.model import read_model, set_electron_form_factors
 from edtbx_cctbx.pets import read_experiment
 
 MOTT_BETHE = 0.0239337  # m e² / (8π ε0 h²) in Å⁻¹, for s = sin θ/λ
@@ -301,6 +303,7 @@ def test_models_go_with_their_data_and_no_other(data_dir, model, data):
     experiment = read_experiment(data_dir / data)
     changed = with_model_cell(experiment, structure)
     assert changed.cell == structure.unit_cell().parameters()
-    np.testing.assert_array_equal(changed.orientation, experiment.orientation)
+    turn = Rotation.from_matrix(changed.orientation @ experiment.orientation.T).magnitude()
+    assert np.degrees(turn) < 0.2  # albite: the cells of model and data differ by 0.5 %
     with pytest.raises(Sorry, match="% in length"):
         check_cell(structure_of("C"), experiment)

@@ -5,6 +5,8 @@ from edtbx_cctbx import _import_order  # noqa: F401  # isort: skip  (first: it l
 from edtbx import __version__
 from edtbx_cctbx.comparison import Settings, compare
 from edtbx_cctbx.dynamical_map import DynamicalMap
+from edtbx_cctbx.indexing.model_cell import with_model_cell
+from edtbx_cctbx.indexing.reindexing import reindexed
 from edtbx_cctbx.least_squares import crystallographic_ls
 from edtbx_cctbx.minimisation import minimise_with_lbfgs
 from edtbx_cctbx.model import read_model, set_electron_form_factors
@@ -25,6 +27,8 @@ __all__ = [
     "minimise_with_lbfgs",
     "read_experiment",
     "read_model",
+    "reindexed",
     "set_electron_form_factors",
+    "with_model_cell",
     "write_experiment",
 ]

@@ -19,6 +19,7 @@ from edtbx.nuisance import Choices, FrameCube, Grid, Nuisance, fit_nuisance, res
 from edtbx.registry import installed_solvers
 from edtbx.selection import SelectionRules
 from edtbx.solvers.block import Accuracy, DifferentiableSolver, Solver
+from edtbx_cctbx.indexing.diagnosis import warn_if_hopeless
 from edtbx_cctbx.results import Comparison, LeastSquaresFit, SamplingReport, TheoryFit
 from edtbx_cctbx.target import DynamicalTarget
 
@@ -140,7 +141,7 @@ def compare(
             raise
         interrupted = str(stop) or "interrupted"
     return Comparison(
-        experiment=target.experiment,
+        experiment=warn_if_hopeless(target.experiment, structure, kinematical.statistics.r_obs),
         selection=target.selection,
         kinematical=fits[0],
         dynamical=fits[1] if len(fits) > 1 else None,

@@ -13,7 +13,7 @@ from edtbx.least_squares import measurements
 from edtbx.selection import SelectionRules
 from edtbx.statistics import Statistics
 from edtbx_cctbx.comparison import ProgressFactory, Settings, fit_coarse, fit_theory, silent
-from edtbx_cctbx.model import with_model_cell
+from edtbx_cctbx.indexing.model_cell import with_model_cell
 from edtbx_cctbx.results import TheoryFit
 from edtbx_cctbx.target import select_rows
 

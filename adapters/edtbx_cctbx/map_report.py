@@ -13,6 +13,7 @@ import iotbx.mtz
 from edtbx.constants import VOLTS_PER_E_PER_A
 from edtbx_cctbx.difference_maps import FOUND, MapQuality, Maps
 from edtbx_cctbx.dynamical_map import KINDS
+from edtbx_cctbx.indexing.model_cell import cell_report
 from edtbx_cctbx.map_peaks import Peak
 from edtbx_cctbx.map_picture import map_picture
 from edtbx_cctbx.output_files import output_base, write_whole
@@ -153,6 +154,8 @@ def maps_json(maps: Maps) -> str:
             "value": maps.calculator.settled.nuisance.thickness,
             "shape": maps.calculator.settled.nuisance.shape,
         },
+        "cell": cell_report(maps.experiment),
+        "warnings": maps.experiment.warnings,
         "seconds": maps.total_seconds,
         "versions": versions(),
         "parameters": maps.parameters,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
@@ -15,7 +14,6 @@ from cctbx.eltbx import e_scattering, xray_scattering
 from libtbx.utils import Sorry, null_out
 
 from edtbx.cell import CELL_TOLERANCE
-from edtbx.experiment import Experiment
 from edtbx_cctbx.io.atom_names import listed
 from edtbx_cctbx.io.cif_model import structure_of_block
 from edtbx_cctbx.io.displacements import NonPositive, check_displacements, tell_starts
@@ -45,8 +43,6 @@ _PYTHON_REASONS = {
     "'NoneType' object": "something that must come first is missing (SFAC, FVAR or the cell)",
 }
 _LARGEST_OCCUPANCY = 100.0
-
-_MAX_LENGTH_MISFIT, _MAX_ANGLE_MISFIT = 0.01, 1.0
 
 
 def read_model(
@@ -126,38 +122,6 @@ def set_electron_form_factors(xray_structure: xray.structure, log: TextIO | None
             print(f"{scattering_type}: the electron form factor of the neutral atom {element} stands in", file=log)
     registry = xray_structure.scattering_type_registry(custom_dict=gaussians, table="electron")
     registry.set_last_table("electron")
-
-
-def check_cell(xray_structure: xray.structure, experiment: Experiment) -> None:
-    """Hold the cell of the model against that of the experiment.
-
-    Raises
-    ------
-    Sorry
-        They differ by more than 1 % in a length or 1° in an angle.
-    """
-    model, measured = xray_structure.unit_cell().parameters(), experiment.cell
-    length = max(abs(x / y - 1.0) for x, y in zip(model[:3], measured[:3], strict=True))
-    angle = max(abs(x - y) for x, y in zip(model[3:], measured[3:], strict=True))
-    if length > _MAX_LENGTH_MISFIT or angle > _MAX_ANGLE_MISFIT:
-        cells = " and ".join(" ".join(f"{x:.3f}" for x in cell) for cell in (model, measured))
-        raise Sorry(
-            f"the cells of model and data, {cells}, differ by up to {length:.1%} in length and {angle:.2f}° in angle: "
-            "bring the model to the setting of the data, or index the data in that of the model"
-        )
-
-
-def with_model_cell(experiment: Experiment, xray_structure: xray.structure) -> Experiment:
-    """The experiment with the cell of the model in place of its own; its orientation stays.
-
-    Raises
-    ------
-    Sorry
-        As :func:`check_cell`.
-    """
-    check_cell(xray_structure, experiment)
-    cell = tuple(xray_structure.unit_cell().parameters())
-    return replace(experiment, cell=cell)
 
 
 def _reader_for(text: str, path: str | Path) -> Callable[..., tuple[xray.structure, list[int]]]:

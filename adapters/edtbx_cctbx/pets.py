@@ -12,46 +12,68 @@ from cctbx import crystal, miller
 from cctbx.array_family import flex
 from libtbx.utils import Sorry
 
+from edtbx.cell import CELL_TOLERANCE, Cell
 from edtbx.experiment import Experiment, FloatArray, Frame, Reflections, ScanGeometry
 from edtbx.geometry import frame_vectors, ub_matrix
-from edtbx.scan import geometry_evidence
+from edtbx.lattices import transformed_cell
 from edtbx_cctbx import pets_block
+from edtbx_cctbx.indexing.operators import index_matrix, transform_indices
+from edtbx_cctbx.indexing.reindexing import reindexed
+from edtbx_cctbx.indexing.scan_geometry import as_asked, with_geometry_of_data
 from edtbx_cctbx.text_file import parse_cif, read_text
 
 _EXPECTED = ".cif_pets file of PETS2"
 
 
-def read_experiment(path: str | Path, geometry: ScanGeometry | None = None) -> Experiment:
+def read_experiment(
+    path: str | Path,
+    geometry: ScanGeometry | None = None,
+    *,
+    reindex: str | None = None,
+    cell_tolerance: float = CELL_TOLERANCE,
+) -> Experiment:
     """The experiment in a ``.cif_pets`` file; its ``notes`` tell what was found, decided and dropped.
 
     Whether the frames are of a rotation or of a precession is decided by the intensities where they can tell
-    (:mod:`edtbx.scan`), by the header where they cannot; ``geometry`` overrides both.
+    (:mod:`edtbx.scan`), by the header where they cannot; ``geometry`` overrides both. ``reindex`` ("-h,-k,-l") gives other
+    indices (:func:`edtbx_cctbx.reindexed`); one that changes the hand turns a left-handed UB matrix right-handed, too.
+    ``cell_tolerance`` is how far the UB matrix may be off the cell of the file (0.06: 6 % in length, 2.5° in angle).
 
     Raises
     ------
     Sorry
         The file is missing or damaged, lacks something needed, or contradicts itself.
     """
-    block = _data_block(parse_cif(read_text(path, _EXPECTED), path, _EXPECTED), path)
+    text = read_text(path, _EXPECTED)
+    block = _data_block(parse_cif(text, path, _EXPECTED), path)
     notes: list[str] = []
     try:
         named = pets_block.named_geometry(block)
+        warnings: list[str] = []
+        wavelength = pets_block.wavelength(block, warnings)
+        cell, ub = pets_block.cell_parameters(block), pets_block.ub_matrix(block)
+        frames, rows = pets_block.frames(block, notes), pets_block.reflections(block, notes)
+        if reindex is not None and np.linalg.det(ub) < 0.0 and np.linalg.det(index_matrix(reindex)) < 0.0:
+            cell, ub, rows = _other_hand(cell, ub, rows, index_matrix(reindex))
+            notes.append(f"reindexed by {reindex}: indices and the left-handed UB matrix together")
+            reindex = None
         experiment = Experiment(
-            wavelength=pets_block.number(block, "_diffrn_radiation_wavelength"),
-            cell=pets_block.cell_parameters(block),
-            orientation=pets_block.orientation(block, notes),
+            wavelength=wavelength,
+            cell=cell,
+            orientation=pets_block.orientation(ub, cell, notes, cell_tolerance),
             geometry=geometry or named or ScanGeometry.ROTATION,
-            frames=pets_block.frames(block, notes),
-            reflections=pets_block.reflections(block, notes),
+            frames=frames,
+            reflections=rows,
             source=str(path),
+            notes=tuple(notes),
+            ub=ub,
+            warnings=tuple(warnings),
         )
-        if geometry is None:
-            experiment = _with_geometry_of_data(experiment, named, notes)
-        else:
-            notes.append(f"geometry: {geometry.value}, as asked for")
+        if reindex is not None:
+            experiment = reindexed(experiment, reindex)
+        return with_geometry_of_data(experiment, named) if geometry is None else as_asked(experiment, geometry)
     except ValueError as error:
         raise Sorry(f"{path}: {error}") from error
-    return replace(experiment, notes=tuple(notes))
 
 
 def write_experiment(path: str | Path, experiment: Experiment) -> None:
@@ -101,25 +123,25 @@ def zone_axis(experiment: Experiment, frame: Frame) -> FloatArray:
 
 def _data_block(blocks: Any, path: str | Path) -> Any:
     """The first data block with an orientation matrix."""
-    for name in blocks:
-        if pets_block.UB_TAGS[0] in blocks[name]:
-            return blocks[name]
+    with_ub = [blocks[name] for name in blocks if pets_block.UB_TAGS[0] in blocks[name]]
+    if with_ub and not pets_block.is_kinematical(with_ub[0]):
+        return with_ub[0]
+    if any(pets_block.is_kinematical(blocks[name]) for name in blocks):
+        raise Sorry(
+            f"{path} is the kinematical file of PETS2: one merged list of reflections, without frames "
+            f"({pets_block.ZONE}id ...); give the one for dynamical refinement, usually *_dyn.cif_pets"
+        )
     raise Sorry(
         f"{path} has no orientation matrix ({pets_block.UB_TAGS[0]} ...): give the {_EXPECTED} for dynamical refinement"
     )
 
 
-def _with_geometry_of_data(experiment: Experiment, named: ScanGeometry | None, notes: list[str]) -> Experiment:
-    """The experiment with the geometry that its intensities show, else the one named in the header."""
-    found, evidence = geometry_evidence(experiment)
-    if found is None and named is None:
-        raise ValueError(f"the header names no scan geometry, and {evidence}: choose rotation or precession yourself")
-    if found is None or named is found:
-        notes.append(f"geometry: {experiment.geometry.value}, by the header; {evidence}")
-        return experiment
-    header = "no known geometry" if named is None else named.value
-    notes.append(f"geometry: {found.value}; the header says {header}, but the data decide: {evidence}")
-    return replace(experiment, geometry=found)
+def _other_hand(
+    cell: Cell, ub: FloatArray, rows: Reflections, matrix: FloatArray
+) -> tuple[Cell, FloatArray, Reflections]:
+    """Cell, UB matrix and rows for axes of the other hand."""
+    hkl = transform_indices(rows.hkl, matrix)
+    return transformed_cell(cell, matrix), ub @ np.linalg.inv(matrix), replace(rows, hkl=hkl)
 
 
 def _lines(experiment: Experiment) -> list[str]:

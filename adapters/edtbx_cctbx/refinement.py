@@ -17,6 +17,7 @@ from edtbx_cctbx.constraints.preparation import odd_occupancies, prepared
 from edtbx_cctbx.gradient_refinement import refine_by_gradient
 from edtbx_cctbx.held_out import free_statistics, without_every
 from edtbx_cctbx.hydrogen_placement import place_hydrogens
+from edtbx_cctbx.indexing.diagnosis import warn_if_hopeless
 from edtbx_cctbx.least_squares_refinement import LeastSquaresRun, refine_by_least_squares
 from edtbx_cctbx.model import set_electron_form_factors
 from edtbx_cctbx.refinement_model import RefinementModel, Schedule
@@ -86,7 +87,7 @@ def refine(
         interrupted = str(stop) or "interrupted"
     assert target is not None
     return Comparison(
-        experiment=target.experiment,
+        experiment=warn_if_hopeless(target.experiment, fits[0].structure, fits[0].statistics.r_obs),
         selection=target.selection,
         kinematical=fits[0],
         dynamical=fits[1] if len(fits) > 1 else None,

@@ -80,6 +80,8 @@ def show_comparison(comparison: Comparison, out: TextIO) -> None:
             textwrap.fill(f"Frames left out, with too few reflections (frames.min_reflections): {poor}.", _WIDTH),
             file=out,
         )
+    for warning in comparison.experiment.warnings:
+        print(textwrap.fill(f"Warning: {warning}", _WIDTH, break_on_hyphens=False), file=out)
 
 
 def show_structure(comparison: Comparison, out: TextIO) -> None:

@@ -19,6 +19,7 @@ from smtbx.refinement.least_squares import mainstream_shelx_weighting
 
 from edtbx import __version__
 from edtbx.statistics import DEFINITION
+from edtbx_cctbx.indexing.model_cell import cell_report
 from edtbx_cctbx.report_numbers import frame_numbers, mean_thickness, outliers
 from edtbx_cctbx.results import Comparison, LeastSquaresFit
 
@@ -79,6 +80,8 @@ def summary_json(comparison: Comparison) -> str:
         "versions": versions(),
         "parameters": comparison.parameters,
         "geometry": comparison.experiment.geometry.value,
+        "cell": cell_report(comparison.experiment),
+        "warnings": comparison.experiment.warnings,
         "left_out": comparison.selection.left_out,
         "frames_left_out": comparison.selection.poor_frames,
         "definition": DEFINITION,

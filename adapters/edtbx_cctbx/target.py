@@ -26,7 +26,9 @@ from edtbx.nuisance import Choices, FrameCube, Nuisance, fit_nuisance
 from edtbx.registry import installed_solvers
 from edtbx.selection import Selection, SelectionRules, select_reflections
 from edtbx.statistics import Statistics, statistics
-from edtbx_cctbx.model import set_electron_form_factors, with_model_cell
+from edtbx_cctbx.indexing.diagnosis import diagnose
+from edtbx_cctbx.indexing.model_cell import with_model_cell
+from edtbx_cctbx.model import set_electron_form_factors
 from edtbx_cctbx.structure_factors import Expansion, g_vectors, indices_of, miller_set, warn_if_by_fft
 
 G_MAX_MARGIN = 0.2
@@ -216,7 +218,11 @@ def select_rows(experiment: Experiment, xray_structure: xray.structure, rules: S
     selection = select_reflections(experiment, rules, absent)
     if not selection.used.any():
         counts = ", ".join(f"{number} to {rule}" for rule, number in selection.left_out.items() if number)
-        raise Sorry(f"no reflection is left after selection: of {len(absent)} rows fell {counts}; relax those rules")
+        advice = diagnose(experiment, xray_structure).advice if len(absent) else None
+        raise Sorry(
+            f"no reflection is left after selection: of {len(absent)} rows fell {counts}; "
+            + ("relax those rules" if advice is None else f"the indices do not belong to these data: {advice}")
+        )
     return selection
 
 

@@ -91,9 +91,11 @@ class Reflections:
 class Experiment:
     """One crystal, measured: wavelength, orientation, frames and reflections.
 
-    ``orientation`` is the rotation matrix U of ``g_lab = R(frame) U B(cell) h`` at alpha = beta = 0; keeping it apart
-    from the cell lets another cell (that of a model, say) be put in without spoiling the orientation.
-    ``notes`` tell what the reader found, decided and mended.
+    ``orientation`` is the rotation matrix U of ``g_lab = R(frame) U B(cell) h`` at alpha = beta = 0. ``ub`` (3, 3) in Å⁻¹
+    is the matrix as it was measured, strained against the cell by what distorts the patterns (leave it out with an
+    orientation of your own); :func:`edtbx.geometry.with_cell` puts another cell in, that of a model, say, and keeps the one
+    before in ``measured_cell``. ``header_geometry`` is the geometry named in the file, None where somebody chose one.
+    ``notes`` tell what the reader found, decided and mended, ``warnings`` what makes results doubtful.
     """
 
     wavelength: float
@@ -104,6 +106,10 @@ class Experiment:
     reflections: Reflections
     source: str = ""
     notes: tuple[str, ...] = ()
+    ub: FloatArray | None = None
+    measured_cell: Cell | None = None
+    warnings: tuple[str, ...] = ()
+    header_geometry: ScanGeometry | None = None
 
     def __post_init__(self) -> None:
         if not 0.001 < self.wavelength < 0.2:
@@ -113,6 +119,8 @@ class Experiment:
         u = self.orientation
         if u.shape != (3, 3) or not np.allclose(u @ u.T, np.eye(3), atol=1e-6) or np.linalg.det(u) < 0.0:
             raise ValueError("the orientation must be a rotation matrix")
+        if self.ub is not None and (self.ub.shape != (3, 3) or not np.all(np.isfinite(self.ub))):
+            raise ValueError(f"ub must hold 3 by 3 finite numbers, got {self.ub.tolist()}")
         ids = [frame.id for frame in self.frames]
         if len(set(ids)) != len(ids):
             raise ValueError("two frames have the same id")
@@ -147,17 +155,19 @@ class Experiment:
         empty = [frame.id for frame, filled in zip(self.frames, listed, strict=True) if not filled]
         observed, negative = (int(np.sum(which)) for which in (rows.intensity > 3.0 * rows.sigma, rows.intensity < 0.0))
         kilovolts = energy_from_wavelength(self.wavelength) / 1000.0
+        of_model = ", that of the model" if self.measured_cell else ""
         lines = [
             f"Frames: {len(self.frames)}, {self.geometry.value}, semi-angle {_interval(np.sort(semi), 3)} degrees",
             f"Alpha: {_interval(np.sort(alpha), 2)} degrees, beta: {_interval(np.sort(beta), 2)} degrees",
             f"Wavelength: {self.wavelength:.6f} Å ({kilovolts:.1f} keV)",
-            f"Unit cell: ({', '.join(f'{x:.6g}' for x in self.cell)})",
+            f"Unit cell: ({', '.join(f'{x:.6g}' for x in self.cell)}){of_model}",
             f"Reflections: {len(rows)}, of them {observed} observed (I > 3 sigma(I)) and {negative} negative",
             f"Resolution: {_interval(d[::-1], 3)} Å",
         ]
         if empty:
             lines.append(f"Frames without reflections: {number_ranges(empty)}")
         lines += [f"Note: {note}" for note in self.notes]
+        lines += [f"Warning: {warning}" for warning in self.warnings]
         print("\n".join(prefix + line for line in lines), file=sys.stdout if f is None else f)
         return self
 

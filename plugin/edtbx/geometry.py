@@ -11,11 +11,16 @@ Excitation error ``S_g = (K² − |k + g|²)/(2K) = g_z − |g|²/(2K)``, positi
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from edtbx.cell import Cell, metric_matrix
 from edtbx.experiment import Experiment, FloatArray, Frame, IntArray, ScanGeometry
+
+_SINGULAR = 0.05
+"""A UB that stretches one direction so much less than another has no third dimension."""
 
 
 def orthogonalisation_matrix(cell: Cell) -> FloatArray:
@@ -31,6 +36,42 @@ def orthogonalisation_matrix(cell: Cell) -> FloatArray:
 def ub_matrix(experiment: Experiment) -> FloatArray:
     """UB in Å⁻¹ (3, 3) of the experiment's orientation with its cell in use."""
     return experiment.orientation @ orthogonalisation_matrix(experiment.cell)
+
+
+def polar_factors(ub: FloatArray, cell: Cell) -> tuple[FloatArray, FloatArray]:
+    """The rotation U nearest to UB·B⁻¹, and the singular values (3,) of UB·B⁻¹, the largest first.
+
+    UB·B⁻¹ = D U: a distortion D of the patterns, symmetric in the lab frame, leaves U as it was. Singular values are the
+    factors by which D stretches reciprocal space: 1 where UB has exactly this cell.
+
+    Raises
+    ------
+    ValueError
+        UB is singular or left-handed.
+    """
+    b = orthogonalisation_matrix(cell)
+    # numpy's, not scipy.linalg.polar: scipy's LAPACK is broken where cctbx came before numpy
+    left, values, right = np.linalg.svd(ub @ np.linalg.inv(b))
+    if values[2] < _SINGULAR * values[0] or not np.all(np.isfinite(values)):
+        raise ValueError(f"the UB matrix is singular (determinant {np.linalg.det(ub):.3g} Å⁻³): index the data again")
+    rotation = np.asarray(left @ right)
+    if np.linalg.det(rotation) < 0.0:
+        raise ValueError("the UB matrix is left-handed (its determinant is negative)")
+    return rotation, values
+
+
+def measured_ub(experiment: Experiment) -> FloatArray:
+    """UB in Å⁻¹ (3, 3) as it was measured; that of orientation and cell where none was."""
+    return ub_matrix(experiment) if experiment.ub is None else experiment.ub
+
+
+def with_cell(experiment: Experiment, cell: Cell) -> Experiment:
+    """The experiment with another cell, and the orientation that the measured UB has for it."""
+    unchanged = experiment.ub is None or cell == experiment.cell
+    rotation = experiment.orientation if unchanged else polar_factors(measured_ub(experiment), cell)[0]
+    return replace(
+        experiment, cell=cell, orientation=rotation, measured_cell=experiment.measured_cell or experiment.cell
+    )
 
 
 def frame_vectors(experiment: Experiment, frame: Frame, hkl: IntArray) -> FloatArray:

@@ -16,6 +16,8 @@ import numpy as np
 from edtbx.experiment import BoolArray, Experiment, FloatArray
 from edtbx.geometry import excitation_error, frame_vectors, scan_lever
 
+_FEWEST_FOR_SCALE = 5
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelectionRules:
@@ -66,6 +68,34 @@ def select_reflections(experiment: Experiment, rules: SelectionRules, absent: Bo
     poor = np.isin(rows.frame_id, poor_frames)
     left_out["frames with few reflections"] = int(np.sum(used & poor))
     return Selection(s_g=s_g, rsg=rsg, used=used & ~poor, left_out=left_out, poor_frames=poor_frames)
+
+
+def swept_rows(experiment: Experiment) -> BoolArray:
+    """Which rows (M,) pass the Ewald sphere within the scan of their frame: |S_g| < lever·semi_angle."""
+    s_g, swept, _ = _geometry_of_rows(experiment)
+    return np.asarray(np.abs(s_g) < swept)
+
+
+def estimated_r(experiment: Experiment, f_squared: FloatArray, used: BoolArray) -> float:
+    """R(obs) of amplitudes with I ∝ |F|²/lever, which a scan through the whole reflection gives, one scale a frame.
+
+    An estimate in closed form, without thickness or spread: of right indices 0.1 to 0.22 on real data, of wrong ones 0.4
+    to 0.5. ``f_squared`` (M,) belongs to the rows, ``used`` (M,) are those to count. NaN where too few are observed.
+    """
+    rows = experiment.reflections
+    _, swept, _ = _geometry_of_rows(experiment)
+    used = used & (rows.intensity > 3.0 * rows.sigma)
+    misfit = total = 0.0
+    for frame in experiment.frames:
+        of_frame = np.flatnonzero(used & (rows.frame_id == frame.id))
+        if len(of_frame) < _FEWEST_FOR_SCALE:
+            continue
+        f_obs = np.sqrt(rows.intensity[of_frame])
+        f_calc = np.sqrt(f_squared[of_frame] * frame.semi_angle / np.maximum(swept[of_frame], 1e-12))
+        scale = (f_obs @ f_calc) / max(f_calc @ f_calc, 1e-300)
+        misfit += float(np.abs(f_obs - scale * f_calc).sum())
+        total += float(f_obs.sum())
+    return misfit / total if total else float("nan")
 
 
 def _geometry_of_rows(experiment: Experiment) -> tuple[FloatArray, FloatArray, FloatArray]:

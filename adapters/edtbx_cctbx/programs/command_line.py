@@ -18,6 +18,8 @@ from libtbx.utils import Sorry, null_out
 
 from edtbx.experiment import Experiment
 from edtbx_cctbx.io.file_kinds import DATA_SUFFIX
+from edtbx_cctbx.indexing.diagnosis import check_indexing
+from edtbx_cctbx.indexing.model_cell import with_model_cell
 from edtbx_cctbx.model import read_model
 from edtbx_cctbx.pets import read_experiment
 from edtbx_cctbx.programs.arguments import holds_parameters, named_files, prepared
@@ -133,8 +135,12 @@ def read_inputs(params: Any, logger: Any) -> tuple[xray.structure, Experiment]:
         structure = structure.change_hand()
         print("  Inverted: the other hand is taken", file=logger)
     print(f"Data: {params.input.data}", file=logger)
-    experiment = read_experiment(params.input.data, geometry_from(params))
-    experiment = frames_from(params, experiment).show_summary(f=logger, prefix="  ")
+    tolerance = params.input.cell_tolerance
+    experiment = read_experiment(
+        params.input.data, geometry_from(params), reindex=params.input.reindex, cell_tolerance=tolerance
+    )
+    experiment = with_model_cell(frames_from(params, experiment), structure, tolerance)
+    experiment = check_indexing(experiment, structure, tolerance).show_summary(f=logger, prefix="  ")
     print(file=logger)
     return structure, experiment
 

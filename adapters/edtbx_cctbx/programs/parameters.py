@@ -27,6 +27,14 @@ input {
   data_block = None
     .type = str
     .help = "Data block of a CIF with several structures; the first one with atoms by default."
+  reindex = None
+    .type = str
+    .help = "Other indices for the reflections, such as -h,-k,-l or k,h,-l. Whether the UB matrix goes with them is told \
+      from which rows come near the Ewald sphere, and said."
+  cell_tolerance = 0.06
+    .type = float(value_min=0, value_max=0.3)
+    .help = "How far cells of model and data and the UB matrix may be apart: a fraction of lengths, and in angles 2.5 \
+      degrees for 0.06. The cell of the model is taken, and the orientation that the UB matrix has for it."
 }
 """
 

@@ -1,0 +1,1 @@
+"""Whether indices, UB matrix, cell and model belong together, and how to bring them together."""

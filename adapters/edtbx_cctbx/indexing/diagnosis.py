@@ -1,0 +1,169 @@
+"""Whether another indexing fits better: told from which rows pass the Ewald sphere, and from an estimate of R.
+
+Two mistakes are looked for. The indices alone are wrong (a program that confuses hands negates them): then the right
+operator takes more rows to the Ewald sphere. Or indices and UB matrix agree, but the lattice is more symmetric than the
+crystal and was taken in the wrong one of several equivalent ways: then geometry says nothing, and R does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from cctbx import xray
+from libtbx.utils import Sorry
+
+from edtbx.cell import CELL_TOLERANCE
+from edtbx.experiment import BoolArray, Experiment, FloatArray, IntArray
+from edtbx.selection import SelectionRules, estimated_r, select_reflections, swept_rows
+from edtbx_cctbx.indexing.operators import distinct_operators, operator_text, operators_to_model
+from edtbx_cctbx.indexing.reindexing import with_indices
+from edtbx_cctbx.structure_factors import miller_set
+
+HOPELESS = 0.45
+"""R(obs) of kinematical fits: 0.1 to 0.25 on real data of known structures, 0.39 and more with wrong indices."""
+
+_HARDLY_ANY = 0.1
+_MORE_ROWS, _BETTER_R, _GOOD_R = 1.1, 0.75, 0.15
+_SIGNIFICANT = 4.0
+_FEWEST_ROWS = 30
+_MOST_ROWS = 20000
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Trial:
+    """One indexing tried: its operator, the rows (M,) that pass the Ewald sphere, and the estimate of R(obs)."""
+
+    operator: FloatArray
+    swept: BoolArray
+    r: float
+
+    def __str__(self) -> str:
+        estimate = f", R about {self.r:.2f}" if np.isfinite(self.r) else ""
+        return f"{self.swept.mean():.0%} of the rows pass the Ewald sphere{estimate}"
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Diagnosis:
+    """The indexing of the data and the others tried: ``alone`` with the indices changed, ``together`` with the UB matrix."""
+
+    as_indexed: Trial
+    alone: tuple[Trial, ...]
+    together: tuple[Trial, ...]
+
+    @property
+    def advice(self) -> str | None:
+        """What fits better and how to ask for it; None where nothing does."""
+        before = f"as indexed {self.as_indexed}"
+        best = max(self.alone, key=lambda trial: int(trial.swept.sum()), default=None)
+        if best is not None and _takes_more(best, self.as_indexed):
+            text = operator_text(best.operator)
+            hand = " (a program has confused hands)" if np.linalg.det(best.operator) < 0.0 else ""
+            return f"{before}; with {text} {best}{hand}: input.reindex={text}"
+        best = min(self.together, key=lambda trial: trial.r, default=None)
+        if best is not None and self.as_indexed.r > _GOOD_R and best.r < _BETTER_R * self.as_indexed.r:
+            text = operator_text(best.operator)
+            return (
+                f"as indexed R is about {self.as_indexed.r:.2f}, with {text}, which the lattice allows and the crystal "
+                f"tells apart, {best.r:.2f}: input.reindex={text}"
+            )
+        return None
+
+
+def diagnose(experiment: Experiment, structure: xray.structure, tolerance: float = CELL_TOLERANCE) -> Diagnosis:
+    """Try −h and the rotations of the lattice on an experiment that has the cell of the model.
+
+    Of many rows some frames are taken. No more than a second or two: R is an estimate in closed form.
+    """
+    group = structure.space_group()
+    experiment = _some_frames(experiment, structure)
+    hkl = experiment.reflections.hkl
+    cell = experiment.measured_cell or experiment.cell
+    operators = [m for m in operators_to_model(cell, experiment.cell, group, tolerance, hkl) if not _is_identity(m)]
+    as_indexed = _trial(experiment, structure, np.eye(3), hkl)
+    changed = [-np.eye(3), *(sign * m for m in operators for sign in (1.0, -1.0))]
+    swept = [swept_rows(with_indices(experiment, _indices(hkl, m))) for m in changed]
+    most = max(range(len(changed)), key=lambda n: int(swept[n].sum()))
+    alone = _trial(with_indices(experiment, _indices(hkl, changed[most])), structure, changed[most])
+    others = distinct_operators([np.eye(3), *operators], group)[1:]
+    together = tuple(_trial(experiment, structure, m, _indices(hkl, m)) for m in others)
+    return Diagnosis(as_indexed=as_indexed, alone=(alone,), together=tuple(t for t in together if np.isfinite(t.r)))
+
+
+def check_indexing(experiment: Experiment, structure: xray.structure, tolerance: float = CELL_TOLERANCE) -> Experiment:
+    """The experiment, with a warning where another indexing fits better.
+
+    Raises
+    ------
+    Sorry
+        Another one fits better, and as indexed hardly a row is left.
+    """
+    advice = diagnose(experiment, structure, tolerance).advice
+    if advice is None:
+        return experiment
+    used = select_reflections(experiment, SelectionRules()).used
+    if used.mean() < _HARDLY_ANY:
+        raise Sorry(
+            f"{experiment.source or 'the data'}: hardly any reflection is left after selection ({used.sum()} of "
+            f"{len(used)}), because the indices do not belong to the UB matrix: {advice}"
+        )
+    return replace(experiment, warnings=(*experiment.warnings, f"another indexing fits better: {advice}"))
+
+
+def warn_if_hopeless(experiment: Experiment, structure: xray.structure, r_obs: float) -> Experiment:
+    """The experiment, with a warning where a kinematical R(obs) is that of a wrong indexing or of a wrong model."""
+    if not r_obs > HOPELESS or experiment.warnings:
+        return experiment
+    advice = diagnose(experiment, structure).advice
+    reason = advice or (
+        "no other indexing that the lattice allows fits better; is it the right model, its space group, and its origin?"
+    )
+    return replace(experiment, warnings=(f"kinematical R(obs) is {r_obs:.2f}, model and data do not agree: {reason}",))
+
+
+def _takes_more(one: Trial, other: Trial) -> bool:
+    """Whether clearly more rows pass the sphere: by a tenth, and by more than chance gives."""
+    gained, lost = (int(np.sum(a & ~b)) for a, b in ((one.swept, other.swept), (other.swept, one.swept)))
+    more = one.swept.sum() > _MORE_ROWS * other.swept.sum()
+    return bool(more and gained - lost > _SIGNIFICANT * np.sqrt(gained + lost))
+
+
+def _trial(
+    experiment: Experiment, structure: xray.structure, operator: FloatArray, hkl: IntArray | None = None
+) -> Trial:
+    """One indexing; ``hkl`` are the indices for structure factors where the geometry is that of other axes."""
+    used = select_reflections(experiment, SelectionRules()).used
+    rows = experiment.reflections
+    observed = used & (rows.intensity > 3.0 * rows.sigma)
+    r = float("nan")
+    if observed.sum() >= _FEWEST_ROWS:
+        f_squared = np.zeros(len(rows))
+        f_squared[observed] = _f_squared(structure, (rows.hkl if hkl is None else hkl)[observed])
+        r = estimated_r(experiment, f_squared, observed)
+    return Trial(operator=operator, swept=swept_rows(experiment), r=r)
+
+
+def _f_squared(structure: xray.structure, hkl: IntArray) -> FloatArray:
+    unique, place = np.unique(hkl, axis=0, return_inverse=True)
+    indices = miller_set(structure, unique)
+    f_calc = indices.structure_factors_from_scatterers(structure, algorithm="direct", cos_sin_table=False).f_calc()
+    values = np.abs(f_calc.data().as_numpy_array()) ** 2
+    values[indices.sys_absent_flags().data().as_numpy_array()] = 0.0
+    return np.asarray(values[place.ravel()])
+
+
+def _some_frames(experiment: Experiment, structure: xray.structure) -> Experiment:
+    """So many frames, evenly spread, that a diagnosis is quick."""
+    per_row = len(structure.scatterers()) * structure.space_group().order_z()
+    most = min(_MOST_ROWS, max(4e7 / per_row, 1000.0))
+    every = int(np.ceil(len(experiment.reflections) / most))
+    ids = [frame.id for frame in experiment.frames]
+    return experiment if every < 2 else experiment.select_frames(ids[::every])
+
+
+def _indices(hkl: IntArray, operator: FloatArray) -> IntArray:
+    return np.asarray(np.rint(hkl @ operator.T), dtype=np.int64)
+
+
+def _is_identity(operator: FloatArray) -> bool:
+    return bool(np.allclose(operator, np.eye(3)))
