@@ -14,7 +14,12 @@ from scipy.spatial.transform import Rotation
 
 from edtbx.experiment import Experiment, Frame, Reflections, ScanGeometry
 from edtbx.geometry import excitation_error, frame_vectors, orthogonalisation_matrix
+from edtbx.selection import SelectionRules
+from edtbx_cctbx.indexing.diagnosis import check_indexing
+from edtbx_cctbx.indexing.model_cell import with_model_cell
+from edtbx_cctbx.model import read_model, set_electron_form_factors
 from edtbx_cctbx.pets import experiment_as_miller_array, read_experiment, write_experiment, zone_axis
+from edtbx_cctbx.target import select_rows
 
 PETS_FILES = (
     "albite/albite.cif_pets",
@@ -247,6 +252,158 @@ def test_useless_rows_are_dropped_and_counted(tmp_path):
     assert len(back.reflections) == 12
     dropped = [note for note in back.notes if "dropped" in note]
     assert [note.split()[0] for note in dropped] == ["2", "2", "1", "1"]
+
+
+def column(text: str, first_tag: str, place: int, value: str, row: int | None = None) -> str:
+    """The text with a value in one column of a loop, in one row or in all."""
+    lines = text.splitlines()
+    start = next(n for n, line in enumerate(lines) if line == first_tag)
+    start = next(n for n in range(start, len(lines)) if not lines[n].startswith("_"))
+    for n in range(start, len(lines)):
+        words = lines[n].split()
+        if not words or words[0] == "loop_":
+            break
+        if row is None or n == start + row:
+            words[place] = value.format(words[place])
+            lines[n] = " ".join(words)
+    return "\n".join(lines) + "\n"
+
+
+ZONE, H = "_diffrn_zone_axis_id", "_refln_index_h"
+WAVELENGTH = "_diffrn_radiation_wavelength"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (valued(WAVELENGTH, "2.51"), "a wavelength in pm, which is 0.0251 Å"),
+        (valued(WAVELENGTH, "200"), "an energy of 200 keV, which is 0.02508 Å"),
+        (valued(WAVELENGTH, "300000"), "an energy of 300 keV, which is 0.01969 Å"),
+        (valued(WAVELENGTH, "0.71073"), "looks like that of X-rays"),
+        (
+            lambda text: column(text, ZONE, 5, "nan", 1),
+            "frame 4: _diffrn_zone_axis_alpha must be an angle in degrees, got nan",
+        ),
+        (lambda text: column(text, ZONE, 4, "?", 2), "frame 7: _diffrn_zone_axis_precession_angle must be an angle"),
+        (lambda text: column(text, ZONE, 4, "0", 0), "frame 1: the semi-angle must lie between 0 and 20"),
+        (lambda text: column(column(text, ZONE, 4, "0.02"), ZONE, 5, "0.5"), "look like radians"),
+        (lambda text: column(text, H, 0, "4711", 3), "_refln_index_h is 4711 in row 4"),
+        (lambda text: column(text, H, 2, "-1e8", 0), "_refln_index_l is -100000000 in row 1"),
+        (lambda text: column(text, H, 4, "0"), "12 of 12 rows dropped: with an s.u. that is not positive"),
+        (lambda text: column(text, H, 3, "1,5"), "12 of 12 rows dropped: without a finite intensity"),
+        (lambda text: column(text, H, 3, "1e300"), "12 of 12 rows dropped: with a number beyond all measure"),
+        (lambda text: text.replace("_refln_index_k", "loop_\n_refln_index_k"), "cif_pets"),
+        (lambda text: text.replace("_refln_zone_axis_id", "_refln_other"), "_refln_zone_axis_id is missing"),
+        (lambda text: _kinematical(text), "is the kinematical file of PETS2"),
+        (lambda text: without(UB)(_kinematical(text)), "usually *_dyn.cif_pets"),
+    ],
+)
+def test_slips_of_units_and_other_mistakes_are_named(tmp_path, change, says):
+    with pytest.raises(Sorry, match=r"changed\.cif_pets") as caught:
+        reread(tmp_path, change(written(tmp_path)))
+    assert says in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def _kinematical(text: str) -> str:
+    """One merged list, without frames."""
+    head, _, rest = text.partition("loop_\n")
+    return head + "loop_\n" + _drop_column(rest.partition("loop_\n")[2], "_refln_zone_axis_id", 5)
+
+
+def test_a_wavelength_of_mega_electron_volts_is_doubted(tmp_path):
+    back = reread(tmp_path, valued(WAVELENGTH, "0.00251")(written(tmp_path)))
+    assert "is it in nm?" in back.warnings[0]
+    assert reread(tmp_path, written(tmp_path)).warnings == ()
+
+
+def test_intensities_may_have_their_su_in_brackets(tmp_path):
+    experiment = some_experiment()
+    back = reread(tmp_path, column(written(tmp_path, experiment), H, 3, "{}(12)"))
+    np.testing.assert_allclose(back.reflections.intensity, experiment.reflections.intensity, rtol=1e-10)
+
+
+WORDS = (
+    *(
+        "nan",
+        "inf",
+        "-inf",
+        "?",
+        ".",
+        "0",
+        "-0",
+        "1e300",
+        "-1e300",
+        "1e-300",
+        "1e400",
+        "2147483648",
+        "1.5",
+        "abc",
+        "1(2)",
+    ),
+    *(
+        "1,5",
+        "1D3",
+        "0x10",
+        "-1",
+        "361",
+        "180",
+        "2.51",
+        "200",
+        "999",
+        "1e5",
+        "12345678901234567890",
+        "0.01745",
+        "1_0",
+        "''",
+    ),
+)
+
+
+@given(data=st.data())
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_mutated_files_are_read_or_refused_in_one_line(tmp_path, example, data):
+    """One to three words of a file replaced, scaled, or put in all rows of a column; then all that follows up to selection."""
+    text, structure = example
+    lines = text.splitlines()
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.one_of(st.integers(0, 60), st.integers(0, len(lines) - 1)))
+        words = lines[at].split()
+        if not words:
+            continue
+        place = data.draw(st.integers(0, len(words) - 1))
+        value = data.draw(st.sampled_from([*WORDS, "*10", "*0.01", "*-1"]))
+        for n in range(at, len(lines) if data.draw(st.booleans()) else at + 1):
+            words = lines[n].split()
+            if (len(words) > place and not words[0].startswith(("_", "loop_", "data_", ";"))) or (
+                n == at and place == 1
+            ):
+                words[place] = _changed(words[place], value)
+                lines[n] = " ".join(words)
+    try:
+        experiment = with_model_cell(reread(tmp_path, "\n".join(lines) + "\n"), structure)
+        selection = select_rows(check_indexing(experiment, structure), structure, SelectionRules())
+    except Sorry as error:
+        assert len(str(error).splitlines()) == 1
+        return
+    assert np.all(np.isfinite(selection.s_g))
+    assert np.all(np.isfinite(selection.rsg))
+
+
+def _changed(word: str, value: str) -> str:
+    if not value.startswith("*"):
+        return value
+    try:
+        return repr(float(value[1:]) * float(word))
+    except ValueError:
+        return word
+
+
+@pytest.fixture(scope="module")
+def example(repository):
+    structure = read_model(repository / "examples" / "example.cif", log=io.StringIO())
+    set_electron_form_factors(structure, log=io.StringIO())
+    return (repository / "examples" / "example.cif_pets").read_text(), structure
 
 
 def test_negative_intensities_stay(tmp_path):

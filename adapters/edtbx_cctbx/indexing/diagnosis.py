@@ -15,9 +15,10 @@ from libtbx.utils import Sorry
 
 from edtbx.cell import CELL_TOLERANCE
 from edtbx.experiment import BoolArray, Experiment, FloatArray, IntArray
+from edtbx.geometry import with_cell
 from edtbx.selection import SelectionRules, estimated_r, select_reflections, swept_rows
 from edtbx_cctbx.indexing.operators import distinct_operators, operator_text, operators_to_model
-from edtbx_cctbx.indexing.reindexing import with_indices
+from edtbx_cctbx.indexing.reindexing import with_axes, with_indices
 from edtbx_cctbx.structure_factors import miller_set
 
 HOPELESS = 0.45
@@ -61,12 +62,9 @@ class Diagnosis:
             hand = " (a program has confused hands)" if np.linalg.det(best.operator) < 0.0 else ""
             return f"{before}; with {text} {best}{hand}: input.reindex={text}"
         best = min(self.together, key=lambda trial: trial.r, default=None)
-        if best is not None and self.as_indexed.r > _GOOD_R and best.r < _BETTER_R * self.as_indexed.r:
+        if best is not None and (_fits_better(best, self.as_indexed) or _takes_more(best, self.as_indexed)):
             text = operator_text(best.operator)
-            return (
-                f"as indexed R is about {self.as_indexed.r:.2f}, with {text}, which the lattice allows and the crystal "
-                f"tells apart, {best.r:.2f}: input.reindex={text}"
-            )
+            return f"{before}; with {text}, another way to index this lattice, {best}: input.reindex={text}"
         return None
 
 
@@ -80,13 +78,14 @@ def diagnose(experiment: Experiment, structure: xray.structure, tolerance: float
     hkl = experiment.reflections.hkl
     cell = experiment.measured_cell or experiment.cell
     operators = [m for m in operators_to_model(cell, experiment.cell, group, tolerance, hkl) if not _is_identity(m)]
-    as_indexed = _trial(experiment, structure, np.eye(3), hkl)
+    as_indexed = _trial(experiment, structure, np.eye(3))
     changed = [-np.eye(3), *(sign * m for m in operators for sign in (1.0, -1.0))]
     swept = [swept_rows(with_indices(experiment, _indices(hkl, m))) for m in changed]
     most = max(range(len(changed)), key=lambda n: int(swept[n].sum()))
     alone = _trial(with_indices(experiment, _indices(hkl, changed[most])), structure, changed[most])
     others = distinct_operators([np.eye(3), *operators], group)[1:]
-    together = tuple(_trial(experiment, structure, m, _indices(hkl, m)) for m in others)
+    turned = [with_cell(with_axes(experiment, m), experiment.cell) for m in others]
+    together = tuple(_trial(other, structure, m) for other, m in zip(turned, others, strict=True))
     return Diagnosis(as_indexed=as_indexed, alone=(alone,), together=tuple(t for t in together if np.isfinite(t.r)))
 
 
@@ -128,17 +127,19 @@ def _takes_more(one: Trial, other: Trial) -> bool:
     return bool(more and gained - lost > _SIGNIFICANT * np.sqrt(gained + lost))
 
 
-def _trial(
-    experiment: Experiment, structure: xray.structure, operator: FloatArray, hkl: IntArray | None = None
-) -> Trial:
-    """One indexing; ``hkl`` are the indices for structure factors where the geometry is that of other axes."""
+def _fits_better(one: Trial, other: Trial) -> bool:
+    return bool(other.r > _GOOD_R and one.r < _BETTER_R * other.r)
+
+
+def _trial(experiment: Experiment, structure: xray.structure, operator: FloatArray) -> Trial:
+    """What an experiment, indexed by that operator, gives."""
     used = select_reflections(experiment, SelectionRules()).used
     rows = experiment.reflections
     observed = used & (rows.intensity > 3.0 * rows.sigma)
     r = float("nan")
     if observed.sum() >= _FEWEST_ROWS:
         f_squared = np.zeros(len(rows))
-        f_squared[observed] = _f_squared(structure, (rows.hkl if hkl is None else hkl)[observed])
+        f_squared[observed] = _f_squared(structure, rows.hkl[observed])
         r = estimated_r(experiment, f_squared, observed)
     return Trial(operator=operator, swept=swept_rows(experiment), r=r)
 

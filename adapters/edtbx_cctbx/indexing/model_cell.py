@@ -45,11 +45,10 @@ def check_cell(xray_structure: xray.structure, experiment: Experiment, tolerance
     settings = operators_to_model(
         of_file, model, xray_structure.space_group(), min(tolerance, CELL_TOLERANCE), experiment.reflections.hkl
     )
-    others = [setting for setting in settings if not np.allclose(setting, np.eye(3))]
-    if others:
+    if settings and not any(np.allclose(setting, np.eye(3)) for setting in settings):
         raise Sorry(
             f"{far}: the data are indexed in another setting of this lattice; "
-            f"input.reindex={operator_text(others[0])} brings them to that of the model"
+            f"input.reindex={operator_text(settings[0])} brings them to that of the model"
         )
     needed = 0.01 * np.ceil(100.0 * _tolerance_needed(misfits, stretch))
     remedy = (

@@ -8,7 +8,7 @@ import numpy as np
 from libtbx.utils import Sorry
 
 from edtbx.experiment import Experiment, FloatArray, IntArray
-from edtbx.geometry import measured_ub, polar_factors, ub_matrix
+from edtbx.geometry import polar_factors, ub_matrix
 from edtbx.lattices import transformed_cell
 from edtbx.selection import swept_rows
 from edtbx_cctbx.indexing.operators import index_matrix, operator_text, transform_indices
@@ -44,7 +44,7 @@ def reindexed(experiment: Experiment, operator: str) -> Experiment:
             "model"
         )
     note = f"reindexed by {text}: indices and UB matrix together, because they belong together ({shares})"
-    return replace(_with_axes(alone, matrix), notes=(*experiment.notes, note))
+    return replace(with_axes(experiment, matrix), notes=(*experiment.notes, note))
 
 
 def with_indices(experiment: Experiment, hkl: IntArray) -> Experiment:
@@ -52,16 +52,15 @@ def with_indices(experiment: Experiment, hkl: IntArray) -> Experiment:
     return replace(experiment, reflections=replace(experiment.reflections, hkl=hkl))
 
 
-def _with_axes(experiment: Experiment, matrix: FloatArray) -> Experiment:
-    """Cell and UB matrix for new axes."""
+def with_axes(experiment: Experiment, matrix: FloatArray) -> Experiment:
+    """The experiment with other axes: indices h' = M h, UB' = UB·M⁻¹, and the cell that goes with them."""
     cell = transformed_cell(experiment.cell, matrix)
-    ub = measured_ub(experiment) @ np.linalg.inv(matrix)
-    exact = ub_matrix(experiment) @ np.linalg.inv(matrix)
+    inverse = np.linalg.inv(matrix)
     of_file = experiment.measured_cell
     return replace(
-        experiment,
+        with_indices(experiment, transform_indices(experiment.reflections.hkl, matrix)),
         cell=cell,
-        orientation=polar_factors(exact, cell)[0],
-        ub=None if experiment.ub is None else ub,
+        orientation=polar_factors(ub_matrix(experiment) @ inverse, cell)[0],
+        ub=None if experiment.ub is None else experiment.ub @ inverse,
         measured_cell=None if of_file is None else transformed_cell(of_file, matrix),
     )
