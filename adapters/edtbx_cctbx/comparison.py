@@ -141,7 +141,7 @@ def compare(
             raise
         interrupted = str(stop) or "interrupted"
     return Comparison(
-        experiment=warn_if_hopeless(target.experiment, structure, kinematical.statistics.r_obs),
+        experiment=warn_if_hopeless(target.experiment, structure, fits[0].statistics.r_obs),
         selection=target.selection,
         kinematical=fits[0],
         dynamical=fits[1] if len(fits) > 1 else None,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from cctbx import xray
-from libtbx.utils import Sorry
+from libtbx.utils import Sorry, null_out
 
 from edtbx.cell import CELL_TOLERANCE
 from edtbx.experiment import BoolArray, Experiment, FloatArray, IntArray
@@ -19,6 +19,7 @@ from edtbx.geometry import with_cell
 from edtbx.selection import SelectionRules, estimated_r, select_reflections, swept_rows
 from edtbx_cctbx.indexing.operators import distinct_operators, operator_text, operators_to_model
 from edtbx_cctbx.indexing.reindexing import with_axes, with_indices
+from edtbx_cctbx.model import set_electron_form_factors
 from edtbx_cctbx.structure_factors import miller_set
 
 HOPELESS = 0.45
@@ -73,6 +74,7 @@ def diagnose(experiment: Experiment, structure: xray.structure, tolerance: float
 
     Of many rows some frames are taken. No more than a second or two: R is an estimate in closed form.
     """
+    set_electron_form_factors(structure, log=null_out())
     group = structure.space_group()
     experiment = _some_frames(experiment, structure)
     hkl = experiment.reflections.hkl

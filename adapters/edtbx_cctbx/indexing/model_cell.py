@@ -102,13 +102,17 @@ def _notes(experiment: Experiment, values: FloatArray) -> list[str]:
     if misfit.length > _NOTED_LENGTH or misfit.angle > _NOTED_ANGLE:
         notes.append(f"cell: that of the model; the data have {cell_text(of_file)}, {misfit} off")
     if np.max(np.abs(values - 1.0)) > _NOTED_STRETCH:
-        common = float(np.prod(values) ** (1.0 / 3.0))
-        longer = "long" if common > 1.0 else "short"
+        common, spread = float(np.prod(values) ** (1.0 / 3.0)) - 1.0, values[0] / values[2] - 1.0
+        means = []
+        if abs(common) >= _NOTED_LENGTH:
+            means.append(
+                f"reciprocal lengths are {abs(common):.1%} too {'long' if common > 0.0 else 'short'} (camera length)"
+            )
+        if spread >= _NOTED_LENGTH:
+            means.append(f"they differ by {spread:.1%} between directions (elliptical distortion, drift)")
         notes.append(
-            f"the UB matrix against the cell of the model: singular values of UB·B⁻¹ {_values_text(values)}. Reciprocal "
-            f"lengths are {abs(common - 1.0):.1%} too {longer} by a common factor (camera length), and differ by "
-            f"{values[0] / values[2] - 1.0:.1%} between directions (elliptical distortion, drift); the orientation is what "
-            "remains without them (polar decomposition)"
+            f"the UB matrix against the cell of the model: singular values of UB·B⁻¹ {_values_text(values)}: "
+            f"{', '.join(means)}; the orientation is what remains without that (polar decomposition)"
         )
     return notes
 
