@@ -152,6 +152,7 @@ def read_structure(params: Any, logger: Any) -> xray.structure:
         params.input.model,
         params.input.data_block,
         log=logger,
+        cell_tolerance=params.input.cell_tolerance,
         non_positive="mend" if params.model.mend_displacements else "refuse",
     )
     structure.show_summary(f=logger, prefix="  ")

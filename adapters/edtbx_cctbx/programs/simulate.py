@@ -28,6 +28,10 @@ input {
   data_block = None
     .type = str
     .help = "Data block of a CIF with several structures; the first one with atoms by default."
+  cell_tolerance = 0.06
+    .type = float(value_min=0, value_max=0.3)
+    .help = "How far the cell may miss the symmetry of the space group: a fraction of lengths, and in angles 2.5 degrees \
+      for 0.06. It is averaged."
 }
 model {
   mend_displacements = False
