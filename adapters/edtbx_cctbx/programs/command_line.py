@@ -17,9 +17,9 @@ from libtbx.program_template import ProgramTemplate
 from libtbx.utils import Sorry, null_out
 
 from edtbx.experiment import Experiment
-from edtbx_cctbx.io.file_kinds import DATA_SUFFIX
 from edtbx_cctbx.indexing.diagnosis import check_indexing
 from edtbx_cctbx.indexing.model_cell import with_model_cell
+from edtbx_cctbx.io.file_kinds import DATA_SUFFIX
 from edtbx_cctbx.model import read_model
 from edtbx_cctbx.pets import read_experiment
 from edtbx_cctbx.programs.arguments import holds_parameters, named_files, prepared
