@@ -118,7 +118,7 @@ def _check_numbers_of_files(program: str | None, takes_data: bool, arguments: Se
     """One model, one data file, and none where a program wants none."""
     for kind in ("model", "data"):
         given = [argument.partition("=")[2] for argument in arguments if argument.startswith(f"input.{kind}=")]
-        named = [unquoted(value) for value in given]
+        named = [_short(unquoted(value)) for value in given]
         lost = [name for name in named if not os.path.exists(name) and not Path(name).suffix and "/" not in name]
         if len(named) > 1 and lost:
             raise Sorry(
@@ -143,9 +143,9 @@ def _check_role(path: str | None, role: Role) -> None:
         raise Sorry(f"{path} is a folder: name a file in it{there}")
     if not os.path.exists(path):
         if glob.has_magic(path):
-            raise Sorry(f"no file matches {path}: name a {role.value} file that is there")
+            raise Sorry(f"no file matches {_short(path)}: name a {role.value} file that is there")
         near = or_else(path, _near_files(path)) or f": give the path of a {role.value} file"
-        raise Sorry(f"cannot read {path} (No such file or directory){near}")
+        raise Sorry(f"cannot read {_short(path)} (No such file or directory){near}")
     kind = kind_of(path)
     if kind.role is Role.OTHER:
         raise Sorry(told(path, kind))
