@@ -376,9 +376,9 @@ def test_labels_choose_atoms():
 def test_the_program_writes_what_coot_and_scripts_read(tmp_path, capsys):
     arguments = [str(EXAMPLES / "start.cif"), str(EXAMPLES / "example.cif_pets"), "frames.last=6", "nproc=2"]
     map_program.run([*arguments, "map.hydrogens=True", f"output.prefix={tmp_path / 'x'}"])
-    names = ["x.ccp4", "x.json", "x.mtz", "x.png", "x_hydrogens.cif"]
+    names = ["x.ccp4", "x.mtz", "x_hydrogens.cif", "x_map.json", "x_map.png"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
-    found = json.loads((tmp_path / "x.json").read_text())
+    found = json.loads((tmp_path / "x_map.json").read_text())
     assert list(found["kinds"]) == list(KINDS)
     heights = [peak["height_volts"] for peak in found["peaks"]]
     assert heights == sorted(heights, reverse=True)

@@ -78,7 +78,7 @@ def test_a_user_sees_what_was_read_found_and_written(tmp_path, capsys):
 def test_parameters_come_from_files_as_well_and_from_defaults(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("few.eff").write_text("frames { first = 3\n last = 4 }\nsolver.name = kinematical\n")
-    run(compare_program, MODEL, DATA, "few.eff", "frames.last=3", "--overwrite", "output.overwrite=True")
+    run(compare_program, MODEL, DATA, "few.eff", "frames.last=3", "--overwrite")
     found = json.loads(Path("edtbx.json").read_text())
     assert [frame["id"] for frame in found["frames"]] == [3]
     assert found["solver"] == "kinematical"

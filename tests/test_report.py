@@ -1,6 +1,7 @@
 """The table and the files of a comparison, on a small synthetic one."""
 
 import csv
+import errno
 import io
 import json
 import math
@@ -37,7 +38,7 @@ KEYS = {
     *("solver", "kinematical", "dynamical", "thickness", "spread", "frames", "seconds", "versions", "parameters"),
     *("geometry", "left_out"),
 }
-ENDS = ["_reflections.csv", ".json", ".cif", ".png"]
+ENDS = [".cif", ".json", "_reflections.csv", ".png"]
 
 
 def structure() -> xray.structure:
@@ -246,8 +247,8 @@ def test_a_refined_structure_comes_back_from_a_shelx_file(comparison: Comparison
     true.scatterers()[0].label = label
     refined = replace(comparison, refined=True, dynamical=replace(comparison.dynamical, structure=true))
     paths = write_outputs(tmp_path / "run", refined)
-    assert paths[-2].name == "run.res"
-    found = read_model(paths[-2], log=io.StringIO())
+    assert paths[1].name == "run.res"
+    found = read_model(paths[1], log=io.StringIO())
     assert found.space_group() == true.space_group()
     assert found.unit_cell().parameters() == pytest.approx(true.unit_cell().parameters(), abs=6e-4)
     for mine, theirs in zip(found.scatterers(), true.scatterers(), strict=True):
@@ -301,31 +302,62 @@ def test_paths_come_back_in_order(comparison: Comparison, tmp_path: Path) -> Non
     assert sorted(tmp_path.iterdir()) == sorted(paths)
 
 
-@pytest.mark.parametrize("broken", ["replace", "write_bytes", "picture"])
-def test_earlier_outputs_survive_a_failure(
-    comparison: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+@pytest.mark.parametrize(
+    ("failing", "number"), [(0, errno.ENOSPC), (1, errno.ENOSPC), (2, errno.EDQUOT), (3, errno.ENOSPC)]
+)
+@pytest.mark.parametrize("earlier", [False, True], ids=["fresh", "earlier"])
+def test_a_full_disk_leaves_whole_files(
+    comparison: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int, earlier: bool, number: int
 ) -> None:
-    def fail(*args: object) -> None:
-        raise OSError(28, "No space left on device")
+    """From the n-th file on no room: those before are kept, structure and numbers first, and no part is left."""
+    calls = []
 
-    for end in ENDS:
+    def fail_late(handle: int) -> None:
+        calls.append(handle)
+        if len(calls) > failing:
+            raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("edtbx_cctbx.report.comparison_picture", lambda comparison: b"drawn")
+    for end in ENDS if earlier else []:
         (tmp_path / f"run{end}").write_text("earlier")
-    write = Path.write_bytes
-
-    def run_full(path: Path, data: bytes) -> int:
-        write(path, data[: len(data) // 2])
-        return len(data) if "csv" in path.name else fail()  # type: ignore[func-returns-value]
-
-    if broken == "replace":
-        monkeypatch.setattr(os, "replace", fail)
-    elif broken == "write_bytes":
-        monkeypatch.setattr(Path, "write_bytes", run_full)
-    else:
-        monkeypatch.setattr("edtbx_cctbx.report.comparison_picture", fail)
-    with pytest.raises((Sorry, OSError), match="No space left"):
+    monkeypatch.setattr(os, "fsync", fail_late)
+    with pytest.raises(Sorry) as stopped:
         write_outputs(tmp_path / "run", comparison)
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"run{end}" for end in ENDS)
-    assert {path.read_text() for path in tmp_path.iterdir()} == {"earlier"}
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+    said = str(stopped.value)
+    assert ("the disk is full" if number == errno.ENOSPC else "the disk quota is used up") in said
+    missing, _, kept = said.partition("complete and kept: " if failing else "nothing was written")
+    for place, end in enumerate(ENDS):
+        assert (f"run{end}" in kept.partition("still of an earlier run")[0]) is (place < failing)
+        assert (f"run{end}" in missing) is (place >= failing)
+    now = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert set(now) == {f"run{end}" for end in (ENDS if earlier else ENDS[:failing])}
+    assert {name for name, content in now.items() if content != b"earlier"} == {f"run{end}" for end in ENDS[:failing]}
+    write_outputs(tmp_path / "run", comparison)
+    for end in ENDS[:failing]:
+        assert (tmp_path / f"run{end}").read_bytes() == now[f"run{end}"]
+
+
+def test_a_picture_that_cannot_be_made_loses_nothing_else(
+    comparison: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stumble(comparison: Comparison) -> bytes:
+        raise ValueError("no such glyph")
+
+    monkeypatch.setattr("edtbx_cctbx.report.comparison_picture", stumble)
+    with pytest.raises(
+        Sorry, match=r"run\.png could not be written \(ValueError: no such glyph\); complete and kept: "
+    ):
+        write_outputs(tmp_path / "run", comparison)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"run{end}" for end in ENDS[:-1])
+
+
+@pytest.mark.parametrize("name", ["$a_{.cif_pets", "\u4e2d\U0001f98a.cif_pets", "\udcff.cif_pets"])
+def test_data_of_any_name_are_reported(comparison: Comparison, tmp_path: Path, name: str) -> None:
+    experiment = replace(comparison.experiment, source=name)
+    named = replace(comparison, experiment=experiment, parameters={"input.data": name})
+    assert len(write_outputs(tmp_path / "run", named)) == len(ENDS)
+    assert json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))["parameters"]["input.data"] == name
 
 
 @pytest.mark.parametrize("prefix", ["missing/run", "", "file/run"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from edtbx.experiment import FloatArray
 from edtbx_cctbx.difference_maps import Maps
 from edtbx_cctbx.hydrogens import bonded, bonds, is_hydrogen, joined
 from edtbx_cctbx.map_peaks import Peak, Surroundings
+from edtbx_cctbx.png import as_png
 
 _PLANES = 3
 """Most sections."""
@@ -39,7 +39,6 @@ _SHOWN = 2.5
 
 _COLOURS = {"H": "#909090", "C": "#404040", "N": "#0072B2", "O": "#D55E00"}
 _POSITIVE, _NEGATIVE = "#009E73", "#CC79A7"
-_DPI = 150
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -79,9 +78,7 @@ def map_picture(maps: Maps) -> bytes:
     for axes, plane in zip(grid, planes, strict=False):
         _draw_section(axes, plane, structure, values, step, maps.quality.off_atoms)
     _draw_histogram(grid[-1], values, maps)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DPI)
-    return buffer.getvalue()
+    return as_png(figure)
 
 
 def best_planes(structure: xray.structure) -> list[Plane]:
@@ -168,7 +165,14 @@ def _draw_section(
                     axes.plot(*np.transpose([here, middle]), color="#707070", linewidth=2.0, zorder=3)
             axes.plot(*here, "o", color=colour, markersize=7, zorder=4)
             axes.annotate(
-                scatterer.label, here, xytext=(-4, -13), textcoords="offset points", fontsize=8, color=colour, zorder=6
+                scatterer.label,
+                here,
+                xytext=(-4, -13),
+                textcoords="offset points",
+                fontsize=8,
+                color=colour,
+                zorder=6,
+                parse_math=False,
             )
     for peak in peaks:
         if peak.height_sigma < _SHOWN:
@@ -181,7 +185,7 @@ def _draw_section(
                 axes.annotate(text, here, xytext=(5, 5), textcoords="offset points", fontsize=8, zorder=6)
     axes.set(xlim=(left, right), ylim=(bottom, top), aspect="equal", xlabel="Å", ylabel="Å")
     labels = [structure.scatterers()[place].label for place in plane.atoms]
-    axes.set_title(f"plane of {', '.join(labels[:8])}{' …' if len(labels) > 8 else ''}", fontsize=9)
+    axes.set_title(f"plane of {', '.join(labels[:8])}{' …' if len(labels) > 8 else ''}", fontsize=9, parse_math=False)
 
 
 def _draw_histogram(axes: Axes, values: FloatArray, maps: Maps) -> None:

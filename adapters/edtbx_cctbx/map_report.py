@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -16,7 +17,7 @@ from edtbx_cctbx.dynamical_map import KINDS
 from edtbx_cctbx.indexing.model_cell import cell_report
 from edtbx_cctbx.map_peaks import Peak
 from edtbx_cctbx.map_picture import map_picture
-from edtbx_cctbx.output_files import output_base, write_whole
+from edtbx_cctbx.output_files import ENDINGS, output_base, write_files
 from edtbx_cctbx.report_cif import model_cif
 from edtbx_cctbx.report_files import plain, versions
 
@@ -103,8 +104,8 @@ def _height(peak: Peak) -> str:
 
 
 def write_maps(prefix: str | Path, maps: Maps) -> list[Path]:
-    """Write ``PREFIX.mtz``, ``PREFIX.ccp4``, ``PREFIX.json`` and ``PREFIX.png``, and ``PREFIX_hydrogens.cif`` of a structure
-    with the hydrogen found; return their paths.
+    """Write ``PREFIX_map.json``, ``PREFIX.mtz``, ``PREFIX.ccp4`` and ``PREFIX_map.png``, and ``PREFIX_hydrogens.cif`` of a
+    structure with the hydrogen found; return their paths.
 
     Raises
     ------
@@ -112,21 +113,19 @@ def write_maps(prefix: str | Path, maps: Maps) -> list[Path]:
         As :func:`edtbx_cctbx.report.write_outputs`.
     """
     base = output_base(prefix)
-    contents = {
-        ".mtz": _through_a_file(lambda path: _mtz(maps).write(path)),
-        ".ccp4": _through_a_file(
+    makers: dict[str, Callable[[], bytes]] = {
+        "_map.json": lambda: maps_json(maps).encode("utf-8", "backslashreplace"),
+        ".mtz": lambda: _through_a_file(lambda path: _mtz(maps).write(path)),
+        ".ccp4": lambda: _through_a_file(
             lambda path: maps.calculator.fft_map(maps.kind).as_ccp4_map(
                 file_name=path, labels=[f"edtbx: {maps.kind} difference potential in volts"]
             )
         ),
-        ".json": maps_json(maps).encode("utf-8"),
-        ".png": map_picture(maps),
+        "_map.png": lambda: map_picture(maps),
     }
     if maps.with_hydrogen is not None:
-        contents["_hydrogens.cif"] = model_cif(maps.with_hydrogen, base.name).encode("ascii", "replace")
-    files = {base.with_name(base.name + end): content for end, content in contents.items()}
-    write_whole(files)
-    return list(files)
+        makers["_hydrogens.cif"] = lambda: model_cif(maps.with_hydrogen, base.name).encode("ascii", "replace")
+    return write_files(base, {end: makers[end] for end in ENDINGS["edtbx.map"] if end in makers})
 
 
 def maps_json(maps: Maps) -> str:

@@ -87,11 +87,16 @@ def write_experiment(path: str | Path, experiment: Experiment) -> None:
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        temporary.write_text("\n".join(_lines(experiment)) + "\n", encoding="ascii")
+        temporary.write_text(experiment_text(experiment), encoding="ascii")
         os.replace(temporary, target)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise Sorry(f"cannot write {path} ({error.strerror}): choose a folder that exists and is yours") from error
+
+
+def experiment_text(experiment: Experiment) -> str:
+    """The text of a ``.cif_pets`` file that :func:`read_experiment` and Jana2020 read."""
+    return "\n".join(_lines(experiment)) + "\n"
 
 
 def experiment_as_miller_array(

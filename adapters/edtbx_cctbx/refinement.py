@@ -51,14 +51,8 @@ def refine(
     """
     checkpoint = checkpoint or Checkpoint()
     settings.check_derivatives("refinement needs")
-    left_out = None
-    if schedule.free_frames is not None:
-        if "free" in settings.choices.shapes:  # a histogram could not be held where it was found
-            raise Sorry(
-                "refinement.free_frames needs a thickness law with one parameter: leave out thickness.shape=free"
-            )
-        atoms = structure.structure if isinstance(structure, RefinementModel) else structure
-        experiment, left_out = without_every(experiment, atoms, settings.rules, schedule.free_frames)
+    atoms = structure.structure if isinstance(structure, RefinementModel) else structure
+    experiment, left_out = without_free_frames(experiment, atoms, settings, schedule)
     fits: list[TheoryFit] = []
     interrupted = None
     target: DynamicalTarget | None = None
@@ -118,6 +112,23 @@ def _model_of(
         set_electron_form_factors(structure)
     model = with_instructions(RefinementModel.of(structure, schedule.riding), schedule.instructions)
     return prepared(model, schedule, say)
+
+
+def without_free_frames(
+    experiment: Experiment, structure: xray.structure, settings: Settings, schedule: Schedule
+) -> tuple[Experiment, Experiment | None]:
+    """The experiment to refine against, and the frames that serve R(free), where the schedule wants it.
+
+    Raises
+    ------
+    Sorry
+        No R(free) can be had.
+    """
+    if schedule.free_frames is None:
+        return experiment, None
+    if "free" in settings.choices.shapes:  # a histogram could not be held where it was found
+        raise Sorry("refinement.free_frames needs a thickness law with one parameter: leave out thickness.shape=free")
+    return without_every(experiment, structure, settings.rules, schedule.free_frames)
 
 
 def _with_hydrogens(

@@ -1,4 +1,4 @@
-"""What a user sees of a comparison: a table on the screen and four files."""
+"""What a user sees of a comparison: a table on the screen and the files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from edtbx.experiment import number_ranges
 from edtbx.statistics import DEFINITION
-from edtbx_cctbx.output_files import output_base, write_whole
+from edtbx_cctbx.output_files import ENDINGS, output_base, write_files
 from edtbx_cctbx.report_cif import structure_block, structure_cif
 from edtbx_cctbx.report_files import reflections_csv, summary_json
 from edtbx_cctbx.report_numbers import OUTLIER, frame_numbers, mean_thickness, outliers, with_su
@@ -122,29 +122,31 @@ def show_structure(comparison: Comparison, out: TextIO) -> None:
 
 
 def write_outputs(prefix: str | Path, comparison: Comparison) -> list[Path]:
-    """Write ``PREFIX_reflections.csv``, ``PREFIX.json``, ``PREFIX.cif`` and ``PREFIX.png``, and ``PREFIX.res`` of a refined
+    """Write ``PREFIX.cif``, ``PREFIX.json``, ``PREFIX_reflections.csv`` and ``PREFIX.png``, and ``PREFIX.res`` of a refined
     structure; return their paths.
 
-    Nothing is written before all contents are made, and each file takes its name only when it is complete.
+    Files of these names are replaced, each by a complete one; what cannot be made or written leaves the others alone.
 
     Raises
     ------
     Sorry
-        The prefix names no file, or its folder is missing or cannot be written; files that were there stay as they
-        were.
+        The prefix names no file, its folder is missing or cannot be written, or not all files could be written.
     """
     base = output_base(prefix)
-    texts = {
-        "_reflections.csv": reflections_csv(comparison),
-        ".json": summary_json(comparison),
-        ".cif": structure_cif(comparison, base.name).encode("ascii", "replace").decode("ascii"),
+    makers = {
+        ".cif": lambda: structure_cif(comparison, base.name).encode("ascii", "replace"),
+        ".res": lambda: _utf_8(structure_res(comparison, base.name)),
+        ".json": lambda: _utf_8(summary_json(comparison)),
+        "_reflections.csv": lambda: _utf_8(reflections_csv(comparison)),
+        ".png": lambda: comparison_picture(comparison),
     }
-    if comparison.refined:
-        texts[".res"] = structure_res(comparison, base.name)
-    contents = {base.with_name(base.name + end): text.encode("utf-8") for end, text in texts.items()}
-    contents[base.with_name(f"{base.name}.png")] = comparison_picture(comparison)
-    write_whole(contents)
-    return list(contents)
+    endings = ENDINGS["edtbx.refine" if comparison.refined else "edtbx.compare"]
+    return write_files(base, {end: makers[end] for end in endings})
+
+
+def _utf_8(text: str) -> bytes:
+    """Names of files may hold what UTF-8 has no bytes for: those become escapes, as JSON has them."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _show_frames(comparison: Comparison, out: TextIO) -> None:

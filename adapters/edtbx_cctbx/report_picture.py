@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from edtbx.experiment import FloatArray
+from edtbx_cctbx.png import as_png
 from edtbx_cctbx.report_numbers import amplitudes, frame_numbers, mean_thickness
 from edtbx_cctbx.results import Comparison, TheoryFit
 
@@ -19,7 +19,6 @@ from edtbx_cctbx.results import Comparison, TheoryFit
 KINEMATICAL, DYNAMICAL, WEAK = "#D55E00", "#0072B2", "#B0B0B0"
 COLOURS = {"kinematical": KINEMATICAL, "dynamical": DYNAMICAL}
 _MARKERS = {"kinematical": "s", "dynamical": "o"}
-_DPI = 150
 
 
 def comparison_picture(comparison: Comparison) -> bytes:
@@ -30,7 +29,7 @@ def comparison_picture(comparison: Comparison) -> bytes:
     """
     figure = Figure(figsize=(11.0, 10.0), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(_title(comparison), fontsize=11)
+    figure.suptitle(_title(comparison), fontsize=11, parse_math=False)  # a file may be called $a$
     grid = figure.add_gridspec(2, 2)
     fits = comparison.fits
     scatter = [figure.add_subplot(grid[0, column]) for column in range(len(fits))]
@@ -44,15 +43,14 @@ def comparison_picture(comparison: Comparison) -> bytes:
     halves = grid[1, 1].subgridspec(1, 2, wspace=0.03)
     left = figure.add_subplot(halves[0])
     _draw_curves(left, figure.add_subplot(halves[1], sharey=left), comparison)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DPI)
-    return buffer.getvalue()
+    return as_png(figure)
 
 
 def _title(comparison: Comparison) -> str:
     fit, nuisance = comparison.result, comparison.result.nuisance
     statistics = fit.statistics
-    source = f"{Path(comparison.experiment.source).name}:  " if comparison.experiment.source else ""
+    name = Path(comparison.experiment.source).name.encode("utf-8", "replace").decode("utf-8")  # bytes that are no text
+    source = f"{name}:  " if name else ""
     return (
         f"{'' if comparison.interrupted is None else 'INTERRUPTED  '}"
         f"{source}{statistics.n_all} reflections ({statistics.n_obs} observed) on {len(fit.frame_ids)} frames\n"

@@ -137,6 +137,54 @@ def simulate(
     ValueError
         An argument is out of range, a frame has no reflection, or nobody knows the solver.
     """
+    forward, truth = forward_model(
+        structure,
+        wavelength=wavelength,
+        orientation=orientation,
+        scan=scan,
+        crystal=crystal,
+        noise=noise,
+        rng=rng,
+        solver=solver,
+        s_max=s_max,
+        g_max=g_max,
+        nproc=nproc,
+        executor=executor,
+    )
+    experiment = forward.experiment
+    f = Expansion.of(structure, forward.vectors).structure_factors(structure)
+    intensities = np.concatenate(truth.intensities(forward.grid, forward.cubes(f, progress)))
+    to_counts = noise.counts / float(intensities.mean())
+    expected = to_counts * intensities
+    return Simulation(
+        experiment=replace(experiment, reflections=_measured(experiment.reflections, expected, noise, rng)),
+        expected=expected,
+        truth=replace(truth, scales=to_counts * truth.scales),
+    )
+
+
+def forward_model(
+    structure: xray.structure,
+    *,
+    wavelength: float,
+    orientation: FloatArray,
+    scan: Scan,
+    crystal: Crystal,
+    noise: Noise,
+    rng: np.random.Generator,
+    solver: str = "eigen",
+    s_max: float = 0.02,
+    g_max: float | None = None,
+    nproc: int | None = None,
+    executor: Executor | None = None,
+) -> tuple[ForwardModel, Nuisance]:
+    """What :func:`simulate` computes intensities with, and the true nuisance parameters; the arguments are the same.
+
+    Raises
+    ------
+    ValueError
+        As :func:`simulate`.
+    """
     if not 0.0 < s_max < 1.0:
         raise ValueError(f"s_max must lie between 0 and 1 Å⁻¹, got {s_max:g}")
     if g_max is not None and g_max < 1.0 / scan.d_min:
@@ -163,14 +211,7 @@ def simulate(
         frame_executor(executor, nproc),
         f_000=float(f[vectors.find(np.zeros(3, dtype=np.int64))].real),
     )
-    intensities = np.concatenate(truth.intensities(forward.grid, forward.cubes(f, progress)))
-    to_counts = noise.counts / float(intensities.mean())
-    expected = to_counts * intensities
-    return Simulation(
-        experiment=replace(experiment, reflections=_measured(experiment.reflections, expected, noise, rng)),
-        expected=expected,
-        truth=replace(truth, scales=to_counts * truth.scales),
-    )
+    return forward, truth
 
 
 def _empty_experiment(structure: xray.structure, wavelength: float, orientation: FloatArray, scan: Scan) -> Experiment:

@@ -107,6 +107,18 @@ def workers_of(address: str | None, log: Any) -> Iterator[Executor | None]:
         raise Sorry(f"a worker of {address} lacks what is installed here: {error}") from error
 
 
+def check_address(address: str) -> None:
+    """Refuse what cannot be the address of a scheduler.
+
+    Raises
+    ------
+    Sorry
+        It is none.
+    """
+    if not _ADDRESS.fullmatch(address):
+        raise Sorry(f"cluster must be the address of a Dask scheduler, such as tcp://host:8786, got {address}")
+
+
 def _distributed() -> Any:
     try:
         import distributed
@@ -132,8 +144,7 @@ def _quiet() -> Iterator[None]:
 @contextmanager
 def _client(distributed: Any, address: str, log: Any) -> Iterator[Any]:
     """A client whose cluster has been seen to be fit for work."""
-    if not _ADDRESS.fullmatch(address):
-        raise Sorry(f"cluster must be the address of a Dask scheduler, such as tcp://host:8786, got {address}")
+    check_address(address)
     try:
         # a client that cannot start hangs at exit: ask first
         asyncio.run(_answer(distributed, address))

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from cctbx import xray
-from iotbx.cli_parser import CCTBXParser, run_program
+from iotbx.cli_parser import run_program
 from libtbx.program_template import ProgramTemplate
 from libtbx.utils import Sorry, null_out
 
@@ -23,9 +23,11 @@ from edtbx_cctbx.io.file_kinds import DATA_SUFFIX
 from edtbx_cctbx.model import read_model
 from edtbx_cctbx.pets import read_experiment
 from edtbx_cctbx.programs.arguments import holds_parameters, named_files, prepared
+from edtbx_cctbx.programs.dry_run import without_dry_run
 from edtbx_cctbx.programs.nearest import nearest, or_else
 from edtbx_cctbx.programs.parameter_checks import check_values, flat, parameters_in
 from edtbx_cctbx.programs.parameters import frames_from, geometry_from
+from edtbx_cctbx.programs.parser import PlainParser
 from edtbx_cctbx.programs.streams import lasting_streams
 from edtbx_launch.signals import exit_status
 
@@ -49,6 +51,7 @@ def run(program_class: type[ProgramTemplate], arguments: Sequence[str] | None = 
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     with lasting_streams():
         try:
+            program_class, arguments = without_dry_run(program_class, arguments)
             if not _ONLY_TELL.intersection(arguments):
                 arguments = prepared(program_class, arguments)
             run_program(program_class=program_class, parser_class=Parser, args=arguments)
@@ -66,7 +69,7 @@ def end_if_interrupted(interrupted: str | None) -> None:
         raise SystemExit(128 + getattr(signal, interrupted, signal.SIGINT))
 
 
-class Parser(CCTBXParser):
+class Parser(PlainParser):
     """cctbx's parser without its report on files: the programs read MODEL and DATA themselves, and say so.
 
     cctbx would give both to ``any_file`` as well, which lists them as not used, and kills Python where a CIF ends in the

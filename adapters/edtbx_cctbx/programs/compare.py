@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from edtbx_cctbx.comparison import compare
-from edtbx_cctbx.output_files import output_base
+from edtbx_cctbx.output_files import OutputFiles, output_phil
 from edtbx_cctbx.programs import command_line
 from edtbx_cctbx.programs.cluster import workers_of
-from edtbx_cctbx.programs.parameters import INPUT, OUTPUT, SHARED, WORKERS, settings_from
+from edtbx_cctbx.programs.dry_run import reserving_outputs, show_outputs, show_target, show_workers
+from edtbx_cctbx.programs.parameters import INPUT, SHARED, WORKERS, settings_from
 from edtbx_cctbx.programs.progress import Reporter
 from edtbx_cctbx.programs.template import EdtbxProgram
 from edtbx_cctbx.report import show_comparison, write_outputs
@@ -21,15 +22,25 @@ edtbx.compare MODEL DATA: kinematical and dynamical R-factors of a structure aga
 side by side on the same reflections. Scales, thickness, its law, orientation spread and the orientation of each frame
 are fitted for each theory; the structure stays as it is.
 
-Example: edtbx.compare urea.cif urea.cif_pets output.prefix=urea
+Example: edtbx.compare urea.cif urea.cif_pets output.prefix=urea_compared
 """
-    master_phil_str = INPUT + SHARED + WORKERS + OUTPUT
+    master_phil_str = INPUT + SHARED + WORKERS + output_phil(program_name)
 
     def validate(self) -> None:
         """Fail early on contradictory parameters."""
         settings_from(self.params)
-        output_base(self.params.output.prefix)
+        self.outputs = OutputFiles.of(self.program_name, self.params, self.data_manager)
 
+    def plan(self) -> None:
+        """Read and check everything, and say what would be done."""
+        structure, experiment = command_line.read_inputs(self.params, self.logger)
+        settings = settings_from(self.params)
+        print("Would fit both theories, kinematical and dynamical, to the structure as it is:", file=self.logger)
+        show_target(experiment, structure, settings, self.logger)
+        show_workers(self.params, self.logger)
+        show_outputs(self.outputs, self.logger)
+
+    @reserving_outputs
     def run(self) -> None:
         """Fit, print, write."""
         structure, experiment = command_line.read_inputs(self.params, self.logger)
@@ -44,7 +55,7 @@ Example: edtbx.compare urea.cif urea.cif_pets output.prefix=urea
             )
         show_comparison(self.comparison, self.logger)
         with reporter.stage("writing"):
-            paths = write_outputs(self.params.output.prefix, self.comparison)
+            paths = write_outputs(self.outputs.base, self.comparison)
         for path in paths:
             print(f"  wrote {path}", file=self.logger)
         command_line.end_if_interrupted(self.comparison.interrupted)

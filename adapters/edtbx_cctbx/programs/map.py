@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from edtbx_cctbx.difference_maps import MapChoices, make_maps
+from edtbx_cctbx.difference_maps import MapChoices, chosen_atoms, make_maps
 from edtbx_cctbx.map_components import form_factor
 from edtbx_cctbx.map_report import show_maps, write_maps
-from edtbx_cctbx.output_files import output_base
+from edtbx_cctbx.output_files import OutputFiles, output_phil
 from edtbx_cctbx.programs import command_line
 from edtbx_cctbx.programs.cluster import workers_of
+from edtbx_cctbx.programs.dry_run import reserving_outputs, show_outputs, show_target, show_workers
 from edtbx_cctbx.programs.parameters import INPUT, SHARED, WORKERS, settings_from, word
 from edtbx_cctbx.programs.progress import Reporter
 from edtbx_cctbx.programs.template import EdtbxProgram
@@ -37,14 +38,6 @@ map {
 }
 """
 
-_OUTPUT = r"""
-output {
-  prefix = edtbx
-    .type = str
-    .help = "Results go to PREFIX.mtz, PREFIX.ccp4, PREFIX.json and PREFIX.png."
-}
-"""
-
 
 class Program(EdtbxProgram):
     """Maps of a structure that stays as it is, but for atoms left out."""
@@ -55,16 +48,30 @@ edtbx.map MODEL DATA: difference potentials of a structure, in volts, from all f
 structure does not have, hydrogen above all. Scales, thickness, its law, orientation spread and the orientation of each
 frame are fitted first; the structure stays as it is.
 
-Example: edtbx.map urea_without_h.cif urea.cif_pets map.hydrogens=True output.prefix=urea
+Example: edtbx.map urea_without_h.cif urea.cif_pets map.hydrogens=True output.prefix=urea_h
 """
-    master_phil_str = INPUT + SHARED + _MAP + WORKERS + _OUTPUT
+    master_phil_str = INPUT + SHARED + _MAP + WORKERS + output_phil(program_name)
 
     def validate(self) -> None:
         """Fail early on contradictory parameters."""
         settings_from(self.params)
-        output_base(self.params.output.prefix)
+        self.outputs = OutputFiles.of(self.program_name, self.params, self.data_manager)
         form_factor(self.params.map.scattering_type)
 
+    def plan(self) -> None:
+        """Read and check everything, and say what would be done."""
+        structure, experiment = command_line.read_inputs(self.params, self.logger)
+        asked, settings = self.params.map, settings_from(self.params)
+        settings.check_derivatives("maps need")
+        left_out = chosen_atoms(structure, tuple(asked.omit or ()))
+        known = structure.select(~left_out)
+        atoms = f"{known.scatterers().size()} of {structure.scatterers().size()} atoms"
+        print(f"Would compute maps of {atoms}, peaks of the {word(asked.kind)} map:", file=self.logger)
+        show_target(experiment, known, settings, self.logger)
+        show_workers(self.params, self.logger)
+        show_outputs(self.outputs, self.logger)
+
+    @reserving_outputs
     def run(self) -> None:
         """Compute, print, write."""
         structure, experiment = command_line.read_inputs(self.params, self.logger)
@@ -88,7 +95,7 @@ Example: edtbx.map urea_without_h.cif urea.cif_pets map.hydrogens=True output.pr
             )
         show_maps(self.maps, self.logger)
         with reporter.stage("writing"):
-            paths = write_maps(self.params.output.prefix, self.maps)
+            paths = write_maps(self.outputs.base, self.maps)
         for path in paths:
             print(f"  wrote {path}", file=self.logger)
 

@@ -15,6 +15,7 @@ from edtbx.registry import installed_solvers
 from edtbx.selection import SelectionRules
 from edtbx.thickness import QUANTILES
 from edtbx_cctbx.comparison import Settings
+from edtbx_cctbx.programs.cluster import check_address
 
 INPUT = r"""
 input {
@@ -209,14 +210,6 @@ cluster = None
     for. Scheduler and workers need the same edtbx[dask]. tcp:// is neither encrypted nor guarded: trust the network."
 """
 
-OUTPUT = r"""
-output {
-  prefix = edtbx
-    .type = str
-    .help = "Results go to PREFIX.cif, PREFIX.json, PREFIX.png and PREFIX_reflections.csv."
-}
-"""
-
 
 def settings_from(params: Any, executor: Executor | None = None) -> Settings:
     """What the parameters ask for, with the workers of the cluster if they ask for one."""
@@ -261,11 +254,13 @@ def settings_from(params: Any, executor: Executor | None = None) -> Settings:
 
 
 def check_workers(params: Any) -> None:
-    """Refuse threads beside a cluster."""
+    """Refuse threads beside a cluster, and an address that is none."""
     if params.cluster is not None and params.nproc is not None:
         raise Sorry(
             f"nproc={params.nproc} counts threads of this machine, and cluster takes their place: leave out one of them"
         )
+    if params.cluster is not None:
+        check_address(params.cluster)
 
 
 def solver_name(params: Any) -> str:

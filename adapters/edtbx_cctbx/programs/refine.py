@@ -5,21 +5,25 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from cctbx import xray
 from libtbx.utils import Sorry
 
+from edtbx.experiment import Experiment
 from edtbx_cctbx.checkpoint import Checkpoint
 from edtbx_cctbx.constraints.occupancies import parse_occupancies
-from edtbx_cctbx.output_files import output_base
+from edtbx_cctbx.constraints.preparation import prepared
+from edtbx_cctbx.output_files import OutputFiles, output_base, output_phil
 from edtbx_cctbx.programs import command_line
 from edtbx_cctbx.programs.cluster import workers_of
-from edtbx_cctbx.programs.parameters import INPUT, OUTPUT, REFINEMENT, SHARED, WORKERS, settings_from, word
+from edtbx_cctbx.programs.dry_run import reserving_outputs, show_outputs, show_target, show_workers
+from edtbx_cctbx.programs.parameters import INPUT, REFINEMENT, SHARED, WORKERS, settings_from, word
 from edtbx_cctbx.programs.progress import Reporter
 from edtbx_cctbx.programs.template import EdtbxProgram
-from edtbx_cctbx.refinement import refine
-from edtbx_cctbx.refinement_model import Refined, Schedule
+from edtbx_cctbx.refinement import refine, without_free_frames
+from edtbx_cctbx.refinement_model import Refined, RefinementModel, Schedule
 from edtbx_cctbx.report import show_comparison, show_structure, write_outputs
 from edtbx_cctbx.report_files import versions
-from edtbx_cctbx.shelx_model import shelx_model
+from edtbx_cctbx.shelx_model import shelx_model, with_instructions
 
 _RESTART = """
 restart = False
@@ -42,9 +46,9 @@ asked, occupancies, together with scales, thickness, its law, orientation spread
 Both theories are refined from the same start, so that their R-factors can be compared. Ctrl-C (or SIGTERM) ends a refinement
 early and writes what is there; PREFIX.checkpoint keeps it, and restart=True goes on from there, also after a crash.
 
-Example: edtbx.refine quartz.cif quartz.cif_pets output.prefix=quartz
+Example: edtbx.refine quartz.cif quartz.cif_pets output.prefix=quartz_refined
 """
-    master_phil_str = INPUT + SHARED + REFINEMENT + _RESTART + WORKERS + OUTPUT
+    master_phil_str = INPUT + SHARED + REFINEMENT + _RESTART + WORKERS + output_phil(program_name)
 
     def validate(self) -> None:
         """Fail early on contradictory parameters."""
@@ -56,40 +60,44 @@ Example: edtbx.refine quartz.cif quartz.cif_pets output.prefix=quartz
                 "output.overwrite=True starts anew"
             )
         parse_occupancies(self.params.refinement.occupancies)
+        goes_on = path.exists() and self.params.restart
+        self.outputs = OutputFiles.of(self.program_name, self.params, self.data_manager, goes_on=goes_on)
 
+    def plan(self) -> None:
+        """Read and check everything, and say what would be done."""
+        model, experiment = self._read()
+        settings, schedule = settings_from(self.params), self._schedule()
+        settings.check_derivatives("refinement needs")
+        if not isinstance(model, RefinementModel):
+            model = with_instructions(RefinementModel.of(model, schedule.riding), schedule.instructions)
+        start = prepared(model, schedule, lambda line: print(f"  {line}", file=self.logger))
+        parameters = start.reparametrisation(schedule.refined).n_independents
+        placed = ", and those of hydrogen to be placed" if schedule.place_hydrogens else ""
+        print(
+            f"Would refine {start.structure.scatterers().size()} atoms with both theories, kinematical and dynamical: "
+            f"{parameters} parameters at the start{placed}, method {schedule.method}, at most {schedule.cycles} cycles "
+            "at the fine level:",
+            file=self.logger,
+        )
+        used, left_out = without_free_frames(experiment, start.structure, settings, schedule)
+        show_target(used, start.structure, settings, self.logger)
+        if left_out is not None:
+            print(f"  frames left out for R(free): {len(left_out.frames)}", file=self.logger)
+        show_workers(self.params, self.logger)
+        show_outputs(self.outputs, self.logger)
+
+    @reserving_outputs
     def run(self) -> None:
         """Refine, print, write."""
-        structure, experiment = command_line.read_inputs(self.params, self.logger)
-        asked = self.params.refinement
-        instructions = [line for line in asked.instruction if line]
-        riding = word(asked.hydrogens) == "riding"
-        model = shelx_model(self.params.input.model, structure, instructions, riding, self.logger)
-        if model is not None and asked.place_hydrogens:
-            raise Sorry("the model has constraints or restraints of its own: place hydrogen there, or leave them out")
-        if model is not None:
-            restrained = "none" if model.restraints is None else "read"
-            print(f"Constraints of the model: {len(model.constraints)}; restraints: {restrained}", file=self.logger)
-        occupancies = parse_occupancies(asked.occupancies)
+        model, experiment = self._read()
         checkpoint = self._checkpoint()
         with workers_of(self.params.cluster, self.logger) as executor, Reporter.of(self.logger) as reporter:
             reporter.announce_compilation(rows=True)
             self.comparison = refine(
                 experiment,
-                structure if model is None else model,
+                model,
                 settings_from(self.params, executor),
-                Schedule(
-                    refined=Refined(sites=asked.sites, displacements=asked.displacements, occupancies=occupancies),
-                    method=word(asked.method),
-                    anisotropic=word(asked.anisotropic),
-                    cycles=asked.cycles,
-                    shift_over_su=asked.shift_over_su,
-                    weighting=asked.weighting,
-                    loss=word(asked.loss),
-                    place_hydrogens=asked.place_hydrogens,
-                    riding=riding,
-                    instructions=instructions,
-                    free_frames=asked.free_frames,
-                ),
+                self._schedule(),
                 reporter.progress,
                 reporter.say,
                 command_line.flat(self.params),
@@ -98,7 +106,7 @@ Example: edtbx.refine quartz.cif quartz.cif_pets output.prefix=quartz
         show_comparison(self.comparison, self.logger)
         show_structure(self.comparison, self.logger)
         with reporter.stage("writing"):
-            paths = write_outputs(self.params.output.prefix, self.comparison)
+            paths = write_outputs(self.outputs.base, self.comparison)
         for path in paths:
             print(f"  wrote {path}", file=self.logger)
         if self.comparison.interrupted is None:
@@ -130,6 +138,42 @@ Example: edtbx.refine quartz.cif quartz.cif_pets output.prefix=quartz
     def get_results(self):
         """The comparison, for callers from Python."""
         return self.comparison
+
+    def _read(self) -> tuple[xray.structure | RefinementModel, Experiment]:
+        """The structure, with what its SHELX file says of it, and the data."""
+        structure, experiment = command_line.read_inputs(self.params, self.logger)
+        riding = word(self.params.refinement.hydrogens) == "riding"
+        model = shelx_model(self.params.input.model, structure, self._instructions(), riding, self.logger)
+        if model is None:
+            return structure, experiment
+        if self.params.refinement.place_hydrogens:
+            raise Sorry("the model has constraints or restraints of its own: place hydrogen there, or leave them out")
+        restrained = "none" if model.restraints is None else "read"
+        print(f"Constraints of the model: {len(model.constraints)}; restraints: {restrained}", file=self.logger)
+        return model, experiment
+
+    def _instructions(self) -> list[str]:
+        return [line for line in self.params.refinement.instruction if line]
+
+    def _schedule(self) -> Schedule:
+        asked = self.params.refinement
+        return Schedule(
+            refined=Refined(
+                sites=asked.sites,
+                displacements=asked.displacements,
+                occupancies=parse_occupancies(asked.occupancies),
+            ),
+            method=word(asked.method),
+            anisotropic=word(asked.anisotropic),
+            cycles=asked.cycles,
+            shift_over_su=asked.shift_over_su,
+            weighting=asked.weighting,
+            loss=word(asked.loss),
+            place_hydrogens=asked.place_hydrogens,
+            riding=word(asked.hydrogens) == "riding",
+            instructions=self._instructions(),
+            free_frames=asked.free_frames,
+        )
 
 
 def _digest(path: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,14 +10,15 @@ from scipy.spatial.transform import Rotation
 
 from edtbx.constants import wavelength_from_energy
 from edtbx.experiment import FloatArray, ScanGeometry
-from edtbx_cctbx.output_files import output_base
-from edtbx_cctbx.pets import write_experiment
+from edtbx_cctbx.output_files import OutputFiles, output_phil, write_files
+from edtbx_cctbx.pets import experiment_text
 from edtbx_cctbx.programs import command_line
 from edtbx_cctbx.programs.cluster import workers_of
+from edtbx_cctbx.programs.dry_run import reserving_outputs, show_outputs, show_workers
 from edtbx_cctbx.programs.parameters import WORKERS, check_workers, solver_name
 from edtbx_cctbx.programs.progress import Reporter
 from edtbx_cctbx.programs.template import EdtbxProgram
-from edtbx_cctbx.simulation import Crystal, Noise, Scan, Simulation, simulate
+from edtbx_cctbx.simulation import Crystal, Noise, Scan, Simulation, forward_model, simulate
 
 PHIL = r"""
 input {
@@ -125,14 +125,6 @@ beams {
 }
 """
 
-OUTPUT = r"""
-output {
-  prefix = simulated
-    .type = str
-    .help = "The data go to PREFIX.cif_pets."
-}
-"""
-
 
 class Program(EdtbxProgram):
     """Dynamical intensities of every frame, noise, and a data file that the other programs read."""
@@ -145,51 +137,78 @@ edtbx.refine and Jana2020 read. What the file does not tell (orientation and sca
 
 Example: edtbx.simulate urea.cif scan.frames=20 thickness.value=800 output.prefix=urea_simulated
 """
-    master_phil_str = PHIL + WORKERS + OUTPUT
+    master_phil_str = PHIL + WORKERS + output_phil(program_name, prefix="simulated")
 
     def validate(self) -> None:
         """Fail early: on parameters out of range, and on a folder that is not there before any work is done."""
         if self.params.input.model is None:
             raise Sorry("no model given: name a CIF, PDB or SHELX file on the command line")
-        output_base(self.params.output.prefix)
+        self.outputs = OutputFiles.of(self.program_name, self.params, self.data_manager)
         check_workers(self.params)
         try:
             self.setting = setting_from(self.params)
         except ValueError as error:
             raise Sorry(str(error)) from error
 
+    def plan(self) -> None:
+        """Read and check everything, and say what would be done."""
+        params = self.params
+        structure = command_line.read_structure(params, self.logger)
+        try:
+            model, _ = forward_model(structure, **self._asked())
+        except ValueError as error:
+            raise Sorry(str(error)) from error
+        rows = model.experiment.reflections
+        print(
+            f"Would simulate {len(rows)} intensities on {len(model.frames)} frames ({model.experiment.geometry.value}):",
+            file=self.logger,
+        )
+        print(
+            f"  solver: {solver_name(params)}; {model.beams_per_frame:.0f} beams and {model.waves_per_frame:.0f} "
+            "orientations a frame",
+            file=self.logger,
+        )
+        show_workers(params, self.logger)
+        show_outputs(self.outputs, self.logger)
+
+    @reserving_outputs
     def run(self) -> None:
         """Simulate, print, write."""
         params = self.params
         structure = command_line.read_structure(params, self.logger)
         try:
-            rng = np.random.default_rng(params.seed)
             with workers_of(params.cluster, self.logger) as executor, Reporter.of(self.logger) as reporter:
                 reporter.announce_compilation()
                 self.simulation = simulate(
                     structure,
-                    **self.setting,
-                    orientation=_orientation(params.scan.orientation, rng),
-                    rng=rng,
-                    solver=solver_name(params),
-                    s_max=params.beams.s_max,
-                    g_max=params.beams.g_max,
+                    **self._asked(),
                     nproc=params.nproc,
                     executor=executor,
                     progress=reporter.progress("simulate"),
                 )
         except ValueError as error:
             raise Sorry(str(error)) from error
-        write_experiment(self._path(), self.simulation.experiment)
         _show(self.simulation, self.logger)
-        print(f"  wrote {self._path()}", file=self.logger)
+        contents = {".cif_pets": lambda: experiment_text(self.simulation.experiment).encode("ascii")}
+        for path in write_files(self.outputs.base, contents):
+            print(f"  wrote {path}", file=self.logger)
 
     def get_results(self) -> Simulation:
         """The simulation, for callers from Python."""
         return self.simulation
 
-    def _path(self) -> Path:
-        return Path(self.params.output.prefix + command_line.DATA_SUFFIX)
+    def _asked(self) -> dict[str, Any]:
+        """What is simulated, and how."""
+        params = self.params
+        rng = np.random.default_rng(params.seed)
+        return {
+            **self.setting,
+            "orientation": _orientation(params.scan.orientation, rng),
+            "rng": rng,
+            "solver": solver_name(params),
+            "s_max": params.beams.s_max,
+            "g_max": params.beams.g_max,
+        }
 
 
 def setting_from(params: Any) -> dict[str, Any]:

@@ -1,0 +1,79 @@
+"""What a program would do, told by ``--dry-run`` in place of doing it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any
+
+from cctbx import xray
+from libtbx.program_template import ProgramTemplate
+
+from edtbx.experiment import Experiment
+from edtbx_cctbx.comparison import Settings
+from edtbx_cctbx.output_files import OutputFiles, listed
+
+_OPTIONS = ("--dry-run", "--dry_run")
+
+
+def without_dry_run(
+    program_class: type[ProgramTemplate], arguments: Sequence[str]
+) -> tuple[type[ProgramTemplate], list[str]]:
+    """The program and its arguments; where a dry run is asked for, the program that says what it would do.
+
+    cctbx ends a dry run before the program reads its files, and says that all is well.
+    """
+    left = [argument for argument in arguments if argument not in _OPTIONS]
+    if len(left) == len(arguments):
+        return program_class, left
+    plan = {"run": program_class.plan, "get_results": lambda program: None}
+    return type(program_class.__name__, (program_class,), plan), left
+
+
+def reserving_outputs(run: Callable[[Any], None]) -> Callable[[Any], None]:
+    """The ``run`` of a program while no other run writes the files of ``self.outputs``."""
+
+    @wraps(run)
+    def run_alone(program: Any) -> None:
+        with program.outputs.reserved():
+            run(program)
+
+    return run_alone
+
+
+def show_target(experiment: Experiment, structure: xray.structure, settings: Settings, log: Any) -> None:
+    """Solver, frames, rows and beams of the dynamical theory on the log.
+
+    Raises
+    ------
+    Sorry
+        No row is left, or the model does not fit the data.
+    """
+    target = settings.target(settings.solver, experiment, structure)
+    forward, selection = target.forward, target.selection
+    fallen = ", ".join(f"{rule} {count}" for rule, count in selection.left_out.items() if count)
+    print(f"  solver of the dynamical theory: {settings.solver}", file=log)
+    print(f"  frames used: {len(forward.frames)} of {len(experiment.frames)}", file=log)
+    print(f"  rows used: {len(target.rows)} of {len(experiment.reflections)}; left out: {fallen or 'none'}", file=log)
+    print(
+        f"  at the first, coarse level: {forward.beams_per_frame:.0f} beams and {forward.waves_per_frame:.0f} "
+        f"orientations a frame; structure factors: {len(target.expansion.unique.indices())} unique, "
+        f"{len(forward.vectors.hkl)} in all, out to {target.g_max:.3f} 1/Angstrom",
+        file=log,
+    )
+
+
+def show_workers(params: Any, log: Any) -> None:
+    """Who would compute, on the log."""
+    if params.cluster is not None:
+        print(f"  workers: of the cluster {params.cluster}, which is not asked now", file=log)
+    else:
+        print(f"  threads: {params.nproc or 'all cores'}", file=log)
+
+
+def show_outputs(outputs: OutputFiles, log: Any) -> None:
+    """Which files would be written, and which of them replaced, on the log."""
+    print(f"  would write {listed(outputs.paths)}", file=log)
+    if outputs.there:
+        print(f"  would replace {listed(outputs.there)}", file=log)
+    print("Dry run: nothing was computed, nothing was written", file=log)
