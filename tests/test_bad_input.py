@@ -126,7 +126,6 @@ SHARED_PARAMETERS = {
     "no.such=1": "--show-defaults",
     "output.overwrite=": "output.overwrite has no value",
     "output.suffix=a": "output.suffix is not recognized",
-    "--json": "unrecognized arguments: --json; --help",
     "cluster=host": "cluster must be the address",
     "nproc=0": "nproc",
     "nproc=auto": "nproc has no value",

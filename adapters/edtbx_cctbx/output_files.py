@@ -179,7 +179,7 @@ def write_files(base: Path, contents: Mapping[str, Callable[[], bytes]]) -> list
     for end, make in contents.items():
         path = _behind(base, end)
         try:
-            _write_whole(path, make())
+            write_whole(path, make())
         except OSError as error:
             failures.setdefault(_FULL.get(error.errno or 0, f"{error.strerror or error}"), []).append(path)
         except Exception as error:  # whatever a picture stumbles over: the numbers of a long run are not lost with it
@@ -203,7 +203,8 @@ def _what_failed(failures: Mapping[str, Sequence[Path]], written: Sequence[Path]
     return said
 
 
-def _write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that takes its name only when it is complete and on the disk; what was there before is replaced."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as file:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from typing import Any
 
 import iotbx.phil
 from iotbx.cli_parser import CCTBXParser
 from libtbx.program_template import ProgramTemplate
-from libtbx.utils import Sorry
 
 _UNHEEDED = (
     *("write_data", "write_defaults", "write_modified", "write_all", "diff_params", "json", "check_current_dir"),
@@ -17,10 +14,6 @@ _UNHEEDED = (
 )
 """Switches of cctbx's own programs that say nothing here: they are about its DataManager, which holds no file of these
 programs, or repeat what `--show-defaults` and the output do."""
-
-_PATHS = re.compile(r"\s*((?:output\.)?prefix|input\.(?:model|data))\s*=(.*)", flags=re.DOTALL)
-_AWKWARD = re.compile(r"[;{}$\\\n\t]|\s\s")
-"""What PHIL would not take for part of a word, or change."""
 
 
 class PlainParser(CCTBXParser):
@@ -75,20 +68,3 @@ class PlainParser(CCTBXParser):
         )
         self.add_argument("--quiet", action="store_true", help="print nothing but errors")
         self.add_argument("--version", "-v", action="store_true", help="show the version")
-
-    def error(self, message: str) -> None:
-        """Say in one line what is wrong with the options."""
-        raise Sorry(f"{message}; --help lists the options")
-
-
-def quoted(arguments: Sequence[str]) -> list[str]:
-    """The arguments with quotes around names of files that PHIL would read as something else."""
-    return [_quoted(argument) for argument in arguments]
-
-
-def _quoted(argument: str) -> str:
-    match = _PATHS.fullmatch(argument)
-    if not match or match.group(2)[:1] in ("'", '"') or not _AWKWARD.search(match.group(2)):
-        return argument
-    value = match.group(2).replace("\\", "\\\\").replace("'", "\\'")
-    return f"{match.group(1)}='{value}'"
