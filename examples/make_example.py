@@ -38,7 +38,7 @@ def main() -> None:
     """Write both files."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE
     (folder / "start.cif").write_text(disturbed_model(), encoding="ascii")
-    output = [f"output.prefix={folder / 'example'}"]
+    output = [f"output.prefix={folder / 'example'}", "output.overwrite=True"]
     simulate.run([str(HERE / "example.cif"), *SCAN, *CRYSTAL, *NOISE, *ACCURACY, *output])
 
 

@@ -25,6 +25,7 @@ from edtbx_cctbx.hydrogen_finding import find_hydrogens
 from edtbx_cctbx.map_components import Components
 from edtbx_cctbx.map_peaks import Peak, distances_to, find_holes, find_peaks
 from edtbx_cctbx.map_picture import best_planes, section
+from edtbx_cctbx.map_report import through_a_file
 from edtbx_cctbx.model import set_electron_form_factors
 from edtbx_cctbx.programs import map as map_program
 from edtbx_cctbx.structure_factors import Expansion, g_vectors
@@ -440,3 +441,12 @@ def test_hydrogen_of_urea_shows(data_dir):
     assert maps.qualities["fo_fc_kinematical"].contrast < 1.2
     assert max(quality.contrast for kind, quality in maps.qualities.items() if kind != "newton") < 0.8 * mine.contrast
     assert [proposal.parent for proposal in maps.proposals] == ["N1", "N1"]
+
+
+def test_a_full_folder_for_temporary_files_is_named(monkeypatch):
+    def write(path):
+        raise RuntimeError("cctbx Error: MTZ write failed.")
+
+    with pytest.raises(RuntimeError, match=r"folder for temporary files, .*: cctbx Error: MTZ write failed"):
+        through_a_file(write)
+    assert through_a_file(lambda path: Path(path + ".mtz").write_bytes(b"whole")) == b"whole"

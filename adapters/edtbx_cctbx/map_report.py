@@ -115,8 +115,8 @@ def write_maps(prefix: str | Path, maps: Maps) -> list[Path]:
     base = output_base(prefix)
     makers: dict[str, Callable[[], bytes]] = {
         "_map.json": lambda: maps_json(maps).encode("utf-8", "backslashreplace"),
-        ".mtz": lambda: _through_a_file(lambda path: _mtz(maps).write(path)),
-        ".ccp4": lambda: _through_a_file(
+        ".mtz": lambda: through_a_file(lambda path: _mtz(maps).write(path)),
+        ".ccp4": lambda: through_a_file(
             lambda path: maps.calculator.fft_map(maps.kind).as_ccp4_map(
                 file_name=path, labels=[f"edtbx: {maps.kind} difference potential in volts"]
             )
@@ -210,8 +210,11 @@ def _mtz(maps: Maps) -> Any:
     return found
 
 
-def _through_a_file(write: Any) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "content"
-        write(str(path))
-        return next(Path(folder).iterdir()).read_bytes()
+def through_a_file(write: Any) -> bytes:
+    """What a writer that knows files only makes."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            write(str(Path(folder) / "content"))
+            return next(Path(folder).iterdir()).read_bytes()
+    except (OSError, RuntimeError) as error:  # of iotbx, on a full disk
+        raise RuntimeError(f"the folder for temporary files, {tempfile.gettempdir()}: {error}") from error

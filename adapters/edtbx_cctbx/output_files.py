@@ -199,7 +199,7 @@ def _what_failed(failures: Mapping[str, Sequence[Path]], written: Sequence[Path]
     if older:
         said += f"; still of an earlier run: {listed(older)}"
     if any(reason in _FULL.values() for reason in failures):
-        return f"{said}; make room, or choose another output prefix, and run again"
+        return f"{said}; make room and run again with --overwrite, or with another output prefix"
     return said
 
 
