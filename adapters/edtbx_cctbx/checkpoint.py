@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from cctbx import xray
 from libtbx.utils import Sorry
 
-from edtbx_cctbx.output_files import write_whole
+from edtbx_cctbx.output_files import why, write_whole
 from edtbx_cctbx.results import TheoryFit
 
 _Value = TypeVar("_Value")
@@ -113,7 +113,12 @@ class Checkpoint:
         if self._path is None:
             return
         content = {"belongs_to": self._belongs_to, "done": self._done, "seconds": self.seconds}
-        write_whole({self._path: _FORMAT + pickle.dumps(content)})
+        try:
+            write_whole(self._path, _FORMAT + pickle.dumps(content))
+        except OSError as error:
+            raise Sorry(
+                f"cannot write {self._path} ({why(error)}): make room, and go on with restart=True, if it is there"
+            ) from error
 
 
 def atoms_of(structure: xray.structure) -> list[tuple[Any, ...]]:

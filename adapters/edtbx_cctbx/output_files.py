@@ -181,7 +181,7 @@ def write_files(base: Path, contents: Mapping[str, Callable[[], bytes]]) -> list
         try:
             write_whole(path, make())
         except OSError as error:
-            failures.setdefault(_FULL.get(error.errno or 0, f"{error.strerror or error}"), []).append(path)
+            failures.setdefault(why(error), []).append(path)
         except Exception as error:  # whatever a picture stumbles over: the numbers of a long run are not lost with it
             failures.setdefault(f"{type(error).__name__}: {error}", []).append(path)
         else:
@@ -206,14 +206,20 @@ def _what_failed(failures: Mapping[str, Sequence[Path]], written: Sequence[Path]
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file that takes its name only when it is complete and on the disk; what was there before is replaced."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())  # some disks tell only now that they are full
-        os.replace(part, path)
-    finally:
-        _remove(part)
+    with shielded():
+        try:
+            with part.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())  # some disks tell only now that they are full
+            os.replace(part, path)
+        finally:
+            _remove(part)
+
+
+def why(error: OSError) -> str:
+    """What kept a file from being written, a full disk by that name."""
+    return _FULL.get(error.errno or 0, f"{error.strerror or error}")
 
 
 def _behind(base: Path, end: str) -> Path:

@@ -83,6 +83,8 @@ Example: edtbx.refine quartz.cif quartz.cif_pets output.prefix=quartz_refined
         show_target(used, start.structure, settings, self.logger)
         if left_out is not None:
             print(f"  frames left out for R(free): {len(left_out.frames)}", file=self.logger)
+        if self.params.restart and self._checkpoint_path().exists():
+            print(f"  would go on from {self._checkpoint_path()}", file=self.logger)
         show_workers(self.params, self.logger)
         show_outputs(self.outputs, self.logger)
 
