@@ -36,7 +36,6 @@ def prepared(program_class: type[ProgramTemplate], arguments: Sequence[str]) -> 
         _check_characters(argument)
     definitions = iotbx.phil.parse(program_class.master_phil_str).all_definitions()
     words = {d.path for d in definitions if d.object.type.phil_type in ("path", "str")}
-    words |= {"output.filename", "output.file_name", "output.suffix"}
     prepared_arguments = []
     for argument in named_files(arguments):
         name, equals, value = argument.partition("=")

@@ -47,23 +47,18 @@ def check_values(program_class: type[ProgramTemplate], arguments: Sequence[str])
     Sorry
         A name is unknown, or a value is of the wrong type, out of range, not finite, or missing where it is needed.
     """
-    own, known = (iotbx.phil.parse(program_class.master_phil_str) for _ in range(2))
-    known.adopt_scope(iotbx.phil.parse(ProgramTemplate.output_phil_str))  # cctbx's parser adds these
-    takes_data = any(definition.path == "input.data" for definition in own.all_definitions())
+    known = iotbx.phil.parse(program_class.master_phil_str)
+    takes_data = any(definition.path == "input.data" for definition in known.all_definitions())
     _check_numbers_of_files(program_class.program_name, takes_data, arguments)
     sources = _sources(known, arguments)
     try:
         everything, unknown = known.fetch(sources=sources, track_unused_definitions=True)
-        every_value = flat(everything.extract())
-        values, defaults = (flat(scope.extract()) for scope in (own.fetch(sources=sources), own))
+        values, defaults = flat(everything.extract()), flat(known.extract())
     except (Sorry, *_UNREADABLE) as error:
         raise Sorry(_plain(str(error) or type(error).__name__)) from error
     if unknown:
         raise Sorry(_not_recognised(unknown[0].path, known))
-    for name, value in every_value.items():
-        if name not in values and value is Auto:  # a parameter that cctbx adds, and would trip over
-            raise Sorry(f"{name} has no value: give one, or leave it out for the default")
-    words = {d.path: {w.value.lower().lstrip("*") for w in d.object.words} for d in own.all_definitions()}
+    words = {d.path: {w.value.lower().lstrip("*") for w in d.object.words} for d in known.all_definitions()}
     for name, value in values.items():
         if (value is None and "none" not in words[name]) or (value is Auto and "auto" not in words[name]):
             raise Sorry(f"{name} has no value: give one, or leave it out for the default, {defaults[name]}")
