@@ -2,6 +2,7 @@
 
 import io
 import json
+import pickle
 import re
 from pathlib import Path
 
@@ -84,6 +85,11 @@ def test_a_distance_of_the_file_is_kept(tmp_path):
     model.reparametrisation(Refined())
     atoms = {scatterer.label: scatterer for scatterer in model.structure.scatterers()}
     assert model.structure.unit_cell().distance(atoms["C3"].site, atoms["H5"].site) == pytest.approx(0.98)
+
+
+def test_what_a_file_gives_can_be_pickled(tmp_path):
+    structure = pickle.loads(pickle.dumps(read_model(written(tmp_path))))
+    assert [scatterer.label for scatterer in structure.scatterers()][:3] == ["O1", "O2", "N1"]
 
 
 def test_files_without_constraints_have_none(tmp_path):

@@ -178,7 +178,9 @@ def _read_shelx(
         print(f"{path}: the form factors on the SFAC lines are not used; only their elements are", file=log)
     if charged := ions(text):
         print(f"{path}: the form factors of the neutral atoms stand in for {', '.join(charged)} on SFAC", file=log)
-    return xray.structure.from_shelx(file=io.StringIO(plain_shelx(text)), strictly_shelxl=False), []
+    structure = xray.structure.from_shelx(file=io.StringIO(plain_shelx(text)), strictly_shelxl=False)
+    vars(structure.unit_cell()).clear()  # s.u.s of the cell, with which no structure can be pickled
+    return structure, []
 
 
 def _reason(error: Exception) -> str:
