@@ -227,7 +227,7 @@ def test_rows_of_a_dry_run_are_those_of_the_run(folder, capsys):
     assert json.loads(Path("x.json").read_text())["dynamical"]["n_all"] == int(planned.group(1))
 
 
-@pytest.mark.parametrize("prefix", ["two words", "été", "a.b.c", "it's", ".x"])
+@pytest.mark.parametrize("prefix", ["two words", "two  spaces", "été", "a.b.c", "a;b", "a{b}", "$a", "it's", ".x"])
 def test_any_name_will_do(prefix, folder, capsys):
     compare.run([*files_of("edtbx.compare"), "frames.last=1", f"output.prefix={prefix}", "--dry-run"])
     assert f"would write {prefix}.cif, {prefix}.json, " in capsys.readouterr().out

@@ -18,10 +18,8 @@ _TAKES_NUMBER = ("--show-defaults", "--show_defaults", "--attributes-level", "--
 _TAKES_VALUE = {
     "--citations": ("default", "cell", "iucr"),
     **dict.fromkeys(_TAKES_NUMBER, ("0", "1", "2", "3")),
-    "--json-filename": None,
-    "--json_filename": None,
 }
-"""Options whose value may be an argument of its own, and the values there are; None: any."""
+"""Options whose value may be an argument of its own, and the values there are."""
 
 
 def prepared(program_class: type[ProgramTemplate], arguments: Sequence[str]) -> list[str]:
@@ -94,7 +92,7 @@ def _bare(arguments: Sequence[str]) -> list[str]:
         allowed = _TAKES_VALUE.get(before, ()) if options else ()
         if options and argument == "--":
             options = False
-        elif options and (allowed is None or argument in allowed):
+        elif options and argument in allowed:
             pass
         elif argument.startswith("-") and options:
             if os.path.isfile(argument):

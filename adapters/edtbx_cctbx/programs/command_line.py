@@ -51,8 +51,8 @@ def run(program_class: type[ProgramTemplate], arguments: Sequence[str] | None = 
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     with lasting_streams():
         try:
-            program_class, arguments = without_dry_run(program_class, arguments)
             if not _ONLY_TELL.intersection(arguments):
+                program_class, arguments = without_dry_run(program_class, arguments)
                 arguments = prepared(program_class, arguments)
             run_program(program_class=program_class, parser_class=Parser, args=arguments)
         except Sorry as error:

@@ -52,8 +52,8 @@ def check_values(program_class: type[ProgramTemplate], arguments: Sequence[str])
     _check_numbers_of_files(program_class.program_name, takes_data, arguments)
     sources = _sources(known, arguments)
     try:
-        everything, unknown = known.fetch(sources=sources, track_unused_definitions=True)
-        values, defaults = flat(everything.extract()), flat(known.extract())
+        fetched, unknown = known.fetch(sources=sources, track_unused_definitions=True)
+        values, defaults = (flat(scope.extract()) for scope in (fetched, known))
     except (Sorry, *_UNREADABLE) as error:
         raise Sorry(_plain(str(error) or type(error).__name__)) from error
     if unknown:

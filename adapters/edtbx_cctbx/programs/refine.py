@@ -70,7 +70,7 @@ Example: edtbx.refine quartz.cif quartz.cif_pets output.prefix=quartz_refined
         settings.check_derivatives("refinement needs")
         if not isinstance(model, RefinementModel):
             model = with_instructions(RefinementModel.of(model, schedule.riding), schedule.instructions)
-        start = prepared(model, schedule, lambda line: print(f"  {line}", file=self.logger))
+        start = prepared(model, schedule, self._say)
         parameters = start.reparametrisation(schedule.refined).n_independents
         placed = ", and those of hydrogen to be placed" if schedule.place_hydrogens else ""
         print(
@@ -153,6 +153,9 @@ Example: edtbx.refine quartz.cif quartz.cif_pets output.prefix=quartz_refined
         restrained = "none" if model.restraints is None else "read"
         print(f"Constraints of the model: {len(model.constraints)}; restraints: {restrained}", file=self.logger)
         return model, experiment
+
+    def _say(self, line: str) -> None:
+        print(f"  {line}", file=self.logger)
 
     def _instructions(self) -> list[str]:
         return [line for line in self.params.refinement.instruction if line]
