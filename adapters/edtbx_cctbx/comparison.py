@@ -19,6 +19,7 @@ from edtbx.nuisance import Choices, FrameCube, Grid, Nuisance, fit_nuisance, res
 from edtbx.registry import installed_solvers
 from edtbx.selection import SelectionRules
 from edtbx.solvers.block import Accuracy, DifferentiableSolver, Solver
+from edtbx_cctbx.boundary import described
 from edtbx_cctbx.indexing.diagnosis import warn_if_hopeless
 from edtbx_cctbx.results import Comparison, LeastSquaresFit, SamplingReport, TheoryFit
 from edtbx_cctbx.target import DynamicalTarget
@@ -31,6 +32,10 @@ _FULL = 5.0
 by 0.005 (R of amplitudes)."""
 
 _UNFITTED = Nuisance(shape="slab", thickness=0.0, sigma=0.0, centres=np.zeros(0), scales=np.zeros(0))
+
+
+def say_nothing(line: str) -> None:
+    """No word of how far it has come."""
 
 
 def silent(label: str) -> Progress[FrameCube]:
@@ -69,7 +74,7 @@ class Settings:
             spread=self.spread,
             choices=self.choices,
             rules=self.rules,
-            sampling=COARSE,
+            sampling=replace(COARSE, accuracy=self.beams(COARSE.accuracy, created(solver))),
             g_max=self.g_max,
             nproc=self.nproc,
             executor=self.executor,
@@ -78,7 +83,7 @@ class Settings:
 
     def check_derivatives(self, purpose: str) -> None:
         """Refuse a solver without derivatives, which the purpose ("refinement needs") asks for."""
-        if not isinstance(installed_solvers().create(self.solver), DifferentiableSolver):
+        if not isinstance(created(self.solver), DifferentiableSolver):
             raise Sorry(f"the solver {self.solver} gives no derivatives, which {purpose}: take solver.name=auto")
 
     def beams(self, accuracy: Accuracy, solver: Solver) -> Accuracy:
@@ -117,6 +122,20 @@ class Settings:
         return replace(level, accuracy=self.beams(level.accuracy, target.forward.solver))
 
 
+def created(solver: str) -> Solver:
+    """The solver of that name.
+
+    Raises
+    ------
+    Sorry
+        There is none.
+    """
+    try:
+        return installed_solvers().create(solver)
+    except ValueError as error:
+        raise Sorry(str(error)) from error
+
+
 def compare(
     experiment: Experiment,
     structure: xray.structure,
@@ -127,7 +146,14 @@ def compare(
     """Kinematical and dynamical fits of one structure that stays as it is.
 
     A KeyboardInterrupt ends it: with the theory that is done, and raised where none is.
+
+    Raises
+    ------
+    TypeError, Sorry
+        An argument is of the wrong kind, or out of range.
     """
+    if not isinstance(settings, Settings):
+        raise TypeError(f"expected Settings, got {described(settings)}: compare(experiment, structure, Settings())")
     began = time.perf_counter()
     fits: list[TheoryFit] = []
     interrupted = None

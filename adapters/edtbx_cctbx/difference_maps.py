@@ -17,7 +17,7 @@ from edtbx.experiment import Experiment
 from edtbx.forward import one_step
 from edtbx.levels import DRAFT, LEVELS
 from edtbx.statistics import Statistics
-from edtbx_cctbx.comparison import ProgressFactory, Say, Settings, fit_coarse, silent
+from edtbx_cctbx.comparison import ProgressFactory, Say, Settings, fit_coarse, say_nothing, silent
 from edtbx_cctbx.dynamical_map import KINDS, DynamicalMap
 from edtbx_cctbx.hydrogen_finding import Proposal, find_hydrogens
 from edtbx_cctbx.map_peaks import ON_ATOM, Peak, distances_to, find_holes, find_peaks
@@ -130,7 +130,7 @@ def make_maps(
     settings: Settings,
     choices: MapChoices,
     progress: ProgressFactory = silent,
-    say: Say = print,
+    say: Say = say_nothing,
     parameters: dict[str, Any] | None = None,
 ) -> Maps:
     """All kinds of maps of a structure, which stays as it is but for atoms left out.

@@ -25,14 +25,18 @@ from edtbx.frame_waves import Rows
 from edtbx.least_squares import FrameEquations, frame_equations, repetitions
 from edtbx.levels import COARSE
 from edtbx.likely_step import LikelyStep, likely_step
+from edtbx.loss import LOSSES
+from edtbx.memory import expect_room
 from edtbx.nuisance import FrameCube, Nuisance
 from edtbx.solvers.block import DifferentiableSolver
+from edtbx_cctbx.boundary import expect_word
 from edtbx_cctbx.map_components import Components, ComponentsAndAtoms
 from edtbx_cctbx.map_peaks import APART
 from edtbx_cctbx.refinement_model import Refined, RefinementModel, usual_shifts
 from edtbx_cctbx.settling import Settled, settle
+from edtbx_cctbx.structure_factors import ensure_electron_form_factors
 from edtbx_cctbx.structure_slopes import StructureSlopes
-from edtbx_cctbx.target import DynamicalTarget, KinematicalTarget
+from edtbx_cctbx.target import DynamicalTarget, KinematicalTarget, expect_target
 from edtbx_cctbx.weighting import flat_weighting
 
 KINDS = {
@@ -49,6 +53,10 @@ _KINEMATICAL = replace(COARSE, thickness_max=1500.0, thickness_step=75.0)
 
 _WEIGHT = 0.01
 """The a of the weights that nuisance parameters are fitted with."""
+
+
+_BYTES_PER_ELEMENT = 12.0
+"""Of derivatives in single precision: as they come, weighted, and all in one matrix."""
 
 
 class DynamicalMap:
@@ -88,17 +96,30 @@ class DynamicalMap:
         u_iso: float = 0.04,
         progress: Progress[Any] = no_progress,
     ) -> None:
-        self.target = target
-        self.xray_structure = xray_structure
+        self.target = expect_target(target)
+        self.xray_structure = target.accepted(xray_structure)
         self.scattering_type = scattering_type
         self.u_iso = u_iso
-        self._rows_from = rows_from or target
+        self._rows_from = target if rows_from is None else expect_target(rows_from)
         self._atoms_follow = atoms_follow
         self._weighting_scheme = weighting_scheme
-        self._loss = loss
+        self._loss = expect_word(loss, LOSSES, "loss")
         self._progress = progress
         self._measured = target.experiment.reflections.select(target.rows)
         self._shares = repetitions(self._measured)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What has been computed so far; the reparametrisation, which smtbx cannot copy, is made anew."""
+        state = {name: value for name, value in self.__dict__.items() if name not in ("_model", "_reparametrisation")}
+        return {**state, "_progress": no_progress}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        ensure_electron_form_factors(self.xray_structure)
+
+    def __repr__(self) -> str:
+        atoms = self.xray_structure.scatterers().size()
+        return f"<DynamicalMap of {atoms} atoms, for {self.target!r}>"
 
     def coefficients(self, kind: str = "newton") -> miller.array:
         """Complex coefficients in V Å³; 0 where the kind says nothing, F(000) only in ``two_fo_fc``.
@@ -230,6 +251,12 @@ class DynamicalMap:
         if self._atoms_follow:
             slopes = StructureSlopes.of(target.expansion, self._reparametrisation)
             project = ComponentsAndAtoms(components=components, slopes=slopes, usual=self._usual_shifts)
+        columns = int(components.are_likely.sum()) + len(self._usual_shifts)
+        expect_room(
+            _BYTES_PER_ELEMENT * len(self._measured) * columns,
+            f"derivatives of {len(self._measured)} intensities by {columns} components of structure factors",
+            'take fewer frames, a smaller g_max, or a map of kind "gradient" or "fo_fc_dynamical"',
+        )
         kept = np.concatenate([components.are_likely, np.ones(len(self._usual_shifts), dtype=bool)])
         by_frame, total = {}, np.zeros(len(components.place))
         rows = forward.jacobian(self._f, settled.nuisance, project, Rows.usual(forward.solver))

@@ -20,10 +20,13 @@ from edtbx.experiment import BoolArray, ComplexArray, FloatArray
 from edtbx.forward import Progress, no_progress
 from edtbx.frame_waves import Rows
 from edtbx.least_squares import ReducedEquations, frame_equations, repetitions
-from edtbx.loss import variance_factor
+from edtbx.loss import LOSSES, variance_factor
+from edtbx.memory import expect_room
 from edtbx.nuisance import FrameCube, Nuisance
+from edtbx_cctbx.boundary import expect_word
 from edtbx_cctbx.settling import settle
 from edtbx_cctbx.structure_slopes import StructureSlopes
+from edtbx_cctbx.target import DynamicalTarget, expect_target
 
 _WEIGHT = 0.02
 """The a of w = 1/(σ² + (a P)²), P = (max(I_obs, 0) + 2 I_calc)/3, where no weighting scheme is given."""
@@ -31,6 +34,9 @@ _WEIGHT = 0.02
 _LEAST_SPREAD = 1e-5
 """A spread in radians below which it is not refined: intensities do not depend on it there."""
 
+
+_BYTES_PER_SLOPE, _BYTES_PER_ROW = 32.0, 24.0
+"""Of derivatives of a structure factor by a parameter, and of an intensity: each is there two or three times for a while."""
 
 _STATE = (
     "fc_sq",
@@ -57,6 +63,16 @@ class _RowsAt:
     f: ComplexArray
     slopes: StructureSlopes
     nuisance: Nuisance
+
+
+def _expect_reparametrisation(value: Any, target: DynamicalTarget) -> None:
+    if not hasattr(value, "jacobian_transpose_matching_grad_fc"):
+        raise TypeError(
+            f"expected a reparametrisation, got {type(value).__name__}: make one as "
+            "smtbx.refinement.constraints.reparametrisation(structure=..., constraints=[], "
+            "connectivity_table=smtbx.utils.connectivity_table(structure))"
+        )
+    target.accepted(value.structure)
 
 
 class _Engine(normal_eqns.non_linear_ls_mixin):
@@ -146,11 +162,14 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
     restraints_normalisation_factor: float | None = None
 
     def __init__(self, observations: Any, reparametrisation: Any, **kwds: Any) -> None:
+        _expect_reparametrisation(reparametrisation, expect_target(observations))
         kwds.setdefault("weighting_scheme", least_squares.mainstream_shelx_weighting(a=_WEIGHT, b=0))
-        self.rows = Rows(kwds.pop("rows", Rows.usual(observations.forward.solver)))
-        self._rows_from = kwds.pop("rows_from", None) or observations
+        rows = kwds.pop("rows", Rows.usual(observations.forward.solver))
+        self.rows = rows if isinstance(rows, Rows) else Rows(expect_word(rows, [each.value for each in Rows], "rows"))
+        rows_from = kwds.pop("rows_from", None)
+        self._rows_from = observations if rows_from is None else expect_target(rows_from)
         self.repeats = kwds.pop("repeats", self.repeats)
-        self.loss = kwds.pop("loss", self.loss)
+        self.loss = expect_word(kwds.pop("loss", self.loss), LOSSES, "loss")
         self._progress: Progress[Any] = kwds.pop("progress", no_progress)
         # the stock class would linearise |F|², which nobody asks for
         super().__init__(observations, reparametrisation, one_h_linearisation=True, **kwds)
@@ -162,6 +181,12 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
         self._rows_at: _RowsAt | None = None
         self._jacobian: dict[int, FloatArray] = {}
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError(
+            "crystallographic_ls cannot be pickled or copied, because reparametrisations of smtbx cannot: pickle the target "
+            "and the structure, and make it anew of these"
+        )
+
     def build_up(self, objective_only: bool = False) -> None:
         """Normal equations where the structure stands, or the objective alone."""
         target = self.observations
@@ -170,6 +195,13 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # 
         restraints = self._restraints()
         if objective_only:
             return
+        expect_room(
+            _BYTES_PER_SLOPE * target.f_obs().size() * 9 * self.xray_structure.scatterers().size()
+            + _BYTES_PER_ROW * len(self._measured) * self.n_parameters,
+            f"derivatives of {target.f_obs().size()} structure factors and {len(self._measured)} intensities by "
+            f"{self.n_parameters} parameters",
+            "refine by gradients (minimise_with_lbfgs, refinement.method=gradient), or take a smaller g_max",
+        )
         slopes = StructureSlopes.of(target.expansion, self.reparametrisation)
         if self.renew_rows or self._rows_at is None:
             self._rows_at = _RowsAt(f=f, slopes=slopes, nuisance=target.nuisance)

@@ -14,6 +14,7 @@ from cctbx.eltbx import e_scattering, xray_scattering
 from libtbx.utils import Sorry, null_out
 
 from edtbx.cell import CELL_TOLERANCE
+from edtbx_cctbx.boundary import expect_any_structure
 from edtbx_cctbx.io.atom_names import listed
 from edtbx_cctbx.io.cif_model import structure_of_block
 from edtbx_cctbx.io.displacements import NonPositive, check_displacements, tell_starts
@@ -107,6 +108,7 @@ def set_electron_form_factors(xray_structure: xray.structure, log: TextIO | None
     ----------
     International Tables for Crystallography C (2006), table 4.3.2.2, doi:10.1107/97809553602060000593.
     """
+    expect_any_structure(xray_structure)
     log = null_out() if log is None else log
     gaussians = {}
     for scattering_type in sorted({scatterer.scattering_type for scatterer in xray_structure.scatterers()}):

@@ -17,6 +17,7 @@ from edtbx.experiment import Experiment, FloatArray, Frame, Reflections, ScanGeo
 from edtbx.geometry import frame_vectors, ub_matrix
 from edtbx.lattices import transformed_cell
 from edtbx_cctbx import pets_block
+from edtbx_cctbx.boundary import expect_experiment
 from edtbx_cctbx.indexing.operators import index_matrix, transform_indices
 from edtbx_cctbx.indexing.reindexing import reindexed
 from edtbx_cctbx.indexing.scan_geometry import as_asked, with_geometry_of_data
@@ -84,10 +85,11 @@ def write_experiment(path: str | Path, experiment: Experiment) -> None:
     Sorry
         The file cannot be written.
     """
+    text = experiment_text(expect_experiment(experiment))
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        temporary.write_text(experiment_text(experiment), encoding="ascii")
+        temporary.write_text(text, encoding="ascii")
         os.replace(temporary, target)
     except OSError as error:
         temporary.unlink(missing_ok=True)
@@ -108,7 +110,7 @@ def experiment_as_miller_array(
     """
     if crystal_symmetry is None:
         crystal_symmetry = crystal.symmetry(experiment.cell, space_group_symbol="P 1")
-    rows = experiment.reflections
+    rows = expect_experiment(experiment).reflections
     indices = flex.miller_index(*(flex.int(np.ascontiguousarray(column, dtype=np.int32)) for column in rows.hkl.T))
     array = miller.array(
         miller.set(crystal_symmetry, indices, anomalous_flag=True),

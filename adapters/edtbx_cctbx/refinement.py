@@ -12,7 +12,7 @@ from libtbx.utils import Sorry
 from edtbx.experiment import Experiment
 from edtbx.forward import one_step
 from edtbx_cctbx.checkpoint import Checkpoint
-from edtbx_cctbx.comparison import ProgressFactory, Say, Settings, fit_coarse, silent
+from edtbx_cctbx.comparison import ProgressFactory, Say, Settings, fit_coarse, say_nothing, silent
 from edtbx_cctbx.constraints.preparation import odd_occupancies, prepared
 from edtbx_cctbx.gradient_refinement import refine_by_gradient
 from edtbx_cctbx.held_out import free_statistics, without_every
@@ -32,7 +32,7 @@ def refine(
     settings: Settings,
     schedule: Schedule,
     progress: ProgressFactory = silent,
-    say: Say = print,
+    say: Say = say_nothing,
     parameters: dict[str, Any] | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> Comparison:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TextIO
 
 from cctbx import xray
 from cctbx.array_family import flex
@@ -57,7 +58,7 @@ class LeastSquaresFit:
     fixed_angles: dict[tuple[int, int, int], float]
 
 
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True, repr=False)
 class TheoryFit:
     """One theory, fitted.
 
@@ -83,8 +84,15 @@ class TheoryFit:
     free: Statistics | None = None
     interrupted: str | None = None
 
+    def __repr__(self) -> str:
+        return f"<TheoryFit, {self}>"
 
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+    def __str__(self) -> str:
+        found = self.statistics
+        return f"{self.solver}: R(obs) {found.r_obs:.4f}, R(all) {found.r_all:.4f}, {self.nuisance.describe()}"
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True, repr=False)
 class Comparison:
     """Both theories on the same rows.
 
@@ -134,3 +142,23 @@ class Comparison:
         parts = [f"{name}: stopped after {fit.interrupted}" for name, fit in self.fits.items() if fit.interrupted]
         parts += [f"{name}: not fitted" for name in ("kinematical", "dynamical") if name not in self.fits]
         return f"Interrupted ({self.interrupted}), this is not the end result. {'; '.join(parts)}".rstrip(". ") + "."
+
+    def __repr__(self) -> str:
+        return f"<Comparison, {'; '.join(map(str, self.fits.values()))}>"
+
+    def __str__(self) -> str:
+        """What ``show_summary`` shows."""
+        return "\n".join(self._summary())
+
+    def show_summary(self, f: TextIO | None = None, prefix: str = "") -> Comparison:
+        """The comparison itself, after its R factors on ``f`` (standard output), each line behind ``prefix``."""
+        print("\n".join(prefix + line for line in self._summary()), file=sys.stdout if f is None else f)
+        return self
+
+    def _summary(self) -> list[str]:
+        found, how = self.result.statistics, "refined" if self.refined else "as it is"
+        head = (
+            f"Structure {how}, {len(self.result.frame_ids)} frames, {found.n_all} reflections ({found.n_obs} observed)"
+        )
+        said = [] if self.interruption is None else [self.interruption]
+        return [*said, head, *map(str, self.fits.values())]

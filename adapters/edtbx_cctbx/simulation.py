@@ -7,16 +7,19 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from cctbx import xray
+from libtbx.utils import null_out
 
 from edtbx.executors import frame_executor
 from edtbx.experiment import Experiment, FloatArray, Frame, IntArray, Reflections, ScanGeometry
 from edtbx.forward import ForwardModel, Progress, Sampling, no_progress
 from edtbx.geometry import excitation_error, frame_vectors, orthogonalisation_matrix, scan_lever
+from edtbx.memory import expect_room_for
 from edtbx.nuisance import FrameCube, Nuisance
 from edtbx.registry import installed_solvers
 from edtbx.selection import Selection
 from edtbx.solvers.block import Accuracy
 from edtbx.statistics import r_factor
+from edtbx_cctbx.boundary import expect_structure
 from edtbx_cctbx.model import set_electron_form_factors
 from edtbx_cctbx.structure_factors import Expansion, g_vectors
 from edtbx_cctbx.target import G_MAX_MARGIN
@@ -134,8 +137,10 @@ def simulate(
 
     Raises
     ------
-    ValueError
-        An argument is out of range, a frame has no reflection, or nobody knows the solver.
+    TypeError, ValueError
+        An argument is of the wrong kind or out of range, a frame has no reflection, or nobody knows the solver.
+    TooLarge
+        The memory does not hold what it takes.
     """
     forward, truth = forward_model(
         structure,
@@ -189,10 +194,13 @@ def forward_model(
         raise ValueError(f"s_max must lie between 0 and 1 Å⁻¹, got {s_max:g}")
     if g_max is not None and g_max < 1.0 / scan.d_min:
         raise ValueError(f"g_max = {g_max:g} Å⁻¹ leaves reflections of d_min = {scan.d_min:g} Å without a beam")
-    set_electron_form_factors(structure)
+    set_electron_form_factors(expect_structure(structure), log=null_out())
     backend = installed_solvers().create(solver)
-    vectors = g_vectors(structure, g_max or 1.0 / scan.d_min + G_MAX_MARGIN)
+    executor = frame_executor(executor, nproc)
     empty = _empty_experiment(structure, wavelength, orientation, scan)
+    g_max = g_max or 1.0 / scan.d_min + G_MAX_MARGIN
+    expect_room_for(empty, g_max, s_max)
+    vectors = g_vectors(structure, g_max)
     experiment = replace(empty, reflections=_listed(empty, scan, vectors.hkl))
     truth = Nuisance(
         shape=crystal.shape,
@@ -208,7 +216,7 @@ def forward_model(
         vectors,
         _sampling(truth, s_max),
         backend,
-        frame_executor(executor, nproc),
+        executor,
         f_000=float(f[vectors.find(np.zeros(3, dtype=np.int64))].real),
     )
     return forward, truth

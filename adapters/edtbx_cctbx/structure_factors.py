@@ -11,9 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from cctbx import crystal, miller, xray
 from cctbx.array_family import flex
+from libtbx.utils import null_out
 
 from edtbx.experiment import BoolArray, ComplexArray, IntArray
 from edtbx.potential import GVectors, add_equivalents, indices_within
+from edtbx_cctbx.model import set_electron_form_factors
 
 
 def g_vectors(symmetry: crystal.symmetry, g_max: float) -> GVectors:
@@ -69,6 +71,13 @@ def warn_if_by_fft(f_000: float, structure: xray.structure, known: float) -> Non
         InexactStructureFactors,
         stacklevel=3,
     )
+
+
+def ensure_electron_form_factors(structure: xray.structure) -> None:
+    """Put them in, unless they are there; one that was pickled, or copied by ``copy.deepcopy``, forgets which it has."""
+    registry = getattr(structure, "_scattering_type_registry", None)
+    if registry is None or structure._scattering_type_registry_is_out_of_date or registry.last_table() != "electron":
+        set_electron_form_factors(structure, log=null_out())
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -8,28 +8,46 @@ thickness and its law, orientation spread and centres) lives in ``target.nuisanc
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from copy import copy
 from dataclasses import dataclass, replace
+from typing import Any, TextIO
 
 import numpy as np
 from cctbx import miller, xray
 from cctbx.array_family import flex
-from libtbx.utils import Sorry
+from libtbx.utils import Sorry, null_out
 
 from edtbx.executors import frame_executor
 from edtbx.experiment import BoolArray, ComplexArray, Experiment, FloatArray, IntArray
 from edtbx.forward import ForwardModel, Progress, Sampling, no_progress
 from edtbx.geometry import orthogonalisation_matrix
+from edtbx.memory import expect_room_for
 from edtbx.nuisance import Choices, FrameCube, Nuisance, fit_nuisance
 from edtbx.registry import installed_solvers
 from edtbx.selection import Selection, SelectionRules, select_reflections
 from edtbx.statistics import Statistics, statistics
+from edtbx_cctbx.boundary import (
+    described,
+    expect_experiment,
+    expect_intensities,
+    expect_same_crystal,
+    expect_structure,
+    expect_structure_factors,
+)
 from edtbx_cctbx.indexing.diagnosis import diagnose
 from edtbx_cctbx.indexing.model_cell import with_model_cell
 from edtbx_cctbx.model import set_electron_form_factors
-from edtbx_cctbx.structure_factors import Expansion, g_vectors, indices_of, miller_set, warn_if_by_fft
+from edtbx_cctbx.structure_factors import (
+    Expansion,
+    ensure_electron_form_factors,
+    g_vectors,
+    indices_of,
+    miller_set,
+    warn_if_by_fft,
+)
 
 G_MAX_MARGIN = 0.2
 """How far in Å⁻¹ the beams reach beyond the reflections measured, where nothing else is said."""
@@ -79,7 +97,14 @@ class DynamicalTarget:
     executor
         What takes the frames in place of threads, one each: the workers of a ``ProcessPoolExecutor`` (method spawn), of a
         Dask client (``client.get_executor(pure=False)``) or of any other ``concurrent.futures.Executor``. Whoever made it
-        shuts it down.
+        shuts it down. A copy (``copy.deepcopy``) or a pickle of the target has threads of its own in its place.
+
+    Raises
+    ------
+    TypeError, ValueError, Sorry
+        An argument is of the wrong kind or out of range, or no reflection is left.
+    TooLarge
+        The memory does not hold what it takes.
 
     Warns
     -----
@@ -108,19 +133,20 @@ class DynamicalTarget:
         progress: Progress[FrameCube] = no_progress,
         nuisance: Nuisance | None = None,
     ) -> None:
-        if thickness is not None and not thickness > 0.0:
-            raise Sorry(f"thickness must be > 0 Å, got {thickness:g} (is it in nm?)")
-        set_electron_form_factors(xray_structure)
         self.solver_name = solver or self.default_solver
-        self.experiment = with_model_cell(experiment, xray_structure)
-        self.choices = replace(choices or Choices(), thickness=thickness, sigma=spread)
         self.rules = rules or SelectionRules()
         self._structure_at_hand: xray.structure | None = xray_structure
+        sampling = sampling or Sampling()
         try:
+            set_electron_form_factors(expect_structure(xray_structure), log=null_out())
+            self.experiment = with_model_cell(expect_experiment(experiment), xray_structure)
+            self.choices = replace(choices or Choices(), thickness=thickness, sigma=spread)
             backend = installed_solvers().create(self.solver_name)
+            executor = frame_executor(executor, nproc)
             self.selection = select_rows(self.experiment, xray_structure, self.rules)
             length = _largest_g(self.experiment, self.selection.used)
             self.g_max = max(g_max or length + G_MAX_MARGIN, length)
+            expect_room_for(self.experiment, self.g_max, sampling.accuracy.s_max)
             vectors = g_vectors(xray_structure, self.g_max)
             self.expansion = Expansion.of(xray_structure, vectors)
             self._origin = next(n for n, h in enumerate(self.expansion.unique.indices()) if h == (0, 0, 0))
@@ -129,15 +155,63 @@ class DynamicalTarget:
                 self.experiment,
                 self.selection,
                 vectors,
-                sampling or Sampling(),
+                sampling,
                 backend,
-                frame_executor(executor, nproc),
+                executor,
                 f_000=self._f_000,
             )
         except ValueError as error:
             raise Sorry(str(error)) from error
+        number = len(self.forward.frames)
+        if nuisance is not None and len(nuisance.centres) not in (0, number):
+            raise ValueError(
+                f"nuisance parameters of {len(nuisance.centres)} frames given for {number} frames with reflections: leave "
+                "them out to have them fitted"
+            )
         self.offsets: Sequence[FloatArray] | None = None
         self.nuisance: Nuisance = nuisance or self.fit_nuisance(xray_structure, progress)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self._structure_at_hand is not None:
+            ensure_electron_form_factors(self._structure_at_hand)
+
+    def __repr__(self) -> str:
+        number = len(self.forward.frames)
+        return f"<{type(self).__name__} of {number} frames, {len(self.rows)} reflections, solver {self.solver_name}>"
+
+    def __str__(self) -> str:
+        """What ``show_summary`` shows."""
+        return "\n".join(self._summary())
+
+    def show_summary(self, f: TextIO | None = None, prefix: str = "") -> DynamicalTarget:
+        """The target itself, after a description on ``f`` (standard output), each line behind ``prefix``."""
+        print("\n".join(prefix + line for line in self._summary()), file=sys.stdout if f is None else f)
+        return self
+
+    def _summary(self) -> list[str]:
+        forward, structure_factors = self.forward, self.f_obs()
+        return [
+            f"Target: {type(self).__name__}, solver {self.solver_name}",
+            f"Frames: {len(forward.frames)}, {forward.beams_per_frame:.0f} beams and {forward.waves_per_frame:.0f} "
+            "orientations each",
+            f"Reflections: {len(self.rows)} of {len(self.experiment.reflections)}",
+            f"Structure factors: {structure_factors.size()} in {structure_factors.space_group_info()}, beams out to "
+            f"{self.g_max:.3f} 1/Å",
+            f"Crystal: {self.nuisance.describe()}",
+        ]
+
+    def accepted(self, xray_structure: xray.structure) -> xray.structure:
+        """The structure, with electron form factors, if it is one of this target's crystal; its atoms may be others.
+
+        Raises
+        ------
+        TypeError, ValueError
+            It is none, has no atoms, or is of another cell or space group.
+        """
+        structure = expect_same_crystal(xray_structure, self.expansion.unique)
+        ensure_electron_form_factors(structure)
+        return structure
 
     def resampled(self, sampling: Sampling, places: Sequence[int] | None = None) -> DynamicalTarget:
         """The same target at another level of sampling, of all frames or of some, y nodes counted from their centres."""
@@ -156,10 +230,11 @@ class DynamicalTarget:
 
     def __call__(self, f_calc: miller.array, compute_derivatives: bool) -> TargetResult:
         """The target for structure factors in the order of ``f_obs()``, at the nuisance parameters as they stand."""
+        data = expect_structure_factors(f_calc, self.expansion.unique)
         if self._structure_at_hand is not None:  # on the first call only: atoms may change afterwards
             structure, self._structure_at_hand = self._structure_at_hand, None
-            warn_if_by_fft(f_calc.data()[self._origin].real, structure, self._f_000)
-        f = self.expansion.expand(f_calc.data().as_numpy_array())
+            warn_if_by_fft(data[self._origin].real, structure, self._f_000)
+        f = self.expansion.expand(data)
         scale = float(np.mean(self.nuisance.scales))
         if not compute_derivatives:
             return TargetResult(self.forward.target(f, self.nuisance, self.offsets), None, scale)
@@ -168,7 +243,7 @@ class DynamicalTarget:
 
     def structure_factors(self, xray_structure: xray.structure) -> ComplexArray:
         """F (G,) in Å of a structure on all g vectors of the forward model."""
-        return self.expansion.structure_factors(xray_structure)
+        return self.expansion.structure_factors(self.accepted(xray_structure))
 
     def cubes(self, xray_structure: xray.structure, progress: Progress[FrameCube] = no_progress) -> list[FrameCube]:
         """Computed beside measured intensities of every frame, over spread and thickness."""
@@ -199,7 +274,8 @@ class DynamicalTarget:
         return intensities.set_observation_type_xray_intensity()
 
     def statistics(self, i_calc: FloatArray) -> Statistics:
-        """R factors of scaled intensities in the order of ``rows``."""
+        """R factors of scaled intensities (M,) in the order of ``rows``."""
+        i_calc = expect_intensities(i_calc, len(self.rows))
         measured = self.experiment.reflections.select(self.rows)
         unique = unique_numbers(self.expansion.unique, measured.hkl)
         return statistics(measured.intensity, measured.sigma, i_calc, measured.frame_id, unique)
@@ -209,6 +285,19 @@ class KinematicalTarget(DynamicalTarget):
     """The same target with single scattering, for a fair comparison: same rows, same nuisance parameters."""
 
     default_solver = "kinematical"
+
+
+def expect_target(value: Any) -> DynamicalTarget:
+    """A target.
+
+    Raises
+    ------
+    TypeError
+        It is none.
+    """
+    if not isinstance(value, DynamicalTarget):
+        raise TypeError(f"expected a DynamicalTarget or KinematicalTarget, got {described(value)}")
+    return value
 
 
 def select_rows(experiment: Experiment, xray_structure: xray.structure, rules: SelectionRules) -> Selection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -42,6 +43,8 @@ def read_text(path: str | Path, expected: str) -> str:
     Sorry
         The file is missing, unreadable, empty, binary or compressed, a Git LFS pointer or a web page.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"expected the path of a {expected}, got {type(path).__name__}")
     try:
         raw = Path(path).read_bytes()
     except OSError as error:

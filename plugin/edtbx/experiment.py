@@ -55,7 +55,7 @@ class Frame:
             )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Reflections:
     """The M measured rows: indices (M, 3), intensity and its s.u. (M,), and the id of their frame (M,)."""
 
@@ -65,6 +65,9 @@ class Reflections:
     frame_id: IntArray
 
     def __post_init__(self) -> None:
+        for name in ("hkl", "intensity", "sigma", "frame_id"):
+            if not isinstance(getattr(self, name), np.ndarray):
+                raise TypeError(f"{name} must be a numpy array, got {type(getattr(self, name)).__name__}")
         m = len(self.hkl)
         if self.hkl.shape != (m, 3):
             raise ValueError(f"hkl must have shape (M, 3), got {self.hkl.shape}")
@@ -77,6 +80,9 @@ class Reflections:
     def __len__(self) -> int:
         return len(self.hkl)
 
+    def __repr__(self) -> str:
+        return f"<Reflections: {len(self)} rows on {len(np.unique(self.frame_id))} frames>"
+
     def select(self, rows: BoolArray | IntArray) -> Reflections:
         """The chosen rows, in the same order."""
         return Reflections(
@@ -87,7 +93,7 @@ class Reflections:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Experiment:
     """One crystal, measured: wavelength, orientation, frames and reflections.
 
@@ -149,6 +155,18 @@ class Experiment:
 
         Angles in degrees, lengths in Å; observed are intensities above 3σ.
         """
+        print("\n".join(prefix + line for line in self._summary()), file=sys.stdout if f is None else f)
+        return self
+
+    def __str__(self) -> str:
+        """What ``show_summary`` shows."""
+        return "\n".join(self._summary())
+
+    def __repr__(self) -> str:
+        source = f" of {self.source}" if self.source else ""
+        return f"<Experiment{source}: {len(self.frames)} frames, {len(self.reflections)} reflections>"
+
+    def _summary(self) -> list[str]:
         rows, d = self.reflections, self._spacings()
         alpha, beta, semi = (np.degrees([getattr(frame, name) for frame in self.frames]) for name in _ANGLES)
         listed = np.isin([frame.id for frame in self.frames], rows.frame_id)
@@ -167,9 +185,7 @@ class Experiment:
         if empty:
             lines.append(f"Frames without reflections: {number_ranges(empty)}")
         lines += [f"Note: {note}" for note in self.notes]
-        lines += [f"Warning: {warning}" for warning in self.warnings]
-        print("\n".join(prefix + line for line in lines), file=sys.stdout if f is None else f)
-        return self
+        return [*lines, *(f"Warning: {warning}" for warning in self.warnings)]
 
     def _spacings(self) -> FloatArray:
         """d in Å of the rows (M,), rising."""

@@ -10,22 +10,26 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 
-from edtbx.executors import results
+from edtbx.executors import portable, results
 from edtbx.experiment import ComplexArray, Experiment, FloatArray, IntArray
 from edtbx.frame_task import FrameTask, Measured, Projection
-from edtbx.frame_waves import FrameWaves, Rows
+from edtbx.frame_waves import FrameWaves, Rows, is_real
 from edtbx.geometry import frame_vectors, scan_lever
+from edtbx.memory import FrameSize, at_once, bytes_text, expect_room, frames_bytes
 from edtbx.nuisance import FrameCube, Grid, Nuisance, intensity_weights
 from edtbx.potential import GVectors, u_per_f, wave_number
 from edtbx.quadrature import Quadrature, tilts_needed
+from edtbx.sampling import Sampling
 from edtbx.selection import Selection
-from edtbx.solvers.block import Accuracy, Solver
+from edtbx.solvers.block import Solver
+
+__all__ = ["ForwardModel", "FrameData", "Progress", "Sampling", "no_progress", "one_step"]
 
 _Result = TypeVar("_Result")
 Progress = Callable[[Iterable[_Result], int], Iterable[_Result]]
@@ -46,41 +50,6 @@ def one_step(progress: Progress[Any]) -> Iterator[None]:
         yield
     finally:
         next(shown, None)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sampling:
-    """How finely waves are computed: the numbers that trade time for accuracy.
-
-    Attributes
-    ----------
-    accuracy : Accuracy
-        What the solver may leave out.
-    tilts : int or None
-        Tilts at each y node; None takes what integrates rocking curves of ``tilt_thickness`` exactly.
-    tilt_thickness : float, Å
-        Thickness for which the tilts must be enough.
-    spread_reach, spread_spacing : float, radians
-        The y nodes go from −reach to +reach.
-    centre_reach : float, radians
-        How far the centre of a frame may be from where its nodes have their zero.
-    thickness_max, thickness_step : float, Å
-        The grid of thicknesses.
-    """
-
-    accuracy: Accuracy = field(default_factory=Accuracy)
-    tilts: int | None = None
-    tilt_thickness: float = 1500.0
-    spread_reach: float = np.radians(0.4)
-    spread_spacing: float = np.radians(0.06)
-    centre_reach: float = math.inf
-    thickness_max: float = 3000.0
-    thickness_step: float = 50.0
-
-    @property
-    def thickness_grid(self) -> FloatArray:
-        """Thicknesses (T,) in Å."""
-        return self.thickness_step * np.arange(1, round(self.thickness_max / self.thickness_step) + 1.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -130,19 +99,35 @@ class ForwardModel:
         self.grid = Grid(y=reach.y, thickness=sampling.thickness_grid, centre_reach=sampling.centre_reach)
         occupied = [(place, rows) for place, rows in enumerate(_rows_by_frame(experiment, selection)) if len(rows)]
         bases = np.zeros(len(occupied)) if bases is None else bases
+        tilts = [self._tilts(position, rows) for position, rows in occupied]
+        expect_room(
+            16.0 * len(self.grid.y) ** 2 * sum(tilts),
+            f"{len(self.grid.y)} nodes of the spread with up to {max(tilts, default=0)} tilts each",
+            "take a smaller thickness or spread, or a coarser sampling",
+        )
         self.frames = [
-            self._prepare(position, rows, float(base)) for (position, rows), base in zip(occupied, bases, strict=True)
+            self._prepare(position, rows, number, float(base))
+            for (position, rows), number, base in zip(occupied, tilts, bases, strict=True)
         ]
+        self._has_room: set[tuple[bool, bool]] = set()
         self._norm = sum(
             float(intensity_weights(frame.observed, frame.sigma) @ frame.observed**2) for frame in self.frames
         )
 
-    def _prepare(self, position: int, rows: IntArray, base: float) -> FrameData:
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything, with threads in place of an executor that belongs to somebody else."""
+        return {**self.__dict__, "executor": portable(self.executor)}
+
+    def _tilts(self, position: int, rows: IntArray) -> int:
+        experiment, sampling = self.experiment, self.sampling
+        frame, hkl = experiment.frames[position], experiment.reflections.hkl[rows]
+        lever = float(scan_lever(experiment, frame_vectors(experiment, frame, hkl)).max())
+        return sampling.tilts or tilts_needed(sampling.tilt_thickness, frame.semi_angle, lever, experiment.geometry)
+
+    def _prepare(self, position: int, rows: IntArray, tilts: int, base: float) -> FrameData:
         experiment, sampling = self.experiment, self.sampling
         frame, reflections = experiment.frames[position], experiment.reflections
         hkl = reflections.hkl[rows]
-        lever = float(scan_lever(experiment, frame_vectors(experiment, frame, hkl)).max())
-        tilts = sampling.tilts or tilts_needed(sampling.tilt_thickness, frame.semi_angle, lever, experiment.geometry)
         approximate = getattr(self.solver, "approximation", None) is not None
         waves = FrameWaves.prepare(
             experiment,
@@ -202,8 +187,49 @@ class ForwardModel:
         """Mean number of beams that come near the Ewald sphere somewhere in a frame."""
         return float(np.mean([len(frame.waves.g) for frame in self.frames]))
 
+    def expect_room(self, f: ComplexArray, derivatives: bool = False) -> None:
+        """Nothing, if the memory holds what intensities for f (G,) or their derivatives take; looked at once.
+
+        Raises
+        ------
+        TooLarge
+            It does not.
+        """
+        real = is_real(f)
+        if (real, derivatives) in self._has_room:
+            return
+        sizes = [self._size(frame, summed=derivatives) for frame in self.frames]
+        workers, accuracy = min(at_once(self.executor), len(sizes)), self.sampling.accuracy
+        folds = getattr(self.solver, "folds", False) and accuracy.s_strong < accuracy.s_max
+        taken = partial(frames_bytes, sizes, coupling_bytes=8.0 if real else 16.0, folds=folds, derivatives=derivatives)
+        needed, alone = taken(workers), taken(min(workers, 1))
+        expect_room(
+            needed,
+            f"frames of up to {max(size.beams for size in sizes)} beams and {max(size.orientations for size in sizes)} "
+            f"orientations, {workers} of them at a time,",
+            f"lower g_max ({self.vectors.g_max:g} 1/Å) or s_max ({self.sampling.accuracy.s_max:g} 1/Å)"
+            + (f", or take fewer threads (nproc=1 takes {bytes_text(alone)})" if alone < 0.9 * needed else ""),
+        )
+        self._has_room.add((real, derivatives))
+
+    def _size(self, frame: FrameData, summed: bool) -> FrameSize:
+        return FrameSize(
+            beams=len(frame.waves.g),
+            orientations=len(frame.waves.orientations.x),
+            nodes=1 if summed else len(self.grid.y),
+            rows=len(frame.rows),
+            thicknesses=len(self.grid.thickness),
+        )
+
     def cubes(self, f: ComplexArray, progress: Progress[FrameCube] = no_progress) -> list[FrameCube]:
-        """Intensities of every frame on the grid of y × thickness, for f (G,) in Å."""
+        """Intensities of every frame on the grid of y × thickness, for f (G,) in Å.
+
+        Raises
+        ------
+        TooLarge
+            The memory does not hold them.
+        """
+        self.expect_room(f)
         tasks = [
             FrameTask(waves=frame.waves, solver=self.solver, f=f, thickness=self.grid.thickness)
             for frame in self.frames
@@ -244,6 +270,7 @@ class ForwardModel:
         ValueError
             The solver gives no derivatives.
         """
+        self.expect_room(f, derivatives=True)
         total, gradient = 0.0, np.zeros(len(f), dtype=complex)
         for value, part in self._each(FrameTask.misfit_and_gradient, f, nuisance, offsets):
             total += value
@@ -264,8 +291,8 @@ class ForwardModel:
         ValueError
             The solver gives no derivatives.
         """
-        weights = [nuisance.over_spread(self.grid, n, frame.base) for n, frame in enumerate(self.frames)]
-        tasks = self._tasks(f, weights, nuisance.over_thickness(self.grid))
+        self.expect_room(f, derivatives=True)
+        tasks = self._tasks(f, self._over_spread(nuisance), nuisance.over_thickness(self.grid))
         seeded = [replace(task, seed=seed) for task, seed in zip(tasks, seeds, strict=True)]
         total = np.zeros(len(f), dtype=complex)
         for part in progress(results(self.executor, FrameTask.gradient, seeded), len(seeded)):
@@ -286,9 +313,18 @@ class ForwardModel:
         offsets: Sequence[FloatArray] | None = None,
     ) -> Iterator[_Result]:
         """A function of every frame at a fixed thickness law, spread and centres."""
-        weights = [nuisance.over_spread(self.grid, n, frame.base) for n, frame in enumerate(self.frames)]
-        tasks = self._tasks(f, weights, nuisance.over_thickness(self.grid), offsets)
+        self.expect_room(f)
+        tasks = self._tasks(f, self._over_spread(nuisance), nuisance.over_thickness(self.grid), offsets)
         return results(self.executor, function, tasks)
+
+    def _over_spread(self, nuisance: Nuisance) -> list[FloatArray]:
+        """Weights (J,) on the y nodes of every frame."""
+        if len(nuisance.centres) != len(self.frames):
+            raise ValueError(
+                f"nuisance parameters of {len(nuisance.centres)} frames given for a model of {len(self.frames)} (frames "
+                "without reflections have none): fit them to it, or pick them with nuisance.at(places)"
+            )
+        return [nuisance.over_spread(self.grid, n, frame.base) for n, frame in enumerate(self.frames)]
 
     def _tasks(
         self,

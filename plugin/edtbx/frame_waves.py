@@ -115,10 +115,9 @@ class FrameWaves:
     def block(self, f: ComplexArray, thickness: FloatArray) -> Block:
         """What a solver is given, for structure factors f (G,) in Å."""
         o = self.orientations
-        real = np.all(np.abs(f.imag) <= _ROUNDING * np.abs(f).max())
         s_g = excitation_errors(self.g, o.x, o.y, self.wavenumber)
         return Block(
-            u=self.vectors.coupling(self.hkl, self.scale * (f.real if real else f)),
+            u=self.vectors.coupling(self.hkl, self.scale * (f.real if is_real(f) else f)),
             s_g=s_g,
             surface=surface_term(s_g, np.sum(self.g * self.g, axis=1), self.wavenumber),
             weights=o.weights,
@@ -196,6 +195,11 @@ class FrameGradient:
         o = self.waves.orientations
         by_x, by_y = excitation_error_slopes(self.waves.g, o.x, o.y)
         return float(np.sum(self.adjoint.s_g * by_x)), float(np.sum(self.adjoint.s_g * by_y))
+
+
+def is_real(f: ComplexArray) -> bool:
+    """Whether structure factors (G,) are real but for rounding: the coupling then is, too."""
+    return bool(np.all(np.abs(f.imag) <= _ROUNDING * np.abs(f).max()))
 
 
 def _come_near(g: FloatArray, orientations: Orientations, s_max: float, wavenumber: float) -> BoolArray:

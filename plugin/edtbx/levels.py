@@ -7,6 +7,7 @@ on a few frames against the next finer one but one, is small beside that of the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +15,10 @@ from typing import Any
 import numpy as np
 
 from edtbx.experiment import ComplexArray, FloatArray
-from edtbx.forward import ForwardModel, Progress, Sampling, no_progress
+from edtbx.forward import ForwardModel, Progress, no_progress
+from edtbx.memory import TooLarge
 from edtbx.nuisance import Choices, Nuisance, best_scale, intensity_weights
+from edtbx.sampling import Sampling
 from edtbx.solvers.block import Accuracy
 from edtbx.thickness import mean_thickness
 
@@ -117,7 +120,13 @@ def level_for(
 ) -> Found:
     """The coarsest of the levels whose error is within the tolerance; the last but two, with its error, if none is.
 
-    The model gives frames and reflections; its own sampling does not matter.
+    The model gives frames and reflections; its own sampling does not matter. Levels that the memory does not hold are left
+    out, unless they are the first three.
+
+    Raises
+    ------
+    TooLarge
+        The memory does not hold the first three.
     """
     places = _typical(model)
     some = nuisance.at(places)
@@ -127,10 +136,16 @@ def level_for(
         return model.resampled(sampling, places, some.centres).intensities(f, some, progress)
 
     known: dict[int, list[FloatArray]] = {}
+    error = math.inf
     for place, level in enumerate(levels[:-_FINER]):
         for number in (place, place + _FINER):
             if number not in known:
-                known[number] = intensities(levels[number])
+                try:
+                    known[number] = intensities(levels[number])
+                except TooLarge:
+                    if place == 0:
+                        raise
+                    return Found(level=levels[place - 1], error=error, kept=False)
         error = intensity_error(model, places, known[place], known[place + _FINER])
         if error <= tolerance:
             return Found(level=level, error=error, kept=True)

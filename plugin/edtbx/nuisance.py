@@ -19,7 +19,13 @@ from scipy.stats import cauchy, norm
 
 from edtbx.experiment import FloatArray
 from edtbx.quadrature import spread_slopes, spread_weights
-from edtbx.thickness import histogram_weights, thickness_slopes, thickness_weights
+from edtbx.thickness import QUANTILES, histogram_weights, thickness_slopes, thickness_weights
+
+THICKEST = 2e4
+"""Å of a crystal that hardly any electron crosses without loss."""
+
+LARGEST_ANGLE = 0.04
+"""Radians, 2.3 degrees, that no spread and no centre of a frame comes near."""
 
 _TRIED = 40
 """Thicknesses that are tried for each law, before the best of them are polished."""
@@ -58,7 +64,7 @@ class Grid:
     centre_reach: float = math.inf
 
 
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True, repr=False)
 class Nuisance:
     """Thickness law, spread and, for each frame, scale and centre.
 
@@ -73,6 +79,9 @@ class Nuisance:
     centres: FloatArray
     scales: FloatArray
     histogram: FloatArray | None = None
+
+    def __repr__(self) -> str:
+        return f"<Nuisance of {len(self.scales)} frames: {self.describe()}>"
 
     def describe(self) -> str:
         """Law, thickness and spread in words."""
@@ -133,6 +142,22 @@ class Choices:
     centre_max: float = np.radians(0.2)
     centre_prior: float = np.radians(0.1)
     min_reflections: int = 10
+
+    def __post_init__(self) -> None:
+        if isinstance(self.shapes, str) or not self.shapes:
+            raise TypeError(f"shapes must be a tuple of names such as ('wedge', 'lens'), got {self.shapes!r}")
+        unknown = [shape for shape in self.shapes if shape not in (*QUANTILES, "free")]
+        if unknown:
+            raise ValueError(f"there is no thickness law {unknown[0]!r}: choose from {', '.join(QUANTILES)} and free")
+        if self.thickness is not None and not 0.0 < self.thickness <= THICKEST:
+            limit = f"at most {THICKEST:g}" if self.thickness > 0.0 else "> 0"
+            raise ValueError(f"thickness must be {limit} Å, got {self.thickness:g} (is it in nm?)")
+        for name in ("sigma", "sigma_max", "centre_max", "centre_prior"):
+            value, what = getattr(self, name), "the spread sigma" if name == "sigma" else name
+            if value is not None and not 0.0 <= value <= LARGEST_ANGLE:
+                raise ValueError(
+                    f"{what} must lie between 0 and {LARGEST_ANGLE:g} radians, got {value:g} (is it in degrees?)"
+                )
 
 
 def intensity_weights(observed: FloatArray, sigma: FloatArray) -> FloatArray:

@@ -58,6 +58,12 @@ def run(program_class: type[ProgramTemplate], arguments: Sequence[str] | None = 
         except Sorry as error:
             print("Sorry: " + re.sub(r"\s+", " ", str(error)).strip(), file=sys.stderr)
             raise SystemExit(1) from None
+        except MemoryError as error:  # TooLarge says what to change
+            said = (
+                str(error) or "the memory is used up: lower beams.g_max or beams.s_max, or take fewer threads (nproc)"
+            )
+            print(f"Sorry: {said}", file=sys.stderr)
+            raise SystemExit(1) from None
         except KeyboardInterrupt as stop:
             print("Sorry: interrupted before there was a result; nothing was written", file=sys.stderr)
             raise SystemExit(exit_status(stop)) from None

@@ -1,0 +1,203 @@
+"""What a problem takes of the memory, estimated before any of it is taken, and what is there.
+
+The estimates are the arrays that grow with the problem; measured peaks (propagator and eigensolver, 300 to 4000 beams; up
+to 2 million g vectors) lie between 0.7 and 1.0 of them where they exceed 0.3 GB.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edtbx.cell import Cell, metric_matrix
+from edtbx.experiment import Experiment
+
+_PER_PLACE, _KEPT_PER_PLACE, _PER_VECTOR = 90.0, 8.0, 230.0
+"""Bytes for each place of the box of indices while the g vectors are sought, and afterwards; and for each g vector: its
+indices, what the space group says of it, its structure factors and their derivatives, and room to choose beams in."""
+
+_PER_WAVE = 48.0
+"""Bytes for each beam of each orientation: excitation error, surface term, and what these are made from."""
+
+_COPIES_FOLDED, _COPIES, _MORE_COPIES = 1.6, 5.2, 1.5
+"""How often a solver holds the coupling of a frame: where beams are folded, as often again for derivatives; where none are,
+and how much more for derivatives."""
+
+_LEAST_COUPLING = 12.0
+"""Bytes for each pair of beams that no solver does without."""
+
+_TERMS = 250e6
+"""Most bytes of terms that a propagator keeps of a frame."""
+
+_UNLIMITED = 1 << 60
+"""What control groups of version 1 call no limit is greater."""
+
+
+class TooLarge(MemoryError):
+    """A problem that the memory does not hold; told before it is tried."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameSize:
+    """What the memory of a frame depends on: the numbers of its beams, orientations, y nodes, rows and thicknesses."""
+
+    beams: int
+    orientations: int
+    nodes: int
+    rows: int
+    thicknesses: int
+
+    @property
+    def cube(self) -> float:
+        """Bytes of its intensities at every node and thickness."""
+        return 8.0 * self.nodes * self.rows * self.thicknesses
+
+    def waves(self, coupling_bytes: float, folds: bool) -> float:
+        """Bytes at work while its intensities are computed, ``coupling_bytes`` (16 complex, 8 real) for each pair of beams.
+
+        The coupling is gathered in double precision; one that folds beams copies it in single, the others several times.
+        """
+        copies = _COPIES_FOLDED if folds else _COPIES
+        return copies * coupling_bytes * self.beams**2 + _PER_WAVE * self.beams * self.orientations + 2.0 * self.cube
+
+    def way_back(self, coupling_bytes: float, folds: bool) -> float:
+        """Bytes at work while derivatives are computed: more couplings, terms of a series, and a seed for every wave."""
+        more = (_COPIES_FOLDED if folds else _MORE_COPIES) * coupling_bytes * self.beams**2
+        terms = min(_TERMS, _PER_WAVE * self.beams * self.orientations)
+        return self.waves(coupling_bytes, folds) + more + terms + 8.0 * self.orientations * self.rows * self.thicknesses
+
+
+def vectors_bytes(cell: Cell, g_max: float) -> float:
+    """Bytes that the g vectors out to 2 g_max (Å⁻¹) take at most, with the dense table that finds them."""
+    reach = 2.0 * g_max
+    places = float(np.prod(2.0 * np.floor(reach * np.asarray(cell[:3])) + 1.0))
+    inside = 4.0 / 3.0 * math.pi * reach**3 * _volume(cell)
+    return max(_PER_PLACE * places, _KEPT_PER_PLACE * places + _PER_VECTOR * inside)
+
+
+def beams_near(cell: Cell, g_max: float, s_max: float, semi_angle: float) -> float:
+    """Number of beams with |g| ≤ g_max that come within |S_g| ≤ s_max (Å⁻¹) during a scan through ±semi_angle (radians).
+
+    Of the Ewald sphere π g_max² lie within g_max; the scan sweeps it over 2 semi_angle |g_y|, the mean of |g_y| being
+    4 g_max/3π.
+    """
+    swept = 2.0 * semi_angle * 4.0 * g_max / (3.0 * math.pi)
+    inside = 4.0 / 3.0 * math.pi * g_max**3
+    return _volume(cell) * min(math.pi * g_max**2 * (2.0 * s_max + swept), inside)
+
+
+def _volume(cell: Cell) -> float:
+    return math.sqrt(float(np.linalg.det(metric_matrix(cell))))
+
+
+def at_once(executor: Executor | None) -> int:
+    """How many frames an executor works on in this machine's memory; 0 for workers that may be anywhere."""
+    if executor is None:
+        return 1
+    if isinstance(executor, ThreadPoolExecutor | ProcessPoolExecutor):
+        return int(executor._max_workers)  # type: ignore[union-attr]
+    return 0
+
+
+def frames_bytes(
+    frames: Sequence[FrameSize], workers: int, *, coupling_bytes: float, folds: bool, derivatives: bool
+) -> float:
+    """Bytes that intensities of all frames take, or derivatives: those of the largest frames at work, and all results."""
+    if derivatives:
+        at_work, results = sorted(size.way_back(coupling_bytes, folds) for size in frames), 0.0
+    else:
+        at_work, results = (
+            sorted(size.waves(coupling_bytes, folds) for size in frames),
+            sum(size.cube for size in frames),
+        )
+    return sum(at_work[max(0, len(at_work) - workers) :]) + results
+
+
+def expect_room(needed: float, what: str, remedy: str) -> None:
+    """Nothing, if so many bytes are available.
+
+    Raises
+    ------
+    TooLarge
+        They are not.
+    """
+    there = available_bytes()
+    if there is not None and needed > there:
+        raise TooLarge(f"{what} would take {bytes_text(needed)} of memory, and {bytes_text(there)} are free: {remedy}")
+
+
+def expect_room_for(experiment: Experiment, g_max: float, s_max: float) -> None:
+    """Nothing, if g vectors out to 2 g_max and one coupling of the beams within s_max (Å⁻¹) may be expected to find room.
+
+    Raises
+    ------
+    TooLarge
+        They may not.
+    """
+    semi_angle = max((frame.semi_angle for frame in experiment.frames), default=0.0)
+    beams = beams_near(experiment.cell, g_max, s_max, semi_angle)
+    expect_room(
+        vectors_bytes(experiment.cell, g_max) + _LEAST_COUPLING * beams**2,
+        f"beams out to {g_max:g} 1/Å with |S_g| up to {s_max:g} 1/Å, some {beams:.2g} in a frame,",
+        "lower g_max or s_max",
+    )
+
+
+def bytes_text(number: float) -> str:
+    """So many bytes in MB, GB or TB."""
+    for unit, size in (("TB", 1e12), ("GB", 1e9)):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number / 1e6:.0f} MB"
+
+
+def available_bytes(root: Path = Path("/")) -> int | None:
+    """Bytes that this process may still take without swapping, as machine and control groups tell; None where none does."""
+    found = [*_of_the_machine(root), *_of_control_groups(root)]
+    return max(0, min(found)) if found else None
+
+
+def _of_the_machine(root: Path) -> Iterator[int]:
+    for line in _text(root / "proc/meminfo").splitlines():
+        name, _, value = line.partition(":")
+        if name == "MemAvailable":
+            yield int(value.split()[0]) * 1024
+            return
+    if {"SC_AVPHYS_PAGES", "SC_PAGE_SIZE"} <= set(getattr(os, "sysconf_names", {})):
+        yield os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _of_control_groups(root: Path) -> Iterator[int]:
+    """What is left to each group that this process is in, of version 1 or 2, up to the topmost that is visible."""
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            top, limit, usage = root / "sys/fs/cgroup", "memory.max", "memory.current"
+        elif "memory" in controllers.split(","):
+            top, limit, usage = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+        else:
+            continue
+        below = Path(path.lstrip("/"))
+        for folder in (top / part for part in (below, *below.parents)):
+            most, used = _text(folder / limit).strip(), _text(folder / usage).strip()
+            if most.isdigit() and used.isdigit() and int(most) < _UNLIMITED:
+                yield int(most) - int(used) + _reclaimable(folder)
+
+
+def _reclaimable(folder: Path) -> int:
+    """Bytes of files that the group keeps in memory only as long as nobody needs it."""
+    counts = dict(line.split(maxsplit=1) for line in _text(folder / "memory.stat").splitlines() if " " in line)
+    return int(counts.get("total_inactive_file", counts.get("inactive_file", "0")))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""
