@@ -108,9 +108,9 @@ def experiment_as_miller_array(
 
     The same index occurs once for every frame that lists it. Without a symmetry, the cell of the experiment in P 1.
     """
+    rows = expect_experiment(experiment).reflections
     if crystal_symmetry is None:
         crystal_symmetry = crystal.symmetry(experiment.cell, space_group_symbol="P 1")
-    rows = expect_experiment(experiment).reflections
     indices = flex.miller_index(*(flex.int(np.ascontiguousarray(column, dtype=np.int32)) for column in rows.hkl.T))
     array = miller.array(
         miller.set(crystal_symmetry, indices, anomalous_flag=True),

@@ -14,7 +14,7 @@ from edtbx.experiment import Experiment, FloatArray, Frame, IntArray, Reflection
 from edtbx.forward import ForwardModel, Progress, Sampling, no_progress
 from edtbx.geometry import excitation_error, frame_vectors, orthogonalisation_matrix, scan_lever
 from edtbx.memory import expect_room_for
-from edtbx.nuisance import FrameCube, Nuisance
+from edtbx.nuisance import THICKEST, FrameCube, Nuisance
 from edtbx.registry import installed_solvers
 from edtbx.selection import Selection
 from edtbx.solvers.block import Accuracy
@@ -62,8 +62,10 @@ class Crystal:
     sigma: float
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.thickness < 1e5:
-            raise ValueError(f"the thickness must lie between 0 and 100000 Å, got {self.thickness:g} (is it in nm?)")
+        if not 0.0 < self.thickness <= THICKEST:
+            raise ValueError(
+                f"the thickness must lie between 0 and {THICKEST:g} Å, got {self.thickness:g} (is it in nm?)"
+            )
         if not 0.0 <= self.sigma < 0.1:
             raise ValueError(f"the spread must lie between 0 and 5 degrees, got {np.degrees(self.sigma):g}")
 

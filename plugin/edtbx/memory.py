@@ -25,7 +25,7 @@ indices, what the space group says of it, its structure factors and their deriva
 _PER_WAVE = 48.0
 """Bytes for each beam of each orientation: excitation error, surface term, and what these are made from."""
 
-_COPIES_FOLDED, _COPIES, _MORE_COPIES = 1.6, 5.2, 1.5
+_COPIES_FOLDED, _COPIES, _MORE_COPIES = 1.7, 6.0, 2.0
 """How often a solver holds the coupling of a frame: where beams are folded, as often again for derivatives; where none are,
 and how much more for derivatives."""
 

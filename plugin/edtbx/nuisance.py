@@ -21,7 +21,7 @@ from edtbx.experiment import FloatArray
 from edtbx.quadrature import spread_slopes, spread_weights
 from edtbx.thickness import QUANTILES, histogram_weights, thickness_slopes, thickness_weights
 
-THICKEST = 2e4
+THICKEST = 1e4
 """Å of a crystal that hardly any electron crosses without loss."""
 
 LARGEST_ANGLE = 0.04
