@@ -102,7 +102,7 @@ print(json.dumps(peak(both)))
     assert 0.9 * measured < vectors_bytes(cell, g_max) < 1.5 * measured
 
 
-@pytest.mark.parametrize(("solver", "s_max", "s_strong"), [("propagator", 0.25, 0.003), ("eigen", 0.12, np.inf)])
+@pytest.mark.parametrize(("solver", "s_max", "s_strong"), [("propagator", 0.25, 0.003), ("eigen", 0.08, np.inf)])
 def test_frames_take_what_is_estimated(solver, s_max, s_strong):
     forward, back, *sizes = peaks(f"""
 from edtbx.forward import Sampling
