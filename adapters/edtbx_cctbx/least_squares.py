@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from cctbx import miller
 from cctbx.array_family import flex
-from scitbx.lstbx import normal_eqns
 from smtbx.refinement import least_squares
 
 from edtbx.experiment import BoolArray, ComplexArray, FloatArray
@@ -25,6 +24,7 @@ from edtbx.memory import expect_room
 from edtbx.nuisance import FrameCube, Nuisance
 from edtbx_cctbx.boundary import expect_word
 from edtbx_cctbx.settling import settle
+from edtbx_cctbx.step_equations import StepEquations
 from edtbx_cctbx.structure_slopes import StructureSlopes
 from edtbx_cctbx.target import DynamicalTarget, expect_target
 
@@ -33,7 +33,6 @@ _WEIGHT = 0.02
 
 _LEAST_SPREAD = 1e-5
 """A spread in radians below which it is not refined: intensities do not depend on it there."""
-
 
 _BYTES_PER_SLOPE, _BYTES_PER_ROW = 32.0, 24.0
 """Of derivatives of a structure factor by a parameter, and of an intensity: each is there two or three times for a while."""
@@ -75,44 +74,7 @@ def _expect_reparametrisation(value: Any, target: DynamicalTarget) -> None:
     target.accepted(value.structure)
 
 
-class _Engine(normal_eqns.non_linear_ls_mixin):
-    """What drivers ask of normal equations, solved for the parameters of the structure alone.
-
-    Everything is divided by Σ w I_obs², as in ``scitbx.lstbx``.
-    """
-
-    def __init__(self, n_parameters: int) -> None:
-        self.n_parameters = n_parameters
-        self._step_equations: Any = None
-        self._sum_w_yo_sq = 0.0
-        self._objective = 0.0
-
-    @property
-    def finalised(self) -> bool:
-        """Whether there are any."""
-        return self._step_equations is not None
-
-    def _start_step_equations(self) -> None:
-        self._step_equations = normal_eqns.ext.linear_ls(self.n_parameters)
-
-    def step_equations(self) -> Any:
-        """The equations of the next step, which a driver may damp."""
-        return self._step_equations
-
-    def sum_w_yo_sq(self) -> float:
-        """Σ w I_obs²."""
-        return self._sum_w_yo_sq
-
-    def objective(self) -> float:
-        """Half of Σ w (I_obs − k I_calc)²/Σ w I_obs², restraints added."""
-        return self._objective
-
-    def optimal_scale_factor(self) -> float:
-        """1: every frame has a scale of its own, and ``fc_sq`` is scaled."""
-        return 1.0
-
-
-class crystallographic_ls(least_squares.crystallographic_ls_class(_Engine)):  # type: ignore[misc]
+class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)):  # type: ignore[misc]
     """Drop-in for ``smtbx.refinement.least_squares.crystallographic_ls``.
 
     Parameters
