@@ -16,7 +16,7 @@ from edtbx.experiment import ScanGeometry
 from edtbx.levels import DRAFT, LEVELS, Level, intensity_error
 from edtbx.solvers.block import Accuracy
 from edtbx.thickness import QUANTILES
-from edtbx_cctbx import comparison, read_experiment, read_model
+from edtbx_cctbx import comparison, read_experiment, read_model, with_model_cell
 from edtbx_cctbx.comparison import Settings, fit_coarse
 from edtbx_cctbx.programs import compare as compare_program
 from edtbx_cctbx.programs import refine as refine_program
@@ -65,7 +65,7 @@ def test_a_user_sees_what_was_read_found_and_written(tmp_path, capsys):
         f"wrote {tmp_path / 'x.json'}",
     ):
         assert line in lines
-    experiment = read_experiment(DATA).select_frames([2, 3])
+    experiment = with_model_cell(read_experiment(DATA).select_frames([2, 3]), read_model(MODEL))
     experiment.show_summary(prefix="  ")
     assert capsys.readouterr().out in shown.out
     poor = json.loads((tmp_path / "x.json").read_text())["frames_left_out"]

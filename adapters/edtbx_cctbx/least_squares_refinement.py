@@ -111,6 +111,10 @@ def refine_by_least_squares(
     )
 
 
+class Undetermined(Sorry):
+    """The reflections do not determine all parameters, and would not if the refinement went on."""
+
+
 @dataclass(slots=True, eq=False)
 class LeastSquaresRun:
     """One refinement: the structure of the model and the nuisance parameters of the target move.
@@ -352,7 +356,7 @@ def _solve(ls: crystallographic_ls) -> None:
         singular = True
     if singular:
         named = ", ".join(undetermined(ls.normal_matrix, ls.reparametrisation))
-        raise Sorry(
+        raise Undetermined(
             f"{ls.n_equations} rows do not determine all of {ls.n_refined} parameters"
             f"{named and f' ({named})'}: take more frames, or fewer "
             "parameters (refinement.hydrogens=riding, refinement.anisotropic=none), or refinement.method=gradient"

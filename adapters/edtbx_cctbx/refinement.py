@@ -18,7 +18,7 @@ from edtbx_cctbx.gradient_refinement import refine_by_gradient
 from edtbx_cctbx.held_out import free_statistics, without_every
 from edtbx_cctbx.hydrogen_placement import place_hydrogens
 from edtbx_cctbx.indexing.diagnosis import warn_if_hopeless
-from edtbx_cctbx.least_squares_refinement import LeastSquaresRun, refine_by_least_squares
+from edtbx_cctbx.least_squares_refinement import LeastSquaresRun, Undetermined, refine_by_least_squares
 from edtbx_cctbx.model import set_electron_form_factors
 from edtbx_cctbx.refinement_model import RefinementModel, Schedule
 from edtbx_cctbx.results import Comparison, TheoryFit
@@ -73,6 +73,9 @@ def refine(
             for line in odd_occupancies(replace(copied, structure=fit.structure), schedule):
                 say(f"{solver}: {line}")
             fits.append(fit)
+    except Undetermined:
+        checkpoint.remove()  # nothing can go on from there
+        raise
     except KeyboardInterrupt as stop:
         if checkpoint.latest is not None:
             fits.append(checkpoint.latest())

@@ -95,16 +95,21 @@ Example: edtbx.refine quartz.cif quartz.cif_pets output.prefix=quartz_refined
         checkpoint = self._checkpoint()
         with workers_of(self.params.cluster, self.logger) as executor, Reporter.of(self.logger) as reporter:
             reporter.announce_compilation(rows=True)
-            self.comparison = refine(
-                experiment,
-                model,
-                settings_from(self.params, executor),
-                self._schedule(),
-                reporter.progress,
-                reporter.say,
-                command_line.flat(self.params),
-                checkpoint,
-            )
+            try:
+                self.comparison = refine(
+                    experiment,
+                    model,
+                    settings_from(self.params, executor),
+                    self._schedule(),
+                    reporter.progress,
+                    reporter.say,
+                    command_line.flat(self.params),
+                    checkpoint,
+                )
+            except KeyboardInterrupt:
+                if self._checkpoint_path().exists():
+                    self._show_how_to_go_on()
+                raise
         show_comparison(self.comparison, self.logger)
         show_structure(self.comparison, self.logger)
         with reporter.stage("writing"):
@@ -114,8 +119,11 @@ Example: edtbx.refine quartz.cif quartz.cif_pets output.prefix=quartz_refined
         if self.comparison.interrupted is None:
             checkpoint.remove()
         else:
-            print(f"  to go on from {self._checkpoint_path()}: the same command with restart=True", file=self.logger)
+            self._show_how_to_go_on()
         command_line.end_if_interrupted(self.comparison.interrupted)
+
+    def _show_how_to_go_on(self) -> None:
+        print(f"  to go on from {self._checkpoint_path()}: the same command with restart=True", file=self.logger)
 
     def _checkpoint_path(self) -> Path:
         base = output_base(self.params.output.prefix)
