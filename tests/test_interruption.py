@@ -20,7 +20,7 @@ from edtbx_cctbx.programs import compare, refine
 from edtbx_cctbx.refinement import refine as refine_both
 from edtbx_cctbx.refinement_model import Schedule
 from edtbx_cctbx.structure_parameters import StructureParameters
-from edtbx_launch.signals import Interrupted, catch_signals, exit_status, shielded
+from edtbx_launch.signals import Interrupted, catch_signals, exit_status, finishing, shielded
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 START, MODEL, DATA = (str(EXAMPLES / name) for name in ("start.cif", "example.cif", "example.cif_pets"))
@@ -231,6 +231,30 @@ def test_a_signal_waits_while_files_are_written(capfd):
 
 
 @pytest.mark.usefixtures("handlers")
+def test_a_signal_when_all_is_computed_ends_the_program_when_all_is_written(capfd):
+    caught = catch_signals()
+    done = []
+
+    def write(signals):
+        with finishing():
+            for number in signals:
+                signal.raise_signal(number)
+            done.append("written")
+
+    with pytest.raises(SystemExit) as ended:
+        write([signal.SIGTERM])
+    assert ended.value.code == 143
+    assert done == ["written"]
+    assert capfd.readouterr().err == "SIGTERM: all is computed and being written; once more leaves at once\n"
+    with pytest.raises(Interrupted) as stop:
+        write([signal.SIGTERM, signal.SIGINT])
+    assert stop.value.while_writing
+    assert exit_status(stop.value) == 130
+    assert done == ["written"]
+    assert caught == []
+
+
+@pytest.mark.usefixtures("handlers")
 def test_signals_that_are_ignored_stay_so():
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     caught = catch_signals()
@@ -252,12 +276,21 @@ def started(program: str, *arguments: str, folder: Path) -> subprocess.Popen:
     )
 
 
+def catches(process: subprocess.Popen, number: int) -> bool:
+    """Whether a process has a handler for a signal, as Linux tells."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return bool(int(re.search(r"SigCgt:\s*(\w+)", status).group(1), 16) >> (number - 1) & 1)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux when signals are caught")
 def test_a_signal_while_modules_are_loaded(tmp_path):
     process = started("compare", MODEL, DATA, folder=tmp_path)
-    time.sleep(0.5)
+    while not catches(process, signal.SIGTERM):
+        time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    shown, said = process.communicate(timeout=60)
     assert process.returncode == 130
+    assert shown == ""
     assert "Traceback" not in said
     assert said.startswith("SIGINT: stopping")
     assert list(tmp_path.iterdir()) == []

@@ -7,8 +7,9 @@ import os
 import sys
 import threading
 from contextlib import suppress
+from typing import Any
 
-from edtbx_launch.signals import catch_signals, exit_status
+from edtbx_launch.signals import catch_signals, exit_status, ignore_signals
 
 __all__ = ["compare", "make_maps", "refine", "simulate"]
 
@@ -35,20 +36,18 @@ def simulate() -> None:
 
 def _run(program: str) -> None:
     caught = catch_signals()
+    status: Any = 0
     try:
         importlib.import_module(f"edtbx_cctbx.programs.{program}").run()
     except KeyboardInterrupt as stop:  # while modules are loaded, or for the second time
         status = exit_status(stop)
     except SystemExit as end:
-        if not caught:
-            raise
-        status = end.code if isinstance(end.code, int) else 1
-    else:
-        return
+        status = end.code
+    ignore_signals()
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, OSError, ValueError):  # closed, or nobody reads it any more
             stream.flush()
     # frames that are being computed cannot be stopped, and Python would wait for them
-    if threading.active_count() > 1:
-        os._exit(status)
+    if caught and threading.active_count() > 1:
+        os._exit(status if isinstance(status, int) else 1)
     raise SystemExit(status)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
@@ -15,9 +15,10 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Interrupted(KeyboardInterrupt):
     """A signal that asks a program to stop; its text is the name of the signal."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, while_writing: bool = False) -> None:
         super().__init__(signal.Signals(number).name)
         self.number = number
+        self.while_writing = while_writing
 
 
 def exit_status(stop: KeyboardInterrupt) -> int:
@@ -33,10 +34,8 @@ def catch_signals() -> list[int]:
     caught: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
-        again = "leaving at once" if caught else "stopping, what is done is kept; once more leaves at once"
+        _tell(number, "leaving at once" if caught else "stopping, what is done is kept; once more leaves at once")
         caught.append(number)
-        with suppress(OSError):  # standard error may be closed
-            os.write(2, f"{signal.Signals(number).name}: {again}\n".encode())
         raise Interrupted(number)
 
     for number in _SIGNALS:
@@ -45,21 +44,55 @@ def catch_signals() -> list[int]:
     return caught
 
 
+def ignore_signals() -> None:
+    """Signals have no effect any more: what is left takes a moment, and Python would let them kill it."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 @contextmanager
 def shielded() -> Iterator[None]:
     """No interruption within: a signal takes effect at the end."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     waiting: list[int] = []
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
-    handled = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
-    for number in handled:
-        signal.signal(number, lambda number, frame: waiting.append(number))
+    with _handled(lambda number, frame: waiting.append(number)):
+        yield
+    if waiting:
+        signal.raise_signal(waiting[0])
+
+
+@contextmanager
+def finishing() -> Iterator[None]:
+    """What comes when all is computed, and takes seconds: a signal ends the program after it, a second one at once."""
+    came: list[int] = []
+
+    def answer(number: int, frame: FrameType | None) -> None:
+        _tell(number, "leaving at once" if came else "all is computed and being written; once more leaves at once")
+        came.append(number)
+        if len(came) > 1:
+            raise Interrupted(number, while_writing=True)
+
+    with _handled(answer):
+        yield
+    if came:
+        raise SystemExit(128 + came[0])
+
+
+@contextmanager
+def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Another handler of signals within; none for those that are ignored, and in other threads than the main one."""
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.getsignal(number) for number in _SIGNALS}
+    replaced = {number: old for number, old in before.items() if old not in (signal.SIG_IGN, None)}
+    for number in replaced:
+        signal.signal(number, handler)
     try:
         yield
     finally:
-        for number, handler in handled.items():
-            signal.signal(number, handler)
-        if waiting:
-            signal.raise_signal(waiting[0])
+        for number, old in replaced.items():
+            signal.signal(number, old)
+
+
+def _tell(number: int, said: str) -> None:
+    with suppress(OSError):  # standard error may be closed
+        os.write(2, f"{signal.Signals(number).name}: {said}\n".encode())

@@ -65,7 +65,13 @@ def run(program_class: type[ProgramTemplate], arguments: Sequence[str] | None = 
             print(f"Sorry: {said}", file=sys.stderr)
             raise SystemExit(1) from None
         except KeyboardInterrupt as stop:
-            print("Sorry: interrupted before there was a result; nothing was written", file=sys.stderr)
+            writing = getattr(stop, "while_writing", False)
+            done = (
+                "while files were written; those there are whole"
+                if writing
+                else "before there was a result; nothing was written"
+            )
+            print(f"Sorry: interrupted {done}", file=sys.stderr)
             raise SystemExit(exit_status(stop)) from None
 
 

@@ -11,6 +11,7 @@ from edtbx_cctbx.programs.parameters import INPUT, SHARED, WORKERS, settings_fro
 from edtbx_cctbx.programs.progress import Reporter
 from edtbx_cctbx.programs.template import EdtbxProgram
 from edtbx_cctbx.report import show_comparison, write_outputs
+from edtbx_launch.signals import finishing
 
 
 class Program(EdtbxProgram):
@@ -53,12 +54,13 @@ Example: edtbx.compare urea.cif urea.cif_pets output.prefix=urea_compared
                 reporter.progress,
                 command_line.flat(self.params),
             )
-        show_comparison(self.comparison, self.logger)
-        with reporter.stage("writing"):
-            paths = write_outputs(self.outputs.base, self.comparison)
-        for path in paths:
-            print(f"  wrote {path}", file=self.logger)
-        command_line.end_if_interrupted(self.comparison.interrupted)
+        with finishing():
+            show_comparison(self.comparison, self.logger)
+            with reporter.stage("writing"):
+                paths = write_outputs(self.outputs.base, self.comparison)
+            for path in paths:
+                print(f"  wrote {path}", file=self.logger)
+            command_line.end_if_interrupted(self.comparison.interrupted)
 
     def get_results(self):
         """The comparison, for callers from Python."""

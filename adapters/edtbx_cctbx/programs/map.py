@@ -12,6 +12,7 @@ from edtbx_cctbx.programs.dry_run import reserving_outputs, show_outputs, show_t
 from edtbx_cctbx.programs.parameters import INPUT, SHARED, WORKERS, settings_from, word
 from edtbx_cctbx.programs.progress import Reporter
 from edtbx_cctbx.programs.template import EdtbxProgram
+from edtbx_launch.signals import finishing
 
 _MAP = r"""
 map {
@@ -93,11 +94,12 @@ Example: edtbx.map urea_without_h.cif urea.cif_pets map.hydrogens=True output.pr
                 reporter.say,
                 command_line.flat(self.params),
             )
-        show_maps(self.maps, self.logger)
-        with reporter.stage("writing"):
-            paths = write_maps(self.outputs.base, self.maps)
-        for path in paths:
-            print(f"  wrote {path}", file=self.logger)
+        with finishing():
+            show_maps(self.maps, self.logger)
+            with reporter.stage("writing"):
+                paths = write_maps(self.outputs.base, self.maps)
+            for path in paths:
+                print(f"  wrote {path}", file=self.logger)
 
     def get_results(self):
         """The maps, for callers from Python."""

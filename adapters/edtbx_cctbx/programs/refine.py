@@ -24,6 +24,7 @@ from edtbx_cctbx.refinement_model import Refined, RefinementModel, Schedule
 from edtbx_cctbx.report import show_comparison, show_structure, write_outputs
 from edtbx_cctbx.report_files import versions
 from edtbx_cctbx.shelx_model import shelx_model, with_instructions
+from edtbx_launch.signals import finishing
 
 _RESTART = """
 restart = False
@@ -110,17 +111,18 @@ Example: edtbx.refine quartz.cif quartz.cif_pets output.prefix=quartz_refined
                 if self._checkpoint_path().exists():
                     self._show_how_to_go_on()
                 raise
-        show_comparison(self.comparison, self.logger)
-        show_structure(self.comparison, self.logger)
-        with reporter.stage("writing"):
-            paths = write_outputs(self.outputs.base, self.comparison)
-        for path in paths:
-            print(f"  wrote {path}", file=self.logger)
-        if self.comparison.interrupted is None:
-            checkpoint.remove()
-        else:
-            self._show_how_to_go_on()
-        command_line.end_if_interrupted(self.comparison.interrupted)
+        with finishing():
+            show_comparison(self.comparison, self.logger)
+            show_structure(self.comparison, self.logger)
+            with reporter.stage("writing"):
+                paths = write_outputs(self.outputs.base, self.comparison)
+            for path in paths:
+                print(f"  wrote {path}", file=self.logger)
+            if self.comparison.interrupted is None:
+                checkpoint.remove()
+            else:
+                self._show_how_to_go_on()
+            command_line.end_if_interrupted(self.comparison.interrupted)
 
     def _show_how_to_go_on(self) -> None:
         print(f"  to go on from {self._checkpoint_path()}: the same command with restart=True", file=self.logger)

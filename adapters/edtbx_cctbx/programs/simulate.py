@@ -19,6 +19,7 @@ from edtbx_cctbx.programs.parameters import WORKERS, check_workers, solver_name
 from edtbx_cctbx.programs.progress import Reporter
 from edtbx_cctbx.programs.template import EdtbxProgram
 from edtbx_cctbx.simulation import Crystal, Noise, Scan, Simulation, forward_model, simulate
+from edtbx_launch.signals import finishing
 
 PHIL = r"""
 input {
@@ -188,10 +189,11 @@ Example: edtbx.simulate urea.cif scan.frames=20 thickness.value=800 output.prefi
                 )
         except ValueError as error:
             raise Sorry(str(error)) from error
-        _show(self.simulation, self.logger)
-        contents = {".cif_pets": lambda: experiment_text(self.simulation.experiment).encode("ascii")}
-        for path in write_files(self.outputs.base, contents):
-            print(f"  wrote {path}", file=self.logger)
+        with finishing():
+            _show(self.simulation, self.logger)
+            contents = {".cif_pets": lambda: experiment_text(self.simulation.experiment).encode("ascii")}
+            for path in write_files(self.outputs.base, contents):
+                print(f"  wrote {path}", file=self.logger)
 
     def get_results(self) -> Simulation:
         """The simulation, for callers from Python."""
