@@ -41,6 +41,7 @@ _PYTHON_REASONS = {
     "scatterer_to_bind_u_eq_to": "a U below -0.5 stands for that of the atom before, and there is none before it",
     "ArgumentError": "a parameter of an atom is out of range",
     "%i format: a real number is required": "two atoms have the same name",
+    "tuple index out of range": "a free variable is named that FVAR does not have",
     "'NoneType' object": "something that must come first is missing (SFAC, FVAR or the cell)",
 }
 _LARGEST_OCCUPANCY = 100.0

@@ -17,6 +17,10 @@ from edtbx_cctbx.indexing.scan_geometry import with_geometry_of_data
 
 _NOTED_LENGTH, _NOTED_ANGLE, _NOTED_STRETCH = 0.001, 0.05, 0.002
 
+_SAME_SWEEP = 0.01
+"""Difference of cells up to which excitation errors tell the same of the scan: what the whole file told of it stands, where
+some of its frames might tell something else."""
+
 
 def check_cell(xray_structure: xray.structure, experiment: Experiment, tolerance: float = CELL_TOLERANCE) -> FloatArray:
     """Hold the cell of the model against cell and UB matrix of the data; singular values (3,) of UB·B⁻¹ for its cell.
@@ -30,7 +34,10 @@ def check_cell(xray_structure: xray.structure, experiment: Experiment, tolerance
     model, of_file = _cell(xray_structure), experiment.measured_cell or experiment.cell
     ub = measured_ub(experiment)
     of_ub = cell_of_ub(ub)
-    _, values = polar_factors(ub, model)
+    try:
+        _, values = polar_factors(ub, model)
+    except ValueError as error:
+        raise Sorry(f"the cell of the model, {cell_text(model)}, and the data: {error}") from error
     stretch = float(np.max(np.abs(np.log(values))))
     misfits = [CellMisfit.between(cell, model) for cell in (of_file, of_ub)]
     if all(misfit.within(tolerance) for misfit in misfits) and stretch <= stretch_tolerance(tolerance):
@@ -80,7 +87,7 @@ def with_model_cell(
     values = check_cell(xray_structure, experiment, tolerance)
     changed = with_cell(experiment, cell)
     notes = _notes(changed, values)
-    if notes and experiment.header_geometry is not None:
+    if not CellMisfit.between(experiment.cell, cell).within(_SAME_SWEEP) and experiment.header_geometry is not None:
         changed = with_geometry_of_data(changed, experiment.header_geometry)
     return replace(changed, notes=(*changed.notes, *notes))
 

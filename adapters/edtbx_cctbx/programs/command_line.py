@@ -154,7 +154,7 @@ def read_inputs(params: Any, logger: Any) -> tuple[xray.structure, Experiment]:
     experiment = read_experiment(
         params.input.data, geometry_from(params), reindex=params.input.reindex, cell_tolerance=tolerance
     )
-    experiment = with_model_cell(frames_from(params, experiment), structure, tolerance)
+    experiment = frames_from(params, with_model_cell(experiment, structure, tolerance))
     experiment = check_indexing(experiment, structure, tolerance).show_summary(f=logger, prefix="  ")
     print(file=logger)
     return structure, experiment
