@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cctbx import sgtbx, uctbx
+from cctbx import crystal, sgtbx, uctbx, xray
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from libtbx.utils import Sorry
@@ -171,6 +171,36 @@ def test_negated_indices_are_told_and_negated_back(tmp_path, structure, experime
     np.testing.assert_array_equal(mended.reflections.hkl, experiment.reflections.hkl)
     np.testing.assert_allclose(mended.orientation, experiment.orientation, atol=1e-7)
     assert check_indexing(mended, structure).warnings == ()
+
+
+def test_indices_in_another_order_are_told(structure, experiment):
+    """The list alone: the cell tells nothing, and no rotation of an orthorhombic lattice exchanges h and k."""
+    rows = experiment.reflections
+    mixed = replace(experiment, reflections=replace(rows, hkl=rows.hkl[:, [1, 0, 2]]))
+    with pytest.raises(Sorry, match=r"input\.reindex=k,h,l$"):
+        check_indexing(with_model_cell(mixed, structure), structure)
+    np.testing.assert_array_equal(reindexed(mixed, "k,h,l").reflections.hkl, rows.hkl)
+
+
+def test_frames_that_do_not_belong_to_the_indices_are_told(structure, experiment):
+    turned = replace(experiment, frames=tuple(replace(f, alpha=f.alpha + 0.2) for f in experiment.frames))
+    (warning,) = check_indexing(with_model_cell(turned, structure), structure).warnings
+    assert re.search(r"only \d+% of the rows pass the Ewald sphere .* no other indexing changes that", warning)
+
+
+def test_a_model_whose_cell_is_none_of_the_data_is_refused(experiment):
+    long = xray.structure(crystal_symmetry=crystal.symmetry((6.032, 12.343, 57840.0, 90, 90, 90), "P 21 21 21"))
+    with pytest.raises(Sorry, match=r"the cell of the model, 6\.032 .* and the data: the UB matrix is singular"):
+        with_model_cell(experiment, long)
+
+
+@pytest.mark.real_data
+def test_some_frames_do_not_overrule_what_the_file_tells_of_the_scan(data_dir):
+    """A few frames of quartz, apart from each other, look like those of a precession."""
+    experiment = read_experiment(data_dir / "quartz" / "quartz.cif_pets")
+    model = read_model(data_dir / "quartz" / "quartz_start.cif")
+    some = experiment.select_frames([frame.id for frame in experiment.frames][9::16])
+    assert with_model_cell(some, model).geometry is ScanGeometry.ROTATION
 
 
 def test_indices_that_fit_are_not_negated(experiment):

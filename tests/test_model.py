@@ -307,3 +307,35 @@ def test_models_go_with_their_data_and_no_other(data_dir, model, data):
     assert np.degrees(turn) < 0.2  # albite: the cells of model and data differ by 0.5 %
     with pytest.raises(Sorry, match="% in length"):
         check_cell(structure_of("C"), experiment)
+
+
+SHELX = """TITL x
+CELL 0.0251 6 12 6 90 90 90
+ZERR 4 0 0 0 0 0 0
+LATT -1
+SYMM 0.5-X,-Y,0.5+Z
+SFAC C
+UNIT 4
+FVAR 1.0
+C1 1 0.1 0.2 0.3 11.0 0.02
+HKLF 4
+END
+"""
+
+
+@pytest.mark.parametrize(
+    ("changed", "to", "said"),
+    [
+        ("11.0 0.02", "41.0 0.02", "a free variable is named that FVAR does not have"),
+        ("SYMM 0.5-X", "SYMM 0.77-X", "a symmetry operation is none"),
+    ],
+)
+def test_what_a_reader_of_cctbx_stumbles_over_is_told_in_words_of_the_file(tmp_path, changed, to, said):
+    path = tmp_path / "x.res"
+    path.write_text(SHELX)
+    read_model(path)
+    path.write_text(SHELX.replace(changed, to))
+    with pytest.raises(Sorry) as caught:
+        read_model(path)
+    assert said in str(caught.value)
+    assert "Internal Error" not in str(caught.value)

@@ -42,8 +42,11 @@ _PYTHON_REASONS = {
     "ArgumentError": "a parameter of an atom is out of range",
     "%i format: a real number is required": "two atoms have the same name",
     "tuple index out of range": "a free variable is named that FVAR does not have",
+    "Unsuitable value for rational": "a symmetry operation is none",
+    "xyz[0]>9999": "coordinates of an atom are impossible",
     "'NoneType' object": "something that must come first is missing (SFAC, FVAR or the cell)",
 }
+_CONTRADICTION = "something is missing, out of range, or contradicts what else the file says"
 _LARGEST_OCCUPANCY = 100.0
 
 
@@ -192,7 +195,11 @@ def _reason(error: Exception) -> str:
     for mark, reason in _PYTHON_REASONS.items():
         if mark in said:
             return reason
-    return said or type(error).__name__
+    if no_number := re.search(r"invalid literal for int\(\) with base 10: (.*)", said):
+        return f"{no_number.group(1)} is no whole number"
+    # assertions of cctbx name its source files
+    said = re.sub(r"^\w+ Internal Error: \S+\(\d+\): ", "", said)
+    return _CONTRADICTION if not said or "ASSERT" in said else said
 
 
 def _check_atoms(structure: xray.structure | None, path: str | Path, log: TextIO) -> None:

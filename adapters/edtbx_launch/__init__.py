@@ -9,7 +9,7 @@ import threading
 from contextlib import suppress
 from typing import Any
 
-from edtbx_launch.signals import catch_signals, exit_status, ignore_signals
+from edtbx_launch.signals import catch_signals, exit_status, ignore_signals, leave_on_signals
 
 __all__ = ["compare", "make_maps", "refine", "simulate"]
 
@@ -35,11 +35,13 @@ def simulate() -> None:
 
 
 def _run(program: str) -> None:
+    leave_on_signals()
+    module = importlib.import_module(f"edtbx_cctbx.programs.{program}")
     caught = catch_signals()
     status: Any = 0
     try:
-        importlib.import_module(f"edtbx_cctbx.programs.{program}").run()
-    except KeyboardInterrupt as stop:  # while modules are loaded, or for the second time
+        module.run()
+    except KeyboardInterrupt as stop:  # for the second time
         status = exit_status(stop)
     except SystemExit as end:
         status = end.code

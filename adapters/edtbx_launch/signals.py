@@ -26,6 +26,16 @@ def exit_status(stop: KeyboardInterrupt) -> int:
     return 128 + (stop.number if isinstance(stop, Interrupted) else signal.SIGINT)
 
 
+def leave_on_signals() -> None:
+    """Leave at once on a signal, as nothing is done yet: an exception in the midst of an import may become another one."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        _tell(number, "stopping before anything was done")
+        os._exit(128 + number)
+
+    _handle(leave)
+
+
 def catch_signals() -> list[int]:
     """Raise `Interrupted` in the main thread on each signal from now on; the list that they are put down in.
 
@@ -38,9 +48,7 @@ def catch_signals() -> list[int]:
         caught.append(number)
         raise Interrupted(number)
 
-    for number in _SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, stop)
+    _handle(stop)
     return caught
 
 
@@ -91,6 +99,12 @@ def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]
     finally:
         for number, old in replaced.items():
             signal.signal(number, old)
+
+
+def _handle(handler: Callable[[int, FrameType | None], None]) -> None:
+    for number in _SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def _tell(number: int, said: str) -> None:

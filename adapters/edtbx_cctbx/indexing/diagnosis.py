@@ -7,6 +7,7 @@ crystal and was taken in the wrong one of several equivalent ways: then geometry
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,6 +30,8 @@ _HARDLY_ANY = 0.1
 _MORE_ROWS, _BETTER_R, _GOOD_R = 1.1, 0.75, 0.15
 _SIGNIFICANT = 4.0
 _FEWEST_ROWS = 30
+_DOUBTFUL = 0.5
+"""Part of the rows that pass the Ewald sphere below which any order of the indices is tried."""
 _MOST_ROWS = 20000
 
 
@@ -60,7 +63,7 @@ class Diagnosis:
         best = max(self.alone, key=lambda trial: int(trial.swept.sum()), default=None)
         if best is not None and _takes_more(best, self.as_indexed):
             text = operator_text(best.operator)
-            hand = " (a program has confused hands)" if np.linalg.det(best.operator) < 0.0 else ""
+            hand = " (a program has confused hands)" if np.allclose(best.operator, -np.eye(3)) else ""
             return f"{before}; with {text} {best}{hand}: input.reindex={text}"
         best = min(self.together, key=lambda trial: trial.r, default=None)
         if best is not None and (_fits_better(best, self.as_indexed) or _takes_more(best, self.as_indexed)):
@@ -82,6 +85,8 @@ def diagnose(experiment: Experiment, structure: xray.structure, tolerance: float
     operators = [m for m in operators_to_model(cell, experiment.cell, group, tolerance, hkl) if not _is_identity(m)]
     as_indexed = _trial(experiment, structure, np.eye(3))
     changed = [-np.eye(3), *(sign * m for m in operators for sign in (1.0, -1.0))]
+    if as_indexed.swept.mean() < _DOUBTFUL:
+        changed += _signed_permutations()
     swept = [swept_rows(with_indices(experiment, _indices(hkl, m))) for m in changed]
     most = max(range(len(changed)), key=lambda n: int(swept[n].sum()))
     alone = _trial(with_indices(experiment, _indices(hkl, changed[most])), structure, changed[most])
@@ -99,9 +104,16 @@ def check_indexing(experiment: Experiment, structure: xray.structure, tolerance:
     Sorry
         Another one fits better, and as indexed hardly a row is left.
     """
-    advice = diagnose(experiment, structure, tolerance).advice
-    if advice is None:
+    diagnosis = diagnose(experiment, structure, tolerance)
+    advice, swept = diagnosis.advice, diagnosis.as_indexed.swept.mean()
+    if advice is None and swept > _DOUBTFUL / 2.0:
         return experiment
+    if advice is None:
+        doubt = (
+            f"only {swept:.0%} of the rows pass the Ewald sphere on their frames, and no other indexing changes that: do "
+            "indices, UB matrix and angles of the frames belong together?"
+        )
+        return replace(experiment, warnings=(*experiment.warnings, doubt))
     used = select_reflections(experiment, SelectionRules()).used
     if used.mean() < _HARDLY_ANY:
         raise Sorry(
@@ -166,6 +178,13 @@ def _some_frames(experiment: Experiment, structure: xray.structure) -> Experimen
 
 def _indices(hkl: IntArray, operator: FloatArray) -> IntArray:
     return np.asarray(np.rint(hkl @ operator.T), dtype=np.int64)
+
+
+def _signed_permutations() -> list[FloatArray]:
+    """Axes in another order or direction: what is mixed up when a list is written."""
+    signs = list(itertools.product((1.0, -1.0), repeat=3))
+    orders = [np.eye(3)[list(order)] for order in itertools.permutations(range(3))]
+    return [np.diag(sign) @ order for order in orders for sign in signs if not _is_identity(np.diag(sign) @ order)]
 
 
 def _is_identity(operator: FloatArray) -> bool:
