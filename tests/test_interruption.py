@@ -205,8 +205,10 @@ def test_steps_are_done_once_and_those_within_are_forgotten(tmp_path):
 
 @pytest.fixture
 def handlers():
-    """Signal handlers are put back."""
+    """Signals are caught, also where these tests run in the background, and their handlers put back."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, signal.SIG_DFL)
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -270,6 +272,7 @@ def started(program: str, *arguments: str, folder: Path) -> subprocess.Popen:
         [sys.executable, "-c", f"import edtbx_launch; edtbx_launch.{program}()", *arguments],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": path},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # what runs in the background ignores it
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
