@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,14 @@ from edtbx_cctbx.io.cif_model import structure_of_block
 from edtbx_cctbx.io.displacements import NonPositive, check_displacements, tell_starts
 from edtbx_cctbx.io.macromolecule import structure_of_mmcif, structure_of_pdb
 from edtbx_cctbx.io.model_cell import symmetrised
-from edtbx_cctbx.io.shelx_text import cell_and_group, has_form_factors, ions, is_shelx, plain_shelx
+from edtbx_cctbx.io.shelx_text import (
+    ReadingStopped,
+    cell_and_group,
+    has_form_factors,
+    ions,
+    is_shelx,
+    structure_of_shelx,
+)
 from edtbx_cctbx.text_file import parse_cif, read_text
 
 _EXPECTED = "structure model (CIF, mmCIF, PDB, SHELX .ins or .res)"
@@ -47,6 +53,14 @@ _PYTHON_REASONS = {
     "'NoneType' object": "something that must come first is missing (SFAC, FVAR or the cell)",
 }
 _CONTRADICTION = "something is missing, out of range, or contradicts what else the file says"
+_INTERNAL = re.compile(
+    r"Internal Error|ASSERT|scitbx|C\+\+|boost|argument|invalid literal|could not convert|not supported between"
+    r"|unsupported operand"
+    r"|object (has no|is not|of type)|index out of range|to unpack|[a-z]Error\b|\bat 0x|<class|^'[^']*'$"
+)
+"""Messages about a program, which say nothing of the file."""
+
+_LONGEST_REASON = 200
 _LARGEST_OCCUPANCY = 100.0
 
 
@@ -184,22 +198,27 @@ def _read_shelx(
         print(f"{path}: the form factors on the SFAC lines are not used; only their elements are", file=log)
     if charged := ions(text):
         print(f"{path}: the form factors of the neutral atoms stand in for {', '.join(charged)} on SFAC", file=log)
-    structure = xray.structure.from_shelx(file=io.StringIO(plain_shelx(text)), strictly_shelxl=False)
+    try:
+        structure = structure_of_shelx(text, UNREADABLE)
+    except ReadingStopped as stopped:
+        raise Sorry(f"{path}: {stopped.place}: {_reason(stopped.__cause__)}: {_REMEDY}") from stopped
     vars(structure.unit_cell()).clear()  # s.u.s of the cell, with which no structure can be pickled
     return structure, []
 
 
-def _reason(error: Exception) -> str:
-    """What a reader of cctbx stumbled over, in words of the file where its own are about Python."""
+def _reason(error: BaseException | None) -> str:
+    """What a reader of cctbx stumbled over, in words of the file where its own are about Python or C++."""
     said = " ".join(str(error).split())
     for mark, reason in _PYTHON_REASONS.items():
         if mark in said:
             return reason
     if no_number := re.search(r"invalid literal for int\(\) with base 10: (.*)", said):
-        return f"{no_number.group(1)} is no whole number"
+        said = f"{no_number.group(1)} is no whole number"
     # assertions of cctbx name its source files
     said = re.sub(r"^\w+ Internal Error: \S+\(\d+\): ", "", said)
-    return _CONTRADICTION if not said or "ASSERT" in said else said
+    if not said or _INTERNAL.search(said):
+        return _CONTRADICTION
+    return said if len(said) <= _LONGEST_REASON else f"{said[:_LONGEST_REASON]}…"
 
 
 def _check_atoms(structure: xray.structure | None, path: str | Path, log: TextIO) -> None:

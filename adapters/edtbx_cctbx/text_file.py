@@ -96,6 +96,10 @@ def parse_cif(text: str, path: str | Path, expected: str) -> iotbx.cif.model.cif
         blocks = iotbx.cif.reader(input_string=f"{whole}\ndata_{_END}\n").model()
     except (Sorry, RuntimeError) as error:
         raise Sorry(f"{path}{_said_by_parser(str(error), whole)}: correct the file, or export it again") from error
+    except (LookupError, ValueError, AssertionError, AttributeError, TypeError) as error:
+        raise Sorry(
+            f"{path} cannot be read as CIF: names of a loop do not belong together: correct the file, or export it again"
+        ) from error
     if _END in blocks:
         del blocks[_END]
     if not len(blocks):

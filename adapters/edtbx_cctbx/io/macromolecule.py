@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TextIO
@@ -23,6 +24,21 @@ _UNKNOWN_B = -987.6
 """A B that no atom has, in place of an unknown one."""
 
 _CRYST1_ENDS = (6, 15, 24, 33, 40, 47, 54)
+
+_NO_RESIDUE = "0"
+_LAST_RESIDUE = 2436111
+"""The last number that four characters of the hybrid-36 system hold."""
+
+_NAMING = (
+    (("label_atom_id", "auth_atom_id"), "X"),
+    (("label_alt_id",), "."),
+    (("label_asym_id", "auth_asym_id"), "A"),
+    (("auth_asym_id", "label_asym_id"), "A"),
+    (("auth_comp_id", "label_comp_id"), "UNK"),
+    (("label_entity_id",), "1"),
+    (("auth_seq_id", "label_seq_id"), _NO_RESIDUE),
+)
+"""Columns that iotbx builds chains and residues by, what stands in for them, and the value of rows that have none."""
 
 _ANISOTROPIC = tuple(f"[{i}][{j}]" for i, j in ((1, 1), (2, 2), (3, 3), (1, 2), (1, 3), (2, 3)))
 
@@ -171,38 +187,64 @@ def _plain_block(block: Any, path: str | Path, log: TextIO) -> Any:
     b_iso, u_iso = (atoms.numbers(f"_atom_site.{kind}_iso_or_equiv") for kind in "BU")
     kept = [n for n in range(atoms.size) if models[n] == first and None not in sites[n]]
     columns = {tag: atoms.words(tag) for tag in block if tag.lower().startswith("_atom_site.")}
-    ids = [
-        str(n + 1) if is_unknown(word) else word
-        for n, word in enumerate(atoms.words("_atom_site.id") or ["?"] * atoms.size)
-    ]
+    ids = atoms.words("_atom_site.id") or ["?"] * atoms.size
+    numbers = [str(n + 1) for n in range(atoms.size)]
     columns |= {
-        "_atom_site.id": ids,
+        "_atom_site.id": numbers,
         "_atom_site.pdbx_PDB_model_num": models,
         "_atom_site.occupancy": [repr(1.0 if x is None else x) for x in occupancies],
         "_atom_site.B_iso_or_equiv": [repr(_b(b, u)) for b, u in zip(b_iso, u_iso, strict=True)],
     }
     unknown = [names[n] for n in kept if occupancies[n] is None] if "_atom_site.occupancy" in block else []
+    columns |= _naming(atoms)
     _tell([names[n] for n in range(atoms.size) if models[n] == first and n not in set(kept)], unknown, path, log)
     plain = iotbx.cif.model.block()
     _add_loop(plain, columns, kept)
-    _add_anisotropic(plain, block, dict(zip(ids, names, strict=True)), path, log)
+    _add_anisotropic(plain, block, {ids[n]: (numbers[n], names[n]) for n in kept}, path, log)
     for tag in block:
         if tag.lower().startswith("_atom_sites.") and isinstance(block[tag], str):
             plain[tag] = block[tag]
     return plain
 
 
-def _add_anisotropic(plain: Any, block: Any, names: dict[str, str], path: str | Path, log: TextIO) -> None:
-    """The complete rows of anisotropic displacements."""
+def _naming(atoms: Columns) -> dict[str, list[str] | None]:
+    """The columns by which iotbx builds chains and residues, with a value in every row.
+
+    The structure needs none of them but for the names of its atoms.
+    """
+    columns: dict[str, list[str] | None] = {}
+    for names, fallback in _NAMING:
+        tags = [f"_atom_site.{name}" for name in names]
+        words = atoms.words(*tags) or [fallback] * atoms.size
+        tag = next((tag for tag in tags if tag in atoms.block), tags[0])
+        values = [fallback if is_unknown(word) else word for word in words]
+        columns[tag] = values
+        if fallback == _NO_RESIDUE:
+            for name, word in zip(atoms.names, values, strict=True):
+                if not re.fullmatch(r"[+-]?[0-9]{1,7}", word) or not -999 <= int(word) <= _LAST_RESIDUE:
+                    raise Sorry(
+                        f"{atoms.path}: atom {name}: {tag}: {word[:40]!r} is no number of a residue: correct it, or write ?"
+                    )
+    charges = atoms.words("_atom_site.pdbx_formal_charge")
+    if charges is not None:
+        plain = (re.fullmatch(r"[+-]?[0-8]", word) for word in charges)
+        columns["_atom_site.pdbx_formal_charge"] = ["?" if match is None else match[0] for match in plain]
+    return columns
+
+
+def _add_anisotropic(plain: Any, block: Any, atoms: dict[str, tuple[str, str]], path: str | Path, log: TextIO) -> None:
+    """The complete rows of anisotropic displacements of these atoms, which have a number and a name by their id."""
     rows = Columns(block, "_atom_site_anisotrop.id", path)
-    rows.names = [names.get(word, word) for word in rows.words("_atom_site_anisotrop.id") or []]
+    ids = rows.words("_atom_site_anisotrop.id") or []
+    rows.names = [atoms[word][1] if word in atoms else word for word in ids]
     values = list(zip(*(rows.numbers(f"_atom_site_anisotrop.U{ij}") for ij in _ANISOTROPIC), strict=True))
-    kept = [n for n, row in enumerate(values) if None not in row]
+    kept = [n for n, row in enumerate(values) if None not in row and ids[n] in atoms]
     incomplete = [rows.names[n] for n, row in enumerate(values) if None in row]
     if incomplete:
         print(f"{path}: anisotropic displacements incomplete, isotropic ones taken: {listed(incomplete)}", file=log)
     if kept:
         columns = {tag: rows.words(tag) for tag in block if tag.lower().startswith("_atom_site_anisotrop.")}
+        columns["_atom_site_anisotrop.id"] = [atoms[word][0] if word in atoms else word for word in ids]
         _add_loop(plain, columns, kept)
 
 

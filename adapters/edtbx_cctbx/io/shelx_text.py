@@ -2,15 +2,83 @@
 
 from __future__ import annotations
 
+import io
+import math
 import re
+from collections.abc import Iterator
 
-from cctbx import sgtbx, uctbx
+from cctbx import sgtbx, uctbx, xray
 from libtbx.utils import Sorry
 
 _SFAC = re.compile(r"^SFAC\b((?:[^\n!=]*=[^\n]*\n)*[^\n]*)\n?", flags=re.MULTILINE | re.IGNORECASE)
 _CELL = re.compile(r"^(CELL\s+\S+)((?:\s+[^\s!=]+){6})(.*)$", flags=re.MULTILINE | re.IGNORECASE)
 _ION = re.compile(r"([A-Za-z]{1,2})(?:\d*[+-]\d*)")
 _CENTRINGS = "*PIRFABC"
+
+
+class ReadingStopped(Exception):
+    """The reader of iotbx stumbled; ``place`` is the line that it had come to, in words."""
+
+    def __init__(self, place: str) -> None:
+        super().__init__(place)
+        self.place = place
+
+
+class _CountedLines:
+    """A text that knows the line that was read last."""
+
+    def __init__(self, text: str) -> None:
+        self._lines = io.StringIO(text)
+        self.number, self.last = 0, ""
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        self.last = next(self._lines)
+        self.number += 1
+        return self.last
+
+
+def structure_of_shelx(text: str, errors: tuple[type[Exception], ...]) -> xray.structure:
+    """The structure as iotbx reads it.
+
+    Raises
+    ------
+    ReadingStopped
+        iotbx raised one of ``errors``, which is the cause.
+    Sorry
+        A number is not finite.
+    """
+    _check_finite(text)
+    lines = _CountedLines(plain_shelx(text))
+    try:
+        return xray.structure.from_shelx(file=lines, strictly_shelxl=False)
+    except errors as error:
+        shown = " ".join(lines.last.split())[:60]
+        raise ReadingStopped(f"at line {lines.number} ({shown!r}) or just before it") from error
+
+
+def _check_finite(text: str) -> None:
+    """Refuse ``nan``, ``inf`` and numbers too large: iotbx takes them, and they are in the results afterwards."""
+    lines = [line.split() for line in text.split("\n")]
+    names = {words[0].upper() for words in lines if words}
+    for number, words in enumerate(lines, start=1):
+        if words and words[0].upper() in ("END", "HKLF"):
+            break
+        if not words or words[0].upper() in ("TITL", "REM"):
+            continue
+        for word in words[1:]:
+            if word.upper() not in names and _is_float(word) and not is_number(word):
+                raise Sorry(f"line {number} ({' '.join(words)[:60]!r}): {word[:40]} is no finite number")
+
+
+def _is_float(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def is_shelx(text: str) -> bool:
@@ -21,12 +89,11 @@ def is_shelx(text: str) -> bool:
 
 
 def is_number(word: str) -> bool:
-    """Whether a word of a file is a number."""
+    """Whether a word of a file is a number, and a finite one."""
     try:
-        float(word)
+        return math.isfinite(float(word))
     except ValueError:
         return False
-    return True
 
 
 def plain_shelx(text: str) -> str:
@@ -73,7 +140,12 @@ def cell_and_group(text: str) -> tuple[uctbx.unit_cell, sgtbx.space_group] | Non
         group.expand_inv(sgtbx.tr_vec((0, 0, 0)))
     group.expand_conventional_centring_type(_CENTRINGS[abs(number)])
     for operation in re.findall(r"^SYMM\s+([^\n!]*)", text, flags=re.MULTILINE | re.IGNORECASE):
-        group.expand_smx(sgtbx.rt_mx("".join(operation.split())))
+        try:
+            group.expand_smx(sgtbx.rt_mx("".join(operation.split())))
+        except RuntimeError as error:
+            raise Sorry(
+                f"SYMM {operation.strip()[:60]} is no symmetry operation of a crystal, or none beside the others: correct it"
+            ) from error
     return uctbx.unit_cell([float(word) for word in cell[2].split()]), group
 
 

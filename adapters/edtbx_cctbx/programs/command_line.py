@@ -42,6 +42,9 @@ __all__ = [
     "run",
 ]
 
+_LONGEST_LINE = 900
+"""Characters of a message."""
+
 _ONLY_TELL = {"-h", "--help", "--version", "-v"}
 """Options that make a program say something of itself, whatever else is asked."""
 
@@ -56,7 +59,7 @@ def run(program_class: type[ProgramTemplate], arguments: Sequence[str] | None = 
                 arguments = prepared(program_class, arguments)
             run_program(program_class=program_class, parser_class=Parser, args=arguments)
         except Sorry as error:
-            print("Sorry: " + re.sub(r"\s+", " ", str(error)).strip(), file=sys.stderr)
+            print("Sorry: " + _one_line(str(error)), file=sys.stderr)
             raise SystemExit(1) from None
         except MemoryError as error:  # TooLarge says what to change
             said = (
@@ -73,6 +76,13 @@ def run(program_class: type[ProgramTemplate], arguments: Sequence[str] | None = 
             )
             print(f"Sorry: interrupted {done}", file=sys.stderr)
             raise SystemExit(exit_status(stop)) from None
+
+
+def _one_line(message: str) -> str:
+    """A message on one line that can be read: its middle is left out where it quotes a file at length."""
+    line = re.sub(r"\s+", " ", message).strip()
+    line = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line)
+    return line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE // 2]} … {line[3 - _LONGEST_LINE // 2 :]}"
 
 
 def end_if_interrupted(interrupted: str | None) -> None:
