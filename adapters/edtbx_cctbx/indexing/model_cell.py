@@ -36,11 +36,8 @@ def check_cell(xray_structure: xray.structure, experiment: Experiment, tolerance
     of_ub = cell_of_ub(ub)
     try:
         _, values = polar_factors(ub, model)
-    except ValueError as error:  # the UB matrix was checked when it was read, with the cell of the file
-        raise Sorry(
-            f"the cell of the model, {cell_text(model)}, has nothing to do with that of the data, {cell_text(of_file)}: "
-            "correct it, or give the model of these data"
-        ) from error
+    except ValueError as error:
+        raise Sorry(f"the cell of the model, {cell_text(model)}, and the data: {error}") from error
     stretch = float(np.max(np.abs(np.log(values))))
     misfits = [CellMisfit.between(cell, model) for cell in (of_file, of_ub)]
     if all(misfit.within(tolerance) for misfit in misfits) and stretch <= stretch_tolerance(tolerance):

@@ -56,7 +56,7 @@ def structure_of_shelx(text: str, errors: tuple[type[Exception], ...]) -> xray.s
         return xray.structure.from_shelx(file=lines, strictly_shelxl=False)
     except errors as error:
         shown = " ".join(lines.last.split())[:60]
-        raise ReadingStopped(f"at line {lines.number} ({shown!r}) or just before it") from error
+        raise ReadingStopped(f"at line {lines.number} ({shown!r}) or above it") from error
 
 
 def _check_finite(text: str) -> None:

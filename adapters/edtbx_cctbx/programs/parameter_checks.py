@@ -234,7 +234,9 @@ def _plain(said: str) -> str:
     variable = re.match(r"(?:Not a definition|Undefined variable): \$(\S+)(.*)", said)
     if variable:
         return f"${variable.group(1)} stands for no parameter{variable.group(2)}"
-    number = re.match(r'Error interpreting (\S+?)="(.*?)" as an? (integer|floating-point|numeric) expression(.*)', said)
+    number = re.match(
+        r'Error interpreting (\S+?)="(.*?)"? as an? (integer|floating-point|numeric) expression(.*)', said
+    )
     if number:
         name, value, sort, rest = number.groups()
         where = re.search(r'\(file "[^"]*", line \d+\)', rest)
