@@ -6,8 +6,10 @@ import pickle
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from libtbx.utils import Sorry
+from scipy.spatial.transform import Rotation
 
 from edtbx_cctbx import read_model
 from edtbx_cctbx.programs import refine as refine_program
@@ -215,3 +217,65 @@ def test_hydrogen_is_not_placed_in_a_model_with_constraints(tmp_path, capsys):
     with pytest.raises(SystemExit):
         refine_program.run([str(path), DATA, "refinement.place_hydrogens=True", f"output.prefix={tmp_path / 'r'}"])
     assert "constraints or restraints of its own" in capsys.readouterr().err
+
+
+def test_hydrogen_of_two_conformers_on_one_atom_rides_with_its_own(tmp_path):
+    text = re.sub(r"AFIX \d+\n", "", alanine(instructions="SIMU 0.02 C1 C2 C3"))
+    first = re.findall(r"^H[567] .*$", text, flags=re.MULTILINE)
+    turned = read_model(EXAMPLES / "example.cif", log=io.StringIO())
+    axis = _turn_about(turned, "C2", "C3", 60.0)
+    second = [
+        f"H{n + 8} 2 {' '.join(f'{x:.5f}' for x in axis(label))} 10.5 0.035"
+        for n, label in enumerate(("H5", "H6", "H7"))
+    ]
+    disordered = ["PART 1", *(line.replace("11.0", "10.5") for line in first), "PART 2", *second, "PART 0"]
+    for line in first:
+        text = text.replace(line + "\n", "")
+    path = tmp_path / "x.res"
+    path.write_text(text.replace("HKLF 4", "\n".join([*disordered, "HKLF 4"])))
+    structure = read_model(path)
+    model = shelx_model(path, structure)
+    label = [scatterer.label for scatterer in model.structure.scatterers()]
+    riding = [sorted(label[n] for n in c.constrained_site_indices) for c in model.constraints if hasattr(c, "pivot")]
+    assert ["H5", "H6", "H7"] in riding
+    assert ["H10", "H8", "H9"] in riding
+
+
+def _turn_about(structure, start, end, degrees):
+    """Fractional coordinates of an atom, turned about a bond."""
+    atoms = {scatterer.label: scatterer.site for scatterer in structure.scatterers()}
+    cell = structure.unit_cell()
+    bond = np.subtract(cell.orthogonalize(atoms[end]), cell.orthogonalize(atoms[start]))
+    turn = Rotation.from_rotvec(np.radians(degrees) * bond / np.linalg.norm(bond)).as_matrix()
+
+    def turned(label):
+        arm = np.subtract(cell.orthogonalize(atoms[label]), cell.orthogonalize(atoms[end]))
+        return cell.fractionalize(tuple(turn @ arm + cell.orthogonalize(atoms[end])))
+
+    return turned
+
+
+def test_an_afix_behind_the_wrong_atom_is_told_with_its_line(tmp_path):
+    text = re.sub(r"AFIX 13\n(H1 .*\n)AFIX 0\n(C3 .*\n)", r"\2AFIX 13\n\1AFIX 0\n", alanine(methyl="AFIX 0"))
+    path = tmp_path / "x.res"
+    path.write_text(text)
+    with pytest.raises(Sorry, match=r"x\.res, line \d+: H1 .*does not fit the bonds and PARTs of C3"):
+        shelx_model(path, read_model(path))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (" 11.0 0.018", " 31.0 0.018", r"line 12: O1 .*31\.0 is a multiple of free variable 3, and FVAR has 1"),
+        ("O1   4", "O1   5", r"line 12: O1 .*element 5 of 4 on SFAC \(C H N O\)"),
+        ("O2   4", "O1   4", r"line 13: O1 .*line 12 has an atom O1, too"),
+        ("O1   4", "FROB 4 ?", r"line 12: FROB .*neither an instruction of SHELX nor an atom"),
+    ],
+)
+def test_an_atom_that_cannot_be_read_is_told_with_its_line(old, new, said, tmp_path):
+    text = alanine(instructions="REM")
+    assert old in text
+    path = tmp_path / "x.res"
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(Sorry, match=said):
+        read_model(path)

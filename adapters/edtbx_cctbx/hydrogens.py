@@ -91,20 +91,29 @@ def connectivity(structure: xray.structure, parts: Parts | None = None) -> Any:
 
 
 def parents(structure: xray.structure, parts: Parts | None = None) -> list[Parent]:
-    """The atoms that hydrogen sits on; those with hydrogen of their own made by symmetry are left out."""
+    """The atoms that hydrogen sits on, once for every conformer of their hydrogen.
+
+    Left out are those with hydrogen of their own made by symmetry, and those with hydrogen of one conformer and of all.
+    """
     scatterers = structure.scatterers()
+    conformers = (0,) * len(scatterers) if parts is None else parts.conformers
     table = bonds(structure, parts)
-    found = []
+    listed = []
     for place, scatterer in enumerate(scatterers):
         if is_hydrogen(scatterer):
             continue
         near: dict[bool, list[int]] = defaultdict(list)
         for neighbour, operations in table[place].items():
             near[is_hydrogen(scatterers[neighbour])].extend([neighbour] * len(operations))
-        mine = near[True]
-        if mine and len(set(mine)) == len(mine):
-            found.append(Parent(place=place, hydrogen=tuple(mine), others=len(near[False])))
-    return found
+        present = sorted({conformers[n] for n in near[True]})
+        if len(present) > 1 and 0 in present:
+            continue
+        for conformer in present:
+            hydrogen = [n for n in near[True] if conformers[n] == conformer]
+            others = [n for n in near[False] if conformer == 0 or conformers[n] in (0, conformer)]
+            if len(set(hydrogen)) == len(hydrogen):
+                listed.append(Parent(place=place, hydrogen=tuple(hydrogen), others=len(others)))
+    return listed
 
 
 def joined(structure: xray.structure, parts: Parts | None = None) -> xray.structure:

@@ -14,6 +14,7 @@ from libtbx.utils import Sorry, null_out
 
 from edtbx.cell import CELL_TOLERANCE
 from edtbx_cctbx.boundary import expect_any_structure
+from edtbx_cctbx.constraints.shelx_atoms import explain_atoms
 from edtbx_cctbx.io.atom_names import listed
 from edtbx_cctbx.io.cif_model import structure_of_block
 from edtbx_cctbx.io.displacements import NonPositive, check_displacements, tell_starts
@@ -201,6 +202,7 @@ def _read_shelx(
     try:
         structure = structure_of_shelx(text, UNREADABLE)
     except ReadingStopped as stopped:
+        explain_atoms(text, path)
         raise Sorry(f"{path}: {stopped.place}: {_reason(stopped.__cause__)}: {_REMEDY}") from stopped
     vars(structure.unit_cell()).clear()  # s.u.s of the cell, with which no structure can be pickled
     return structure, []

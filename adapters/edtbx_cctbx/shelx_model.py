@@ -11,13 +11,14 @@ from typing import Any, TextIO
 import iotbx.shelx
 from cctbx import xray
 from libtbx.utils import Sorry, null_out
+from smtbx.refinement.constraints import InvalidConstraint, reparametrisation
 from smtbx.refinement.constraints.geometrical import any as geometrical
 
 from edtbx_cctbx.constraints.restraints import Restraints
 from edtbx_cctbx.constraints.shelx_file import Instruction, ShelxFile, instructions_of
 from edtbx_cctbx.constraints.shelx_kinds import RESTRAINTS, check_kinds, check_restraint
 from edtbx_cctbx.constraints.shelx_variables import read_variables
-from edtbx_cctbx.hydrogens import NUCLEAR, Parts
+from edtbx_cctbx.hydrogens import NUCLEAR, Parts, connectivity
 from edtbx_cctbx.io.shelx_text import is_number, is_shelx
 from edtbx_cctbx.model import UNREADABLE
 from edtbx_cctbx.refinement_model import RefinementModel
@@ -76,6 +77,7 @@ def shelx_model(
             f"{path}: refinement.hydrogens=free: {len(geometry) - len(free)} constraints on hydrogen left out", file=log
         )
         geometry = free
+    _check_geometry(model, geometry, file)
     held = {place for each in geometry for place in getattr(each, "constrained_site_indices", ())}
     if twice := held & variables.coded_sites:
         label = structure.scatterers()[min(twice)].label
@@ -84,6 +86,25 @@ def shelx_model(
     model = model.with_shared(*_shared([*lines, *_beside(model.structure, instructions)]), on_one_site=True)
     movable = not variables.coded_sites and "EQIV" not in names
     return model.with_riding(movable) if riding else model
+
+
+def _check_geometry(model: RefinementModel, geometry: Sequence[Any], file: ShelxFile) -> None:
+    """Refuse an AFIX on an atom whose bonds do not allow it."""
+    table = connectivity(model.structure, model.parts)
+    for constraint in geometry:
+        if not isinstance(constraint, geometrical):
+            continue
+        try:
+            reparametrisation(
+                structure=model.structure.deep_copy_scatterers(), constraints=[constraint], connectivity_table=table
+            )
+        except (InvalidConstraint, AssertionError) as error:
+            pivot = model.structure.scatterers()[constraint.pivot].label
+            atom = file.atoms[constraint.constrained_site_indices[0]]
+            raise Sorry(
+                f"{file.said(atom.instruction)}: the AFIX before it does not fit the bonds and PARTs of {pivot}, the atom "
+                "that it is counted to: put hydrogen behind its own atom, or leave the AFIX out"
+            ) from error
 
 
 def with_instructions(model: RefinementModel, instructions: Sequence[str]) -> RefinementModel:
