@@ -203,6 +203,33 @@ def test_some_frames_do_not_overrule_what_the_file_tells_of_the_scan(data_dir):
     assert with_model_cell(some, model).geometry is ScanGeometry.ROTATION
 
 
+def test_an_orientation_that_no_indexing_mends_is_told_where_no_row_is_left(tmp_path, structure, experiment):
+    turned = Rotation.from_euler("z", 37.0, degrees=True).as_matrix() @ ub_matrix(experiment)
+    astray = with_model_cell(read_experiment(with_ub(tmp_path / "x.cif_pets", turned)), structure)
+    with pytest.raises(Sorry, match=r"no reflection is left .*angles of the frames belong together\?$"):
+        select_rows(astray.select_frames([1]), structure, SelectionRules())
+
+
+@pytest.mark.parametrize("group", ["I 2 2 2", "F 2 2 2", "C 2 2 21"])
+def test_a_centring_that_the_data_do_not_have_is_refused(structure, experiment, group):
+    centred = structure.customized_copy(space_group_info=sgtbx.space_group_info(group))
+    set_electron_form_factors(centred)
+    with pytest.raises(Sorry, match=rf"centring of the model \({group}\) forbids, \d+ are observed"):
+        select_rows(with_model_cell(experiment, centred), centred, SelectionRules())
+
+
+def test_weak_reflections_that_a_centring_forbids_are_left_out(structure, experiment):
+    centred = structure.customized_copy(space_group_info=sgtbx.space_group_info("C 2 2 21"))
+    set_electron_form_factors(centred)
+    rows = experiment.reflections
+    forbidden = (rows.hkl[:, 0] + rows.hkl[:, 1]) % 2 == 1
+    noise = np.where(forbidden, np.where(np.arange(len(rows)) % 10 == 0, 4.0, 1.0) * rows.sigma, rows.intensity)
+    weak = with_model_cell(replace(experiment, reflections=replace(rows, intensity=noise)), centred)
+    selection = select_rows(weak, centred, SelectionRules())
+    assert not np.any(selection.used & forbidden)
+    assert selection.used.any()
+
+
 def test_indices_that_fit_are_not_negated(experiment):
     with pytest.raises(Sorry, match=r"right-handed UB matrix left-handed.*model\.invert=True"):
         reindexed(experiment, "-h,-k,-l")

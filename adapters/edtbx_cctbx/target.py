@@ -37,7 +37,8 @@ from edtbx_cctbx.boundary import (
     expect_structure,
     expect_structure_factors,
 )
-from edtbx_cctbx.indexing.diagnosis import diagnose
+from edtbx_cctbx.indexing.absences import check_centring
+from edtbx_cctbx.indexing.diagnosis import Diagnosis, diagnose
 from edtbx_cctbx.indexing.model_cell import with_model_cell
 from edtbx_cctbx.model import set_electron_form_factors
 from edtbx_cctbx.structure_factors import (
@@ -301,18 +302,25 @@ def expect_target(value: Any) -> DynamicalTarget:
 
 
 def select_rows(experiment: Experiment, xray_structure: xray.structure, rules: SelectionRules) -> Selection:
-    """The rows that the rules and the space group leave; `Sorry` with the reason where none is left."""
+    """The rows that the rules and the space group leave; `Sorry` where none is left, or the lattice is another."""
+    check_centring(experiment, xray_structure)
     equivalents = miller_set(xray_structure, experiment.reflections.hkl)
     absent = equivalents.sys_absent_flags().data().as_numpy_array()
     selection = select_reflections(experiment, rules, absent)
     if not selection.used.any():
         counts = ", ".join(f"{number} to {rule}" for rule, number in selection.left_out.items() if number)
-        advice = diagnose(experiment, xray_structure).advice if len(absent) else None
+        diagnosis = diagnose(experiment, xray_structure) if len(absent) else None
         raise Sorry(
-            f"no reflection is left after selection: of {len(absent)} rows fell {counts}; "
-            + ("relax those rules" if advice is None else f"the indices do not belong to these data: {advice}")
+            f"no reflection is left after selection: of {len(absent)} rows fell {counts}; " + _remedy(diagnosis)
         )
     return selection
+
+
+def _remedy(diagnosis: Diagnosis | None) -> str:
+    """What to do where no row is left."""
+    if diagnosis is not None and diagnosis.advice is not None:
+        return f"the indices do not belong to these data: {diagnosis.advice}"
+    return "relax those rules" if diagnosis is None or diagnosis.doubt is None else diagnosis.doubt
 
 
 def unique_numbers(symmetry: miller.set, hkl: IntArray) -> IntArray:

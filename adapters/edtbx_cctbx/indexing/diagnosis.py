@@ -71,6 +71,17 @@ class Diagnosis:
             return f"{before}; with {text}, another way to index this lattice, {best}: input.reindex={text}"
         return None
 
+    @property
+    def doubt(self) -> str | None:
+        """That few rows pass the Ewald sphere, and nothing tried changes it; None where it does, or many pass."""
+        part = self.as_indexed.swept.mean()
+        if self.advice is not None or part > _DOUBTFUL / 2.0:
+            return None
+        return (
+            f"only {part:.0%} of the rows pass the Ewald sphere on their frames, and no other indexing changes that: do "
+            "indices, UB matrix and angles of the frames belong together?"
+        )
+
 
 def diagnose(experiment: Experiment, structure: xray.structure, tolerance: float = CELL_TOLERANCE) -> Diagnosis:
     """Try −h and the rotations of the lattice on an experiment that has the cell of the model.
@@ -105,15 +116,10 @@ def check_indexing(experiment: Experiment, structure: xray.structure, tolerance:
         Another one fits better, and as indexed hardly a row is left.
     """
     diagnosis = diagnose(experiment, structure, tolerance)
-    advice, swept = diagnosis.advice, diagnosis.as_indexed.swept.mean()
-    if advice is None and swept > _DOUBTFUL / 2.0:
-        return experiment
+    advice = diagnosis.advice
     if advice is None:
-        doubt = (
-            f"only {swept:.0%} of the rows pass the Ewald sphere on their frames, and no other indexing changes that: do "
-            "indices, UB matrix and angles of the frames belong together?"
-        )
-        return replace(experiment, warnings=(*experiment.warnings, doubt))
+        doubts = (diagnosis.doubt,) if diagnosis.doubt else ()
+        return replace(experiment, warnings=(*experiment.warnings, *doubts)) if doubts else experiment
     used = select_reflections(experiment, SelectionRules()).used
     if used.mean() < _HARDLY_ANY:
         raise Sorry(
