@@ -123,7 +123,7 @@ def test_a_loop_and_a_scalar_of_one_name():
         ("data_x\n_a [1\n", 2, "put quotes"),
         ("data_x\nsave_\n_a 1\n", 2, "save frame"),
         ("data_ \n_a 1\n", 1, "no name"),
-        ("data_x\n_a 1\n_b\n;text\nmore\n", 4, "the file ends inside the text field that begins here"),
+        ("data_x\n_a 1\n_b\n;text\nmore\n", 4, "is not closed: close it with a line that begins with ;"),
         ("# c\n\n\ndata_x\n_ 1\n", 5, "is no CIF"),
     ],
 )

@@ -94,7 +94,11 @@ class _Check:
                     f"{first} between {_other(first)} and {_other(first)}",
                 )
             if first == ";" and "\n" in token and not token.endswith("\n;"):
-                raise self._wrong(place, f"the file ends inside the text field that begins here: {_TRUNCATED}")
+                raise self._wrong(
+                    place,
+                    "the text field that begins here is not closed: close it with a line that begins with ;, or, if the "
+                    "file is truncated, fetch it again",
+                )
             if first in "[]$":
                 raise self._wrong(place, f"{_short(token)} must not begin with {first}: put quotes around it")
 
