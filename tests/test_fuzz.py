@@ -7,7 +7,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from edtbx_cctbx.programs import compare, refine
@@ -226,6 +226,7 @@ FEW = {
     "max_examples": 40,
     "deadline": None,
     "derandomize": True,
+    "phases": [Phase.explicit, Phase.generate],  # shrinking takes minutes
     "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 }
 FAST = ["frames.last=1", "beams.g_max=1.0", "nproc=1"]
@@ -262,6 +263,8 @@ def test_parameters(changes, encoding, data, tmp_path):
         ("m.res", SHELX.replace("SYMM -X,0.5+Y", "SYMM -9X,0.5+Y"), "SYMM -9X,0.5+Y,0.5-Z is no symmetry operation"),
         ("m.res", SHELX.replace("6.032 12.343", "6.032 1e30"), "the cell of the model, 6.032 1000"),
         ("m.cif", MMCIF.replace(" 1 1 3.911", " 1 abc 3.911"), "label_seq_id: 'abc' is no number of a residue"),
+        ("m.cif", MMCIF.split("loop_")[0] + ";\n_atom_site.Cartn_x\n;\n", "m.cif"),
+        ("m.cif", MMCIF.split("loop_")[0] + "_other\n;\n_atom_site.Cartn_x\n;\n", "has no atoms (no loop with"),
     ],
 )
 def test_what_is_said(name, text, said, data, tmp_path, capsys):

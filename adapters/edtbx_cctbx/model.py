@@ -178,7 +178,9 @@ def _read_mmcif(
     text: str, path: str | Path, log: TextIO, tolerance: float, data_block: str | None
 ) -> tuple[xray.structure, list[int]]:
     blocks = parse_cif(text, path, "mmCIF")
-    name = next(name for name in blocks if "_atom_site.Cartn_x" in blocks[name])
+    name = next((name for name in blocks if "_atom_site.Cartn_x" in blocks[name]), None)
+    if name is None:
+        raise Sorry(f"{path} has no atoms (no loop with _atom_site.Cartn_x): give a {_EXPECTED}")
     return structure_of_mmcif(blocks[name], name, path, log, tolerance)
 
 
