@@ -181,7 +181,7 @@ def test_atoms_without_displacement_are_told(tmp_path):
         (CIF.replace("P 21 21 21", "Q 3"), "symmetry"),
         (INS.replace("CELL", "REM "), "no cell"),
         (INS.replace("SFAC C H", "SFAC Xx H"), "Xx"),
-        (INS.replace("C1 1", "C1 9"), "cannot be read"),
+        (INS.replace("C1 1", "C1 9"), r"line 8: C1 9 .*element 9 of 2 on SFAC"),
         (PDB.partition("\n")[2], "no cell"),
         (PDB.replace("           C\n", "          Xx\n"), "Unknown chemical element"),
     ],
@@ -326,7 +326,7 @@ END
 @pytest.mark.parametrize(
     ("changed", "to", "said"),
     [
-        ("11.0 0.02", "41.0 0.02", "a free variable is named that FVAR does not have"),
+        ("11.0 0.02", "41.0 0.02", "41.0 is a multiple of free variable 4, and FVAR has 1"),
         ("SYMM 0.5-X", "SYMM 0.77-X", "a symmetry operation is none"),
     ],
 )

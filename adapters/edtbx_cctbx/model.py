@@ -48,7 +48,7 @@ _PYTHON_REASONS = {
     "scatterer_to_bind_u_eq_to": "a U below -0.5 stands for that of the atom before, and there is none before it",
     "ArgumentError": "a parameter of an atom is out of range",
     "%i format: a real number is required": "two atoms have the same name",
-    "tuple index out of range": "a free variable is named that FVAR does not have",
+    "tuple index out of range": "an element or a free variable is named that SFAC or FVAR does not have",
     "Unsuitable value for rational": "a symmetry operation is none",
     "xyz[0]>9999": "coordinates of an atom are impossible",
     "'NoneType' object": "something that must come first is missing (SFAC, FVAR or the cell)",

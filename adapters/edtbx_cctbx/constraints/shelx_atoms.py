@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from libtbx.utils import Sorry
@@ -29,7 +30,7 @@ def explain_atoms(text: str, path: str | Path) -> None:
         if line.is_command or in_fragment:
             continue
         said = f"{path}, line {line.line}: {line}"
-        if len(line.words) < 5 or not all(is_number(word) for word in line.words):
+        if len(line.words) < 5 or not all(is_number(word) and math.isfinite(float(word)) for word in line.words):
             raise Sorry(
                 f"{said}: neither an instruction of SHELX nor an atom (a label, the number of its element, and five "
                 "numbers or ten): correct or remove it"
