@@ -11,7 +11,7 @@ from cctbx.array_family import flex
 from edtbx_cctbx import read_model, set_electron_form_factors
 from edtbx_cctbx.hydrogen_placement import place_hydrogens
 from edtbx_cctbx.hydrogens import NUCLEAR, is_hydrogen, joined, parents, riding_constraints
-from edtbx_cctbx.refinement_model import Refined, RefinementModel
+from edtbx_cctbx.refinement_model import Refined, RefinementModel, usual_shifts
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "example.cif"
 
@@ -82,6 +82,22 @@ def test_riding_hydrogen_goes_to_nuclear_distances_and_stays_there():
         u = scatterers[parent.place].u_iso
         for h in parent.hydrogen:
             assert scatterers[h].u_iso == pytest.approx((1.2 if len(parent.hydrogen) == 1 else 1.5) * u)
+
+
+def test_riding_hydrogen_stays_where_sites_are_held():
+    model = RefinementModel.of(alanine(), riding=True)
+    before = model.structure.sites_cart().as_double().as_numpy_array()
+    rp = model.reparametrisation(Refined(sites=False))
+    shifts = usual_shifts(model.structure, rp)
+    assert len(shifts) == rp.n_independents == 6  # displacements of the others; those of hydrogen follow
+    rp.apply_shifts(flex.double(shifts))
+    rp.linearise()
+    rp.store()
+    assert np.array_equal(model.structure.sites_cart().as_double().as_numpy_array(), before)
+    scatterers = model.structure.scatterers()
+    for parent in parents(model.structure):
+        ratio = {round(scatterers[h].u_iso / scatterers[parent.place].u_iso, 6) for h in parent.hydrogen}
+        assert ratio <= {1.2, 1.5}
 
 
 def test_the_order_of_hydrogen_does_not_matter():

@@ -171,6 +171,8 @@ def reparametrisation_of(
 ) -> Any:
     """smtbx's, with the constraints of site symmetry and those given; what moves is set in the flags of the atoms."""
     of_groups = {place for group in refined.occupancies for term in group.places(structure) for place in term}
+    if not refined.sites:  # constraints such as those of riding hydrogen would move sites all the same
+        held = [each for each in held if not getattr(each, "constrained_site_indices", ())]
     for place, scatterer in enumerate(structure.scatterers()):
         scatterer.flags.set_grads(False)
         scatterer.flags.set_grad_site(refined.sites and place not in fixed)
