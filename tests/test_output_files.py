@@ -61,6 +61,13 @@ def refused(name, capsys, *arguments):
     return said.err
 
 
+def test_a_checkpoint_replaces_no_input(folder, capsys):
+    Path("example.cif").rename("x.checkpoint")
+    for allowed in ([], ["--overwrite"], ["restart=True"]):
+        said = refused("edtbx.refine", capsys, "x.checkpoint", "example.cif_pets", "output.prefix=x", *allowed)
+        assert "x.checkpoint, which edtbx.refine writes, would replace the model, x.checkpoint" in said
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "how"),
     [

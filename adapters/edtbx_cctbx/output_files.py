@@ -26,6 +26,9 @@ ENDINGS = {
 and numbers first."""
 
 _ONLY_WITH = {"_hydrogens.cif": "map.hydrogens=True"}
+_MEANWHILE = {"edtbx.refine": (".checkpoint",)}
+"""Files that are there only while a program works."""
+
 _LOCKS = {"edtbx.compare": ("",), "edtbx.refine": ("",), "edtbx.map": ("_map",), "edtbx.simulate": (".cif_pets",)}
 """Programs that share names of files share a lock."""
 
@@ -105,7 +108,7 @@ class OutputFiles:
         Sorry
             A file that is read would be replaced, or one that is there from before, unless that is asked for.
         """
-        for path in self.paths:
+        for path in [*self.paths, *(_behind(self.base, end) for end in _MEANWHILE.get(self.program, ()))]:
             _require_possible(path)
             for kind, source in self.inputs:
                 if _is_same(path, source):

@@ -54,15 +54,14 @@ Example: edtbx.refine quartz.cif quartz.cif_pets output.prefix=quartz_refined
     def validate(self) -> None:
         """Fail early on contradictory parameters."""
         settings_from(self.params)
+        parse_occupancies(self.params.refinement.occupancies)
         path = self._checkpoint_path()
+        self.outputs = OutputFiles.of(self.program_name, self.params, self.data_manager, goes_on=path.exists())
         if path.exists() and not (self.params.restart or self.params.output.overwrite):
             raise Sorry(
                 f"{path} is there, of a run that did not come to its end: restart=True goes on with it, "
                 "output.overwrite=True starts anew"
             )
-        parse_occupancies(self.params.refinement.occupancies)
-        goes_on = path.exists() and self.params.restart
-        self.outputs = OutputFiles.of(self.program_name, self.params, self.data_manager, goes_on=goes_on)
 
     def plan(self) -> None:
         """Read and check everything, and say what would be done."""
