@@ -154,6 +154,23 @@ def test_paths_and_settings(structure, experiment):
         compare(experiment, structure, {})
 
 
+def test_arguments_of_readers_and_of_indexing(structure, experiment):
+    data = EXAMPLES / "example.cif_pets"
+    wrong = {
+        "geometry must be of type ScanGeometry, got 'rotation'": lambda: edtbx_cctbx.read_experiment(data, "rotation"),
+        "cell_tolerance must be a number": lambda: edtbx_cctbx.read_experiment(data, cell_tolerance="wide"),
+        "reindex must be of type str, got 3": lambda: edtbx_cctbx.read_experiment(data, reindex=3),
+        "expected an Experiment, got str": lambda: edtbx_cctbx.reindexed("-h,-k,-l", experiment),
+        "got structure: have the arguments changed": lambda: edtbx_cctbx.with_model_cell(structure, structure),
+        "expected an xray.structure, got Experiment": lambda: edtbx_cctbx.with_model_cell(structure, experiment),
+        "the tolerance must be a number": lambda: edtbx_cctbx.with_model_cell(experiment, structure, "wide"),
+        "crystal_symmetry must be of type symmetry": lambda: edtbx_cctbx.experiment_as_miller_array(experiment, "P 1"),
+    }
+    for said, call in wrong.items():
+        with pytest.raises(TypeError, match=said):
+            call()
+
+
 def test_structure_factors(structure, target):
     right = f_calc(target, structure)
     turned = flex.size_t(reversed(range(right.size())))
@@ -199,6 +216,16 @@ ARGUMENTS = [
     ({"executor": 3, "nproc": None}, TypeError, "executor must be a concurrent.futures.Executor, got int"),
     ({"executor": frame_threads(1), "nproc": 1}, Sorry, "leave out one of them"),
     ({"solver": "eigne"}, Sorry, "the known ones are"),
+    ({"solver": 3}, TypeError, "solver must be of type str, got 3"),
+    ({"thickness": "800"}, TypeError, "thickness must be a number, got '800'"),
+    ({"thickness": True}, TypeError, "thickness must be a number, got True"),
+    ({"g_max": "2"}, TypeError, "g_max must be a number, got '2'"),
+    ({"g_max": 0.0}, Sorry, "g_max must be > 0 1/Å, got 0"),
+    ({"g_max": float("nan")}, Sorry, "g_max must be > 0 1/Å, got nan"),
+    ({"rules": {}}, TypeError, "rules must be of type SelectionRules, got {}"),
+    ({"sampling": 3}, TypeError, "sampling must be of type Sampling, got 3"),
+    ({"choices": 1}, TypeError, "choices must be of type Choices, got 1"),
+    ({"nuisance": 3}, TypeError, "nuisance must be of type Nuisance, got 3"),
 ]
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import Any
+from numbers import Real
+from typing import Any, TypeVar
 
 import numpy as np
 from cctbx import crystal, miller, xray
 from cctbx.array_family import flex
 
 from edtbx.experiment import ComplexArray, Experiment, FloatArray
+
+_Kind = TypeVar("_Kind")
 
 _SAME_LENGTH, _SAME_ANGLE = 1e-3, 0.1
 """Relative difference in a length, and degrees in an angle, that two files of one crystal may round to."""
@@ -132,6 +135,32 @@ def expect_intensities(value: Any, number: int) -> FloatArray:
     if not np.isfinite(found).all():
         raise ValueError("intensities are not finite")
     return found
+
+
+def expect_number(value: Any, name: str) -> float:
+    """A real number.
+
+    Raises
+    ------
+    TypeError
+        It is none.
+    """
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    return float(value)
+
+
+def expect_kind(value: Any, kind: type[_Kind], name: str) -> _Kind:
+    """An instance of a class.
+
+    Raises
+    ------
+    TypeError
+        It is none.
+    """
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be of type {kind.__name__}, got {value!r}")
+    return value
 
 
 def expect_word(value: Any, words: Iterable[str], name: str) -> str:

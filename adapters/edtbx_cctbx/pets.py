@@ -17,7 +17,7 @@ from edtbx.experiment import Experiment, FloatArray, Frame, Reflections, ScanGeo
 from edtbx.geometry import frame_vectors, ub_matrix
 from edtbx.lattices import transformed_cell
 from edtbx_cctbx import pets_block
-from edtbx_cctbx.boundary import expect_experiment
+from edtbx_cctbx.boundary import expect_experiment, expect_kind, expect_number
 from edtbx_cctbx.indexing.operators import index_matrix, transform_indices
 from edtbx_cctbx.indexing.reindexing import reindexed
 from edtbx_cctbx.indexing.scan_geometry import as_asked, with_geometry_of_data
@@ -44,8 +44,13 @@ def read_experiment(
     ------
     Sorry
         The file is missing or damaged, lacks something needed, or contradicts itself.
+    TypeError
+        An argument is of the wrong kind.
     """
     text = read_text(path, _EXPECTED)
+    if geometry is not None:
+        expect_kind(geometry, ScanGeometry, "geometry")
+    expect_number(cell_tolerance, "cell_tolerance")
     block = _data_block(parse_cif(text, path, _EXPECTED), path)
     notes: list[str] = []
     try:
@@ -111,6 +116,7 @@ def experiment_as_miller_array(
     rows = expect_experiment(experiment).reflections
     if crystal_symmetry is None:
         crystal_symmetry = crystal.symmetry(experiment.cell, space_group_symbol="P 1")
+    expect_kind(crystal_symmetry, crystal.symmetry, "crystal_symmetry")
     indices = flex.miller_index(*(flex.int(np.ascontiguousarray(column, dtype=np.int32)) for column in rows.hkl.T))
     array = miller.array(
         miller.set(crystal_symmetry, indices, anomalous_flag=True),

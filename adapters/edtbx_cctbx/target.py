@@ -33,6 +33,8 @@ from edtbx_cctbx.boundary import (
     described,
     expect_experiment,
     expect_intensities,
+    expect_kind,
+    expect_number,
     expect_same_crystal,
     expect_structure,
     expect_structure_factors,
@@ -134,19 +136,27 @@ class DynamicalTarget:
         progress: Progress[FrameCube] = no_progress,
         nuisance: Nuisance | None = None,
     ) -> None:
-        self.solver_name = solver or self.default_solver
-        self.rules = rules or SelectionRules()
+        self.solver_name = expect_kind(solver or self.default_solver, str, "solver")
+        self.rules = expect_kind(SelectionRules() if rules is None else rules, SelectionRules, "rules")
         self._structure_at_hand: xray.structure | None = xray_structure
-        sampling = sampling or Sampling()
+        sampling = expect_kind(Sampling() if sampling is None else sampling, Sampling, "sampling")
+        choices = expect_kind(Choices() if choices is None else choices, Choices, "choices")
+        if nuisance is not None:
+            expect_kind(nuisance, Nuisance, "nuisance")
+        for name, value in (("thickness", thickness), ("spread", spread), ("g_max", g_max)):
+            if value is not None:
+                expect_number(value, name)
+        if g_max is not None and not 0.0 < g_max < math.inf:
+            raise Sorry(f"g_max must be > 0 1/Å, got {g_max:g}")
         try:
             set_electron_form_factors(expect_structure(xray_structure), log=null_out())
             self.experiment = with_model_cell(expect_experiment(experiment), xray_structure)
-            self.choices = replace(choices or Choices(), thickness=thickness, sigma=spread)
+            self.choices = replace(choices, thickness=thickness, sigma=spread)
             backend = installed_solvers().create(self.solver_name)
             executor = frame_executor(executor, nproc)
             self.selection = select_rows(self.experiment, xray_structure, self.rules)
             length = _largest_g(self.experiment, self.selection.used)
-            self.g_max = max(g_max or length + G_MAX_MARGIN, length)
+            self.g_max = max(length + G_MAX_MARGIN if g_max is None else g_max, length)
             expect_room_for(self.experiment, self.g_max, sampling.accuracy.s_max)
             vectors = g_vectors(xray_structure, self.g_max)
             self.expansion = Expansion.of(xray_structure, vectors)

@@ -12,6 +12,7 @@ from libtbx.utils import Sorry
 from edtbx.cell import CELL_TOLERANCE, Cell, CellMisfit, angle_tolerance, cell_of_ub, cell_text, stretch_tolerance
 from edtbx.experiment import Experiment, FloatArray
 from edtbx.geometry import measured_ub, polar_factors, with_cell
+from edtbx_cctbx.boundary import expect_any_structure, expect_experiment, expect_number
 from edtbx_cctbx.indexing.operators import operator_text, operators_to_model
 from edtbx_cctbx.indexing.scan_geometry import with_geometry_of_data
 
@@ -80,8 +81,12 @@ def with_model_cell(
     ------
     Sorry
         As :func:`check_cell`.
+    TypeError
+        An argument is of the wrong kind.
     """
-    cell = _cell(xray_structure)
+    cell = _cell(expect_any_structure(xray_structure))
+    expect_experiment(experiment)
+    expect_number(tolerance, "the tolerance")
     if experiment.measured_cell is not None and experiment.cell == cell:
         return experiment
     values = check_cell(xray_structure, experiment, tolerance)

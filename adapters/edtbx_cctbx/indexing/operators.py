@@ -11,6 +11,7 @@ from libtbx.utils import Sorry
 from edtbx.cell import Cell, CellMisfit, cell_volume
 from edtbx.experiment import FloatArray, IntArray
 from edtbx.lattices import lattice_maps, transformed_cell
+from edtbx_cctbx.boundary import expect_kind
 
 _CENTRINGS = ("P 1", "A 1", "B 1", "C 1", "I 1", "F 1", "R 1")
 """Hall symbols."""
@@ -25,7 +26,10 @@ def index_matrix(operator: str) -> FloatArray:
     ------
     Sorry
         It is no operator, or has no inverse.
+    TypeError
+        It is no text.
     """
+    expect_kind(operator, str, "reindex")
     # the parser of cctbx takes a, b, c and x, y, z for other things: only indices are meant
     if set(operator.lower()) - set("hkl,+-*/0123456789 "):
         raise Sorry(f"input.reindex must be {_EXAMPLES}, got {operator!r}")

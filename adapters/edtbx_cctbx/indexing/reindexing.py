@@ -11,6 +11,7 @@ from edtbx.experiment import Experiment, FloatArray, IntArray
 from edtbx.geometry import polar_factors, ub_matrix
 from edtbx.lattices import transformed_cell
 from edtbx.selection import swept_rows
+from edtbx_cctbx.boundary import expect_experiment
 from edtbx_cctbx.indexing.operators import index_matrix, operator_text, transform_indices
 
 
@@ -25,6 +26,7 @@ def reindexed(experiment: Experiment, operator: str) -> Experiment:
     Sorry
         It is no operator, makes indices that are no whole numbers, or would turn a right-handed UB left-handed.
     """
+    expect_experiment(experiment)
     matrix = index_matrix(operator)
     if np.allclose(matrix, np.eye(3)):
         return experiment
