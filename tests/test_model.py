@@ -327,7 +327,7 @@ END
     ("changed", "to", "said"),
     [
         ("11.0 0.02", "41.0 0.02", "41.0 is a multiple of free variable 4, and FVAR has 1"),
-        ("SYMM 0.5-X", "SYMM 0.77-X", "a symmetry operation is none"),
+        ("SYMM 0.5-X", "SYMM 0.77-X", "is no symmetry operation of a crystal"),
     ],
 )
 def test_what_a_reader_of_cctbx_stumbles_over_is_told_in_words_of_the_file(tmp_path, changed, to, said):
