@@ -124,7 +124,9 @@ def test_a_loop_and_a_scalar_of_one_name():
         ("data_x\nsave_\n_a 1\n", 2, "save frame"),
         ("data_ \n_a 1\n", 1, "no name"),
         ("data_x\n_a 1\n_b\n;text\nmore\n", 4, "is not closed: close it with a line that begins with ;"),
-        ("# c\n\n\ndata_x\n_ 1\n", 5, "is no CIF"),
+        ("# c\n\n\ndata_x\n_ 1\n", 5, "_ alone is no name"),
+        ("data_x\nloop_\n_ hem_comp\nC1\n", 3, "_ alone is no name"),  # which kills the parser of iotbx
+        ("data_x\n_a 1\nsave_f\nsave_\n", 4, "is no CIF"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_line(text, line, says):

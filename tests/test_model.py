@@ -126,6 +126,14 @@ def test_pdb_and_mmcif(tmp_path, text):
     assert structure.get_scattering_table() == "electron"
 
 
+def test_atoms_far_away_are_refused(tmp_path):
+    assert MMCIF.count(" 3 ") == 2
+    with pytest.raises(
+        Sorry, match=r"\(0.1 0.1818 2.5e\+08\).* more than a thousand cells away: correct its coordinates"
+    ):
+        read(tmp_path, MMCIF.replace(" 3 ", " 3e9 "))
+
+
 @pytest.mark.parametrize(
     ("sfac", "noted"), [("SFAC C H", False), (GAUSSIANS, True), ("SFAC C\nSFAC H", True), (GAUSSIANS.lower(), True)]
 )

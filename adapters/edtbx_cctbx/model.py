@@ -63,6 +63,8 @@ _INTERNAL = re.compile(
 
 _LONGEST_REASON = 200
 _LARGEST_OCCUPANCY = 100.0
+_FARTHEST = 1000.0
+"""A fraction of the cell that no site has; integers of cctbx end at some multiple of it."""
 
 
 def read_model(
@@ -235,6 +237,12 @@ def _check_atoms(structure: xray.structure | None, path: str | Path, log: TextIO
             raise Sorry(
                 f"{path}: atom {scatterer.label} has no finite coordinates, occupancy or displacement parameters: "
                 "complete or remove it"
+            )
+        if max(abs(x) for x in scatterer.site) > _FARTHEST:
+            x, y, z = scatterer.site
+            raise Sorry(
+                f"{path}: atom {scatterer.label.strip()} is at ({x:.4g} {y:.4g} {z:.4g}), more than a thousand cells away: "
+                "correct its coordinates"
             )
         if abs(scatterer.occupancy) > _LARGEST_OCCUPANCY:
             raise Sorry(f"{path}: atom {scatterer.label} has an occupancy of {scatterer.occupancy:g}: correct it")

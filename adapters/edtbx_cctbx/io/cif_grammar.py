@@ -99,6 +99,8 @@ class _Check:
                     "the text field that begins here is not closed: close it with a line that begins with ;, or, if the "
                     "file is truncated, fetch it again",
                 )
+            if token == "_":
+                raise self._wrong(place, "_ alone is no name: complete it, or put quotes around it where it is a value")
             if first in "[]$":
                 raise self._wrong(place, f"{_short(token)} must not begin with {first}: put quotes around it")
 
