@@ -155,7 +155,7 @@ def test_paths_and_settings(structure, experiment):
 
 
 def test_arguments_of_readers_and_of_indexing(structure, experiment):
-    data = EXAMPLES / "example.cif_pets"
+    data, model = EXAMPLES / "example.cif_pets", EXAMPLES / "example.cif"
     wrong = {
         "geometry must be of type ScanGeometry, got 'rotation'": lambda: edtbx_cctbx.read_experiment(data, "rotation"),
         "cell_tolerance must be a number": lambda: edtbx_cctbx.read_experiment(data, cell_tolerance="wide"),
@@ -165,10 +165,26 @@ def test_arguments_of_readers_and_of_indexing(structure, experiment):
         "expected an xray.structure, got Experiment": lambda: edtbx_cctbx.with_model_cell(structure, experiment),
         "the tolerance must be a number": lambda: edtbx_cctbx.with_model_cell(experiment, structure, "wide"),
         "crystal_symmetry must be of type symmetry": lambda: edtbx_cctbx.experiment_as_miller_array(experiment, "P 1"),
+        "log must be a stream to write to": lambda: edtbx_cctbx.read_model(model, log="x"),
+        "cell_tolerance must be a number, got None": lambda: edtbx_cctbx.read_model(model, cell_tolerance=None),
+        r"expected ids of frames, such as \[1, 2\], got 1": lambda: experiment.select_frames(1),
     }
     for said, call in wrong.items():
         with pytest.raises(TypeError, match=said):
             call()
+    for said, kwds in {
+        "cell_tolerance must be >= 0, got -1": {"cell_tolerance": -1},
+        "non_positive must be one of refuse, mend, got 'blah'": {"non_positive": "blah"},
+    }.items():
+        with pytest.raises(ValueError, match=said):
+            edtbx_cctbx.read_model(model, **kwds)
+
+
+def test_the_atoms_that_a_map_is_made_of(structure, target):
+    with pytest.raises(Sorry, match="no electron form factor is known for Xx"):
+        DynamicalMap(target, structure, scattering_type="Xx")
+    with pytest.raises(ValueError, match="u_iso must be > 0 A"):
+        DynamicalMap(target, structure, u_iso=-1.0)
 
 
 def test_structure_factors(structure, target):

@@ -253,7 +253,7 @@ def test_what_says_nothing_of_the_model_is_ignored(tmp_path):
 
 
 def test_labels_may_belong_to_residues(tmp_path):
-    second = r"\1RESI 2 ALA\nC1 1 0.1 0.2 0.3 11.0 0.02\nC2 1 0.2 0.2 0.3 11.0 0.03\nHKLF"
+    second = r"\1RESI 2 ALA\nC1 1 0.05 0.6 0.6 11.0 0.02\nC2 1 0.1 0.6 0.55 11.0 0.03\nHKLF"
     for line, places in (("EADP_2 C1 C2", {13, 14}), ("EADP C1_2 C2", {13, 7}), ("EADP_ALA C1 C2", {13, 14})):
         model = shelx(tmp_path, (r"^()HKLF", second), instructions=line)
         assert [set(each.indices) for each in model.constraints if hasattr(each, "indices")] == [places], line

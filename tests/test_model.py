@@ -145,6 +145,17 @@ def test_shelx_with_any_sfac(tmp_path, sfac, noted):
     assert ("SFAC" in log) is noted
 
 
+def test_twins_of_a_shelx_file_are_told_and_moved_atoms_refused(tmp_path):
+    log = read(
+        tmp_path,
+        INS.replace("FVAR", "TWIN -1 0 0 0 -1 0 0 0 -1 2\nBASF 0.3\nMOVE 0 0 0 1\nFVAR").replace("HKLF 4", "HKLF 5"),
+    )[1]
+    assert [line.split(": ")[1] for line in log.splitlines()] == ["TWIN -1 0 0 0 -1 0 0 0 -1 2", "BASF 0.3", "HKLF 5"]
+    assert "line 7: TWIN" in log
+    with pytest.raises(Sorry, match=r"line 7: MOVE 1 1 1 -1: atoms are not moved here: apply it to the coordinates"):
+        read(tmp_path, INS.replace("FVAR", "MOVE 1 1 1 -1\nFVAR"))
+
+
 def test_blocks_are_chosen(tmp_path):
     text = "data_global\n_x 1\n" + CIF + CIF.replace("data_x", "data_y").replace("C1 C", "N1 N")
     structure, log = read(tmp_path, text)

@@ -150,6 +150,19 @@ def expect_number(value: Any, name: str) -> float:
     return float(value)
 
 
+def expect_stream(value: Any, name: str) -> Any:
+    """Something to write lines to.
+
+    Raises
+    ------
+    TypeError
+        It is none.
+    """
+    if not callable(getattr(value, "write", None)):
+        raise TypeError(f"{name} must be a stream to write to, such as sys.stdout, got {value!r}")
+    return value
+
+
 def expect_kind(value: Any, kind: type[_Kind], name: str) -> _Kind:
     """An instance of a class.
 

@@ -29,8 +29,8 @@ from edtbx.loss import LOSSES
 from edtbx.memory import expect_room
 from edtbx.nuisance import FrameCube, Nuisance
 from edtbx.solvers.block import DifferentiableSolver
-from edtbx_cctbx.boundary import expect_word
-from edtbx_cctbx.map_components import Components, ComponentsAndAtoms
+from edtbx_cctbx.boundary import expect_number, expect_word
+from edtbx_cctbx.map_components import Components, ComponentsAndAtoms, form_factor
 from edtbx_cctbx.map_peaks import APART
 from edtbx_cctbx.refinement_model import Refined, RefinementModel, usual_shifts
 from edtbx_cctbx.settling import Settled, settle
@@ -99,7 +99,10 @@ class DynamicalMap:
         self.target = expect_target(target)
         self.xray_structure = target.accepted(xray_structure)
         self.scattering_type = scattering_type
-        self.u_iso = u_iso
+        form_factor(scattering_type)  # refuses what is no element
+        self.u_iso = expect_number(u_iso, "u_iso")
+        if not 0.0 < u_iso < np.inf:
+            raise ValueError(f"u_iso must be > 0 A^2, got {u_iso}")
         self._rows_from = target if rows_from is None else expect_target(rows_from)
         self._atoms_follow = atoms_follow
         self._weighting_scheme = weighting_scheme

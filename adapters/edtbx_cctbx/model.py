@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, get_args
 
 import numpy as np
 from cctbx import xray
@@ -13,8 +13,9 @@ from cctbx.eltbx import e_scattering, xray_scattering
 from libtbx.utils import Sorry, null_out
 
 from edtbx.cell import CELL_TOLERANCE
-from edtbx_cctbx.boundary import expect_any_structure
+from edtbx_cctbx.boundary import expect_any_structure, expect_number, expect_stream, expect_word
 from edtbx_cctbx.constraints.shelx_atoms import explain_atoms
+from edtbx_cctbx.constraints.shelx_kinds import tell_unread
 from edtbx_cctbx.io.atom_names import listed
 from edtbx_cctbx.io.cif_model import structure_of_block
 from edtbx_cctbx.io.displacements import NonPositive, check_displacements, tell_starts
@@ -89,7 +90,10 @@ def read_model(
         The file is missing, damaged or in no known format, has no atoms, no cell or an unknown element, or says what is
         impossible.
     """
-    log = null_out() if log is None else log
+    log = null_out() if log is None else expect_stream(log, "log")
+    expect_word(non_positive, get_args(NonPositive), "non_positive")
+    if not expect_number(cell_tolerance, "cell_tolerance") >= 0.0:
+        raise ValueError(f"cell_tolerance must be >= 0, got {cell_tolerance}")
     text = read_text(path, _EXPECTED)
     read = _reader_for(text, path)
     if data_block is not None and read is not _read_cif:
@@ -208,6 +212,7 @@ def _read_shelx(
     except ReadingStopped as stopped:
         explain_atoms(text, path)
         raise Sorry(f"{path}: {stopped.place}: {_reason(stopped.__cause__)}: {_REMEDY}") from stopped
+    tell_unread(text, path, log)
     vars(structure.unit_cell()).clear()  # s.u.s of the cell, with which no structure can be pickled
     return structure, []
 

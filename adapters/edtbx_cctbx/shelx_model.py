@@ -77,13 +77,13 @@ def shelx_model(
             f"{path}: refinement.hydrogens=free: {len(geometry) - len(free)} constraints on hydrogen left out", file=log
         )
         geometry = free
-    _check_geometry(model, geometry, file)
     held = {place for each in geometry for place in getattr(each, "constrained_site_indices", ())}
     if twice := held & variables.coded_sites:
         label = structure.scatterers()[min(twice)].label
         raise Sorry(f"{path}: {label} is held twice, by AFIX and by its coordinates: leave out one of them")
     model = replace(model, constraints=geometry, restraints=restraints)
     model = model.with_shared(*_shared([*lines, *_beside(model.structure, instructions)]), on_one_site=True)
+    _check_geometry(model, geometry, file)  # which takes atoms on one site for one
     movable = not variables.coded_sites and "EQIV" not in names
     return model.with_riding(movable) if riding else model
 

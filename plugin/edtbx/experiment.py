@@ -138,7 +138,15 @@ class Experiment:
             )
 
     def select_frames(self, ids: Iterable[int]) -> Experiment:
-        """The same experiment with only the frames of the given ids and their reflections."""
+        """The same experiment with only the frames of the given ids and their reflections.
+
+        Raises
+        ------
+        TypeError, ValueError
+            It is no list of ids, or one of them is not there.
+        """
+        if not isinstance(ids, Iterable):
+            raise TypeError(f"expected ids of frames, such as [1, 2], got {ids!r}")
         wanted = set(ids)
         missing = wanted - {frame.id for frame in self.frames}
         if missing:

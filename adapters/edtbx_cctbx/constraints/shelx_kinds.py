@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TextIO
+
 from libtbx.utils import Sorry
 
-from edtbx_cctbx.constraints.shelx_file import Instruction, ShelxFile
+from edtbx_cctbx.constraints.shelx_file import Instruction, ShelxFile, instructions_of
 from edtbx_cctbx.io.shelx_text import is_number
 
 RESTRAINTS = ("DFIX", "DANG", "FLAT", "SADI", "SIMU", "DELU", "RIGU", "ISOR")
@@ -71,6 +74,21 @@ def check_kinds(file: ShelxFile) -> list[str]:
     return notes
 
 
+def tell_unread(text: str, path: str | Path, log: TextIO) -> None:
+    """Tell what the file says of the crystal beside its atoms, and is not used: that it is a twin.
+
+    Raises
+    ------
+    Sorry
+        It moves its atoms, which iotbx does not do.
+    """
+    for each in instructions_of(text):
+        if each.name == "MOVE" and [float(word) for word in each.words if is_number(word)] not in ([], [0, 0, 0, 1]):
+            raise Sorry(f"{path}, line {each.line}: {each}: atoms are not moved here: {_LOST['MOVE']}")
+        if each.name in ("TWIN", "BASF") or (each.name == "HKLF" and not _of_one_crystal(each)):
+            print(f"{path}, line {each.line}: {each}: not used, the data are taken for those of one crystal", file=log)
+
+
 def check_restraint(file: ShelxFile, instruction: Instruction, atoms: int) -> None:
     """Refuse restraints on some number of atoms that smtbx would read as something else.
 
@@ -103,11 +121,15 @@ def _reason(each: Instruction) -> str | None:
         return _LOST[each.name]
     if each.name.startswith("+"):
         return "other files are not read: put its lines here"
-    if each.name == "HKLF" and each.words[:1] and each.words[0] not in ("1", "2", "3", "4", "-3", "-4"):
+    if each.name == "HKLF" and not _of_one_crystal(each):
         return "twins are not refined here: write HKLF 4"
     if each.name == "AFIX":
         return _afix(each)
     return None
+
+
+def _of_one_crystal(each: Instruction) -> bool:
+    return not each.words or each.words[0] in ("1", "2", "3", "4", "-3", "-4")
 
 
 def _afix(each: Instruction) -> str | None:
