@@ -314,7 +314,11 @@ def test_parts_of_files_that_a_dead_process_left_are_removed(tmp_path):
     assert sorted(tmp_path.iterdir()) == sorted([alive, other])
 
 
-@pytest.mark.parametrize("content", [lock_of(1, host="elsewhere"), lock_of(os.getpid()), "", "no json", "[]"])
+@pytest.mark.parametrize(
+    "content",
+    [lock_of(1, host="elsewhere"), lock_of(os.getpid()), "", "no json", "[]"],
+    ids=["elsewhere", "alive", "empty", "text", "list"],
+)
 def test_a_lock_that_may_be_alive_is_respected(content, tmp_path):
     (tmp_path / ".x.lock").write_text(content)
     with pytest.raises(Sorry, match=r"remove .*\.x\.lock"), locked(tmp_path / "x", "edtbx.compare"):
