@@ -13,16 +13,16 @@ import sys
 from pathlib import Path
 
 from edtbx_cctbx import read_model  # isort: skip  (before numpy, scipy and matplotlib)
-from edtbx_cctbx.structure_factors import Expansion, g_vectors  # isort: skip
+from edtbx_cctbx.structure.structure_factors import Expansion, g_vectors  # isort: skip
 import matplotlib.pyplot as plt
 import numpy as np
 from scipy.ndimage import gaussian_filter1d, uniform_filter1d
 from scipy.spatial.transform import Rotation
 
 from edtbx.geometry import excitation_error, orthogonalisation_matrix, rotate
-from edtbx.potential import surface_term, u_per_f, wave_number
-from edtbx.registry import installed_solvers
+from edtbx.intensities.potential import surface_term, u_per_f, wave_number
 from edtbx.solvers.block import Accuracy, Block
+from edtbx.solvers.registry import installed_solvers
 
 WAVELENGTH, CELL = 0.02508, (5.42196, 5.42196, 5.42196, 90.0, 90.0, 90.0)
 UB = np.array([[0.17985, 0.03374, 0.02309], [0.04014, -0.12581, -0.12875], [-0.00780, 0.13057, -0.13002]])

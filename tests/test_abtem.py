@@ -28,13 +28,13 @@ from scipy.spatial.transform import Rotation
 
 from edtbx.constants import wavelength_from_energy
 from edtbx.geometry import excitation_error, orthogonalisation_matrix
-from edtbx.potential import surface_term, u_per_f
-from edtbx.registry import SolverRegistry
+from edtbx.intensities.potential import surface_term, u_per_f
 from edtbx.solvers.block import Accuracy, Block
 from edtbx.solvers.eigen import EigenSolver
+from edtbx.solvers.registry import SolverRegistry
 from edtbx.testing import check_solver, random_block
-from edtbx_cctbx.model import set_electron_form_factors
-from edtbx_cctbx.structure_factors import Expansion, g_vectors
+from edtbx_cctbx.model_files.structures import set_electron_form_factors
+from edtbx_cctbx.structure.structure_factors import Expansion, g_vectors
 
 abtem = pytest.importorskip("abtem", reason="abTEM is not installed (extra [abtem])")
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 import edtbx_abtem
-from edtbx import registry
+from edtbx.solvers import registry
 
 ROOT = Path(__file__).resolve().parents[1]
 HAVE = """
@@ -26,7 +26,7 @@ importlib.metadata.version = version
 REGISTER = """
 import sys
 import edtbx_abtem
-from edtbx.registry import SolverRegistry
+from edtbx.solvers.registry import SolverRegistry
 registry = SolverRegistry()
 registry.collect(edtbx_abtem, "here")
 assert list(registry.origins) == ["abtem"]

@@ -19,16 +19,16 @@ from smtbx.utils import connectivity_table
 from test_target import experiment_for, model_in, nuisance_for, refining, target_for
 
 import edtbx_cctbx
-from edtbx.executors import frame_threads
-from edtbx.forward import Sampling
-from edtbx.levels import COARSE
-from edtbx.nuisance import Choices
+from edtbx.execution.executors import frame_threads
+from edtbx.fitting.sampling_levels import COARSE
+from edtbx.intensities.forward import Sampling
+from edtbx.intensities.nuisance import Choices
 from edtbx.selection import SelectionRules
 from edtbx.solvers.block import Accuracy
 from edtbx_cctbx import DynamicalMap, DynamicalTarget, KinematicalTarget, Settings, compare, crystallographic_ls
-from edtbx_cctbx.difference_maps import make_maps
-from edtbx_cctbx.minimisation import UnboundedDisplacements, minimise_with_lbfgs
-from edtbx_cctbx.refinement import refine
+from edtbx_cctbx.maps.make_maps import make_maps
+from edtbx_cctbx.refinement.refine import refine
+from edtbx_cctbx.targets.minimisation import UnboundedDisplacements, minimise_with_lbfgs
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 REACH = {"g_max": 1.0}
@@ -402,8 +402,8 @@ def test_a_comparison_prints_nothing_and_is_copied(example, monkeypatch, capsys)
     experiment, structure = example
     capsys.readouterr()
     few = replace(COARSE, accuracy=Accuracy(s_max=0.01, s_strong=0.003, tolerance=1e-4), spread_reach=0.004, tilts=6)
-    monkeypatch.setattr("edtbx_cctbx.comparison.COARSE", few)
-    monkeypatch.setattr("edtbx_cctbx.comparison.LEVELS", (edtbx_cctbx.comparison.DRAFT,) * 3)
+    monkeypatch.setattr("edtbx_cctbx.refinement.compare.COARSE", few)
+    monkeypatch.setattr("edtbx_cctbx.refinement.compare.LEVELS", (edtbx_cctbx.refinement.compare.DRAFT,) * 3)
     settings = Settings(rules=SelectionRules(d_min=1.1), s_max=0.01, choices=Choices(shapes=("slab",)), nproc=1)
     found = compare(experiment, structure, settings)
     written = capsys.readouterr()

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from libtbx.utils import Sorry
 
-from edtbx_cctbx.io.displacements import SMALLEST_U
-from edtbx_cctbx.model import read_model
+from edtbx_cctbx.model_files.displacements import SMALLEST_U
+from edtbx_cctbx.model_files.structures import read_model
 
 EXAMPLE = (Path(__file__).resolve().parents[1] / "examples" / "example.cif").read_text()
 TAGS = re.findall(r"^_atom_site_\w+", EXAMPLE, flags=re.MULTILINE)

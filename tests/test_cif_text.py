@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from libtbx.utils import Sorry
 
 from edtbx_cctbx.io.cif_grammar import checked_cif
-from edtbx_cctbx.text_file import parse_cif, read_text
+from edtbx_cctbx.io.text_file import parse_cif, read_text
 
 EXPECTED = "CIF"
 EXAMPLE = (Path(__file__).resolve().parents[1] / "examples" / "example.cif").read_text()

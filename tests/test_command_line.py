@@ -18,13 +18,14 @@ from hypothesis import strategies as st
 from libtbx import citations
 from libtbx.utils import Sorry, multi_out
 
-import edtbx.compilation
-from edtbx.forward import one_step
-from edtbx_cctbx.programs import command_line, compare, refine, simulate
+import edtbx.execution.compilation
+from edtbx.intensities.forward import one_step
+from edtbx_cctbx.command_line.arguments import named_files, prepared, quoted
+from edtbx_cctbx.command_line.parameter_checks import nearest_parameters, unquoted
+from edtbx_cctbx.command_line.progress import Reporter
+from edtbx_cctbx.programs import compare, refine, simulate
 from edtbx_cctbx.programs import map as map_program
-from edtbx_cctbx.programs.arguments import named_files, prepared, quoted
-from edtbx_cctbx.programs.parameter_checks import nearest_parameters, unquoted
-from edtbx_cctbx.programs.progress import Reporter
+from edtbx_cctbx.programs import running as command_line
 from edtbx_cctbx.programs.template import CITATIONS
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
@@ -324,8 +325,8 @@ def test_a_log_gets_a_line_for_every_stage_and_every_thirty_seconds():
 
 
 def test_a_long_frame_gets_its_lines_from_the_clock(monkeypatch):
-    monkeypatch.setattr("edtbx_cctbx.programs.progress.EVERY", 0.2)
-    monkeypatch.setattr("edtbx_cctbx.programs.progress._TICK", 0.05)
+    monkeypatch.setattr("edtbx_cctbx.command_line.progress.EVERY", 0.2)
+    monkeypatch.setattr("edtbx_cctbx.command_line.progress._TICK", 0.05)
     log = StringIO()
     with Reporter(log) as reporter:
         for _ in reporter.progress("fine")(range(2), 2):
@@ -348,7 +349,7 @@ def test_nothing_is_shown_where_nobody_looks(monkeypatch, capsys):
 
 def test_compilation_is_announced_where_it_comes(monkeypatch):
     kernels = {"potential": True}
-    monkeypatch.setattr(edtbx.compilation, "_is_cached", lambda kernel: kernels["potential"])
+    monkeypatch.setattr(edtbx.execution.compilation, "_is_cached", lambda kernel: kernels["potential"])
     for cached, count in ((True, 0), (False, 1)):
         kernels["potential"] = cached
         log = StringIO()

@@ -16,14 +16,15 @@ import pytest
 from libtbx.utils import Sorry
 from test_target import experiment_for, model_in, target_for
 
-from edtbx.executors import frame_executor
-from edtbx.levels import COARSE
-from edtbx_cctbx.model import read_model
-from edtbx_cctbx.pets import read_experiment
-from edtbx_cctbx.programs import command_line, refine
+from edtbx.execution.executors import frame_executor
+from edtbx.fitting.sampling_levels import COARSE
+from edtbx_cctbx.command_line.progress import Reporter
+from edtbx_cctbx.io.cif_pets import read_experiment
+from edtbx_cctbx.model_files.structures import read_model
+from edtbx_cctbx.programs import refine
+from edtbx_cctbx.programs import running as command_line
 from edtbx_cctbx.programs.cluster import workers_of
-from edtbx_cctbx.programs.progress import Reporter
-from edtbx_cctbx.target import DynamicalTarget
+from edtbx_cctbx.targets.target import DynamicalTarget
 
 
 def value_and_gradient(target, structure):

@@ -9,9 +9,9 @@ from cctbx import crystal, xray
 from cctbx.array_family import flex
 
 from edtbx_cctbx import read_model, set_electron_form_factors
-from edtbx_cctbx.hydrogen_placement import place_hydrogens
-from edtbx_cctbx.hydrogens import NUCLEAR, is_hydrogen, joined, parents, riding_constraints
-from edtbx_cctbx.refinement_model import Refined, RefinementModel, usual_shifts
+from edtbx_cctbx.hydrogens.placement import place_hydrogens
+from edtbx_cctbx.hydrogens.riding import NUCLEAR, is_hydrogen, joined, parents, riding_constraints
+from edtbx_cctbx.refinement.model import Refined, RefinementModel, usual_shifts
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "example.cif"
 

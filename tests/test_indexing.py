@@ -23,9 +23,9 @@ from edtbx_cctbx import read_experiment, read_model, reindexed, set_electron_for
 from edtbx_cctbx.indexing.diagnosis import check_indexing, diagnose
 from edtbx_cctbx.indexing.model_cell import cell_report, check_cell, with_model_cell
 from edtbx_cctbx.indexing.operators import index_matrix, operator_text, operators_to_model
-from edtbx_cctbx.pets_block import CELL_TAGS
+from edtbx_cctbx.io.cif_pets_block import CELL_TAGS
 from edtbx_cctbx.programs import compare
-from edtbx_cctbx.target import select_rows
+from edtbx_cctbx.targets.target import select_rows
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 MODEL, DATA = EXAMPLES / "example.cif", EXAMPLES / "example.cif_pets"

@@ -8,16 +8,16 @@ import pytest
 from test_solvers import CELL, DEGENERATE, EIGEN, EVERYTHING, G_MAX, PROPAGATOR, block_of, degenerate, inclined
 from test_target import experiment_for, model_in, target_for
 
-from edtbx.frame_waves import Rows
 from edtbx.geometry import excitation_error, rotate
-from edtbx.local_rows import local_rows
-from edtbx.nuisance import Nuisance
-from edtbx.potential import GVectors, indices_within
+from edtbx.intensities.frame_waves import Rows
+from edtbx.intensities.local_jacobian import local_rows
+from edtbx.intensities.nuisance import Nuisance
+from edtbx.intensities.potential import GVectors, indices_within
+from edtbx.intensities.thickness import QUANTILES
 from edtbx.solvers import propagator
 from edtbx.solvers.auto import AutoSolver
 from edtbx.solvers.block import Accuracy, jacobian_rows
-from edtbx.thickness import QUANTILES
-from edtbx_cctbx.target import DynamicalTarget
+from edtbx_cctbx.targets.target import DynamicalTarget
 
 FOLDED = Accuracy(s_max=10.0, s_strong=0.01)
 

@@ -11,15 +11,15 @@ from scitbx.lstbx import normal_eqns, normal_eqns_solving
 from smtbx.refinement import least_squares, restraints
 from test_target import MODELS, experiment_for, model_in, nuisance_for, simulated, target_for
 
-from edtbx.bounded_steps import bounded_step, curvature
-from edtbx.frame_waves import Rows
-from edtbx.least_squares import FrameEquations, ReducedEquations, repetitions
-from edtbx.nuisance import Choices
+from edtbx.fitting.bounded_steps import bounded_step, curvature
+from edtbx.fitting.least_squares import FrameEquations, ReducedEquations, repetitions
+from edtbx.intensities.frame_waves import Rows
+from edtbx.intensities.nuisance import Choices
 from edtbx_cctbx.constraints.occupancies import OccupancyGroup
-from edtbx_cctbx.least_squares import crystallographic_ls
-from edtbx_cctbx.refinement_model import Refined, reparametrisation_of
-from edtbx_cctbx.structure_slopes import StructureSlopes
-from edtbx_cctbx.target import KinematicalTarget
+from edtbx_cctbx.refinement.model import Refined, reparametrisation_of
+from edtbx_cctbx.structure.f_calc_derivatives import StructureSlopes
+from edtbx_cctbx.targets.crystallographic_ls import crystallographic_ls
+from edtbx_cctbx.targets.target import KinematicalTarget
 
 FIXED = Choices(refine_centres=False)
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from smtbx.refinement.least_squares import mainstream_shelx_weighting
 
-from edtbx.loss import LOSSES, loss_factors, usual_sizes, variance_factor
-from edtbx_cctbx.weighting import flat_weighting, weights_of
+from edtbx.fitting.loss import LOSSES, loss_factors, usual_sizes, variance_factor
+from edtbx_cctbx.targets.weighting import flat_weighting, weights_of
 
 
 @pytest.mark.parametrize("name", LOSSES)

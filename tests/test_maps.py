@@ -17,18 +17,18 @@ from test_least_squares import frames_of
 from test_target import experiment_for, model_in, simulated, target_for
 
 from edtbx.constants import VOLTS_PER_E_PER_A, VOLTS_PER_U
-from edtbx.likely_step import likely_step
+from edtbx.fitting.map_estimate import likely_step
 from edtbx_cctbx import DynamicalMap, Settings, read_experiment, read_model
-from edtbx_cctbx.difference_maps import FOUND, MapChoices, chosen_atoms, make_maps
-from edtbx_cctbx.dynamical_map import KINDS
-from edtbx_cctbx.hydrogen_finding import find_hydrogens
-from edtbx_cctbx.map_components import Components
-from edtbx_cctbx.map_peaks import Peak, distances_to, find_holes, find_peaks
-from edtbx_cctbx.map_picture import best_planes, section
-from edtbx_cctbx.map_report import through_a_file
-from edtbx_cctbx.model import set_electron_form_factors
+from edtbx_cctbx.maps.coefficients import KINDS
+from edtbx_cctbx.maps.components import Components
+from edtbx_cctbx.maps.hydrogen_peaks import find_hydrogens
+from edtbx_cctbx.maps.make_maps import FOUND, MapChoices, chosen_atoms, make_maps
+from edtbx_cctbx.maps.peaks import Peak, distances_to, find_holes, find_peaks
+from edtbx_cctbx.model_files.structures import set_electron_form_factors
 from edtbx_cctbx.programs import map as map_program
-from edtbx_cctbx.structure_factors import Expansion, g_vectors
+from edtbx_cctbx.report.map_figure import best_planes, section
+from edtbx_cctbx.report.map_tables import through_a_file
+from edtbx_cctbx.structure.structure_factors import Expansion, g_vectors
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 SYMBOL = "P 41 21 2"

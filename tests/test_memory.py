@@ -10,15 +10,24 @@ import numpy as np
 import pytest
 from test_target import SAMPLING, experiment_for, model_in, nuisance_for, target_for
 
-from edtbx import memory
-from edtbx.executors import frame_threads
+from edtbx.execution import memory
+from edtbx.execution.executors import frame_threads
+from edtbx.execution.memory import (
+    FrameSize,
+    TooLarge,
+    available_bytes,
+    beams_near,
+    bytes_text,
+    frames_bytes,
+    vectors_bytes,
+)
 from edtbx.experiment import ScanGeometry
-from edtbx.forward import ForwardModel
-from edtbx.levels import LEVELS, level_for
-from edtbx.memory import FrameSize, TooLarge, available_bytes, beams_near, bytes_text, frames_bytes, vectors_bytes
-from edtbx.nuisance import Choices
+from edtbx.fitting.sampling_levels import LEVELS, level_for
+from edtbx.intensities.forward import ForwardModel
+from edtbx.intensities.nuisance import Choices
 from edtbx.solvers.block import Accuracy
-from edtbx_cctbx.programs import command_line, compare
+from edtbx_cctbx.programs import compare
+from edtbx_cctbx.programs import running as command_line
 from edtbx_cctbx.simulation import Crystal, Noise, Scan, simulate
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
@@ -91,7 +100,7 @@ def test_g_vectors_take_what_is_estimated():
     cell, g_max = (6.0, 7.0, 12.0, 80.0, 90.0, 100.0), 4.0
     measured = peaks(f"""
 from cctbx import crystal
-from edtbx_cctbx.structure_factors import Expansion, g_vectors
+from edtbx_cctbx.structure.structure_factors import Expansion, g_vectors
 symmetry = crystal.symmetry({cell}, "P 1")
 def both():
     vectors = g_vectors(symmetry, {g_max})
@@ -105,7 +114,7 @@ print(json.dumps(peak(both)))
 @pytest.mark.parametrize(("solver", "s_max", "s_strong"), [("propagator", 0.25, 0.003), ("eigen", 0.08, np.inf)])
 def test_frames_take_what_is_estimated(solver, s_max, s_strong):
     forward, back, *sizes = peaks(f"""
-from edtbx.forward import Sampling
+from edtbx.intensities.forward import Sampling
 from edtbx.solvers.block import Accuracy
 import io, numpy as np
 from dataclasses import asdict

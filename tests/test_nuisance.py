@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
-from edtbx.nuisance import (
+from edtbx.intensities.nuisance import (
     INSTABILITY,
     Choices,
     FrameCube,
@@ -19,7 +19,7 @@ from edtbx.nuisance import (
     polish_nuisance,
     rescale,
 )
-from edtbx.quadrature import Quadrature
+from edtbx.intensities.quadrature import Quadrature
 
 GRID = Grid(y=Quadrature.spanning(1, np.radians(0.5), np.radians(0.06)).y, thickness=40.0 * np.arange(1, 41))
 LAWS = Choices().shapes

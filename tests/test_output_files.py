@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from libtbx.utils import Sorry
 
-from edtbx_cctbx.output_files import ENDINGS, OutputFiles, output_base
-from edtbx_cctbx.output_lock import locked
+from edtbx_cctbx.io.output_files import ENDINGS, OutputFiles, output_base
+from edtbx_cctbx.io.output_lock import locked
 from edtbx_cctbx.programs import compare, refine, simulate
 from edtbx_cctbx.programs import map as map_program
 
@@ -199,7 +199,7 @@ def test_a_dry_run_checks_everything_and_writes_nothing(name, folder, capsys, mo
     def compute(*arguments, **keywords):
         raise AssertionError("nothing is to be computed")
 
-    monkeypatch.setattr("edtbx.forward.ForwardModel.cubes", compute)
+    monkeypatch.setattr("edtbx.intensities.forward.ForwardModel.cubes", compute)
     before = contents()
     PROGRAMS[name].run([*files_of(name), *QUICK[name], "output.prefix=x", "--dry-run", "cluster=host:8786"])
     said = capsys.readouterr()
@@ -280,7 +280,7 @@ def test_the_second_of_two_runs_with_one_prefix_refuses(first, second, folder, c
         assert contents() == before
         raise Sorry("enough")
 
-    monkeypatch.setattr("edtbx_cctbx.programs.command_line.read_structure", start_another)
+    monkeypatch.setattr("edtbx_cctbx.programs.running.read_structure", start_another)
     with pytest.raises(SystemExit):
         PROGRAMS[first].run([*files_of(first), "output.prefix=x"])
     assert capsys.readouterr().err == "Sorry: enough\n"

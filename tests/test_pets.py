@@ -17,9 +17,9 @@ from edtbx.geometry import excitation_error, frame_vectors, orthogonalisation_ma
 from edtbx.selection import SelectionRules
 from edtbx_cctbx.indexing.diagnosis import check_indexing
 from edtbx_cctbx.indexing.model_cell import with_model_cell
-from edtbx_cctbx.model import read_model, set_electron_form_factors
-from edtbx_cctbx.pets import experiment_as_miller_array, read_experiment, write_experiment, zone_axis
-from edtbx_cctbx.target import select_rows
+from edtbx_cctbx.io.cif_pets import experiment_as_miller_array, read_experiment, write_experiment, zone_axis
+from edtbx_cctbx.model_files.structures import read_model, set_electron_form_factors
+from edtbx_cctbx.targets.target import select_rows
 
 PETS_FILES = (
     "albite/albite.cif_pets",

@@ -13,14 +13,15 @@ import pytest
 from cctbx.array_family import flex
 
 from edtbx.experiment import ScanGeometry
-from edtbx.levels import DRAFT, LEVELS, Level, intensity_error
+from edtbx.fitting.sampling_levels import DRAFT, LEVELS, Level, intensity_error
+from edtbx.intensities.thickness import QUANTILES
 from edtbx.solvers.block import Accuracy
-from edtbx.thickness import QUANTILES
-from edtbx_cctbx import comparison, read_experiment, read_model, with_model_cell
-from edtbx_cctbx.comparison import Settings, fit_coarse
+from edtbx_cctbx import read_experiment, read_model, with_model_cell
 from edtbx_cctbx.programs import compare as compare_program
 from edtbx_cctbx.programs import refine as refine_program
-from edtbx_cctbx.programs.command_line import named_files
+from edtbx_cctbx.programs.running import named_files
+from edtbx_cctbx.refinement.compare import Settings, fit_coarse
+from edtbx_cctbx.refinement.refine import compare as comparison
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 MODEL, DATA = str(EXAMPLES / "example.cif"), str(EXAMPLES / "example.cif_pets")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from edtbx.experiment import ScanGeometry
 from edtbx.geometry import excitation_error, rotate
-from edtbx.quadrature import Quadrature, spread_weights, tilts_needed
+from edtbx.intensities.quadrature import Quadrature, spread_weights, tilts_needed
 
 NODES = np.radians(0.06) * np.arange(-5, 6)
 STEP = NODES[1] - NODES[0]

@@ -21,16 +21,16 @@ from libtbx.utils import Sorry
 from matplotlib.image import imread
 
 from edtbx.experiment import Experiment, Frame, Reflections, ScanGeometry
-from edtbx.nuisance import Nuisance
+from edtbx.intensities.nuisance import Nuisance
 from edtbx.selection import Selection
 from edtbx.solvers.block import Accuracy
 from edtbx.statistics import statistics
-from edtbx_cctbx.model import read_model
-from edtbx_cctbx.report import show_comparison, write_outputs
-from edtbx_cctbx.report_cif import _as_text, _bare_block
-from edtbx_cctbx.report_files import CSV_HEADER
-from edtbx_cctbx.report_numbers import LAWS, frame_numbers, mean_thickness
-from edtbx_cctbx.results import Comparison, SamplingReport, TheoryFit
+from edtbx_cctbx.model_files.structures import read_model
+from edtbx_cctbx.refinement.results import Comparison, SamplingReport, TheoryFit
+from edtbx_cctbx.report.cif import _as_text, _bare_block
+from edtbx_cctbx.report.csv_json import CSV_HEADER
+from edtbx_cctbx.report.numbers import LAWS, frame_numbers, mean_thickness
+from edtbx_cctbx.report.tables import show_comparison, write_outputs
 
 CELL = (5.12345, 6.0, 7.0, 90.0, 101.54321, 90.0)
 STATISTICS = {"r_obs", "wr_obs", "r_all", "wr_all", "mr_obs", "r_frames", "n_obs", "n_all"}
@@ -317,7 +317,7 @@ def test_a_full_disk_leaves_whole_files(
         if len(calls) > failing:
             raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("edtbx_cctbx.report.comparison_picture", lambda comparison: b"drawn")
+    monkeypatch.setattr("edtbx_cctbx.report.tables.comparison_picture", lambda comparison: b"drawn")
     for end in ENDS if earlier else []:
         (tmp_path / f"run{end}").write_text("earlier")
     monkeypatch.setattr(os, "fsync", fail_late)
@@ -344,7 +344,7 @@ def test_a_picture_that_cannot_be_made_loses_nothing_else(
     def stumble(comparison: Comparison) -> bytes:
         raise ValueError("no such glyph")
 
-    monkeypatch.setattr("edtbx_cctbx.report.comparison_picture", stumble)
+    monkeypatch.setattr("edtbx_cctbx.report.tables.comparison_picture", stumble)
     with pytest.raises(
         Sorry, match=r"run\.png could not be written \(ValueError: no such glyph\); complete and kept: "
     ):

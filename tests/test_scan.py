@@ -8,8 +8,8 @@ from scipy.spatial.transform import Rotation
 
 from edtbx.experiment import Experiment, Frame, Reflections, ScanGeometry
 from edtbx.geometry import excitation_error, frame_vectors
-from edtbx.scan import geometry_evidence, recognise_geometry
-from edtbx_cctbx.pets import read_experiment
+from edtbx.scan_geometry import geometry_evidence, recognise_geometry
+from edtbx_cctbx.io.cif_pets import read_experiment
 
 ROTATION, PRECESSION = ScanGeometry.ROTATION, ScanGeometry.PRECESSION
 SEMI = np.radians(1.2)

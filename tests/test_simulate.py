@@ -11,15 +11,15 @@ from cctbx.array_family import flex
 from scipy.spatial.transform import Rotation
 
 from edtbx.experiment import ScanGeometry
-from edtbx.forward import Sampling
 from edtbx.geometry import excitation_error, frame_vectors, scan_lever
-from edtbx.nuisance import Choices
+from edtbx.intensities.forward import Sampling
+from edtbx.intensities.nuisance import Choices
 from edtbx.selection import SelectionRules
 from edtbx.solvers.block import Accuracy
-from edtbx_cctbx.pets import read_experiment, write_experiment
+from edtbx_cctbx.io.cif_pets import read_experiment, write_experiment
 from edtbx_cctbx.programs import simulate as program
 from edtbx_cctbx.simulation import Crystal, Noise, Scan, simulate
-from edtbx_cctbx.target import DynamicalTarget
+from edtbx_cctbx.targets.target import DynamicalTarget
 
 QUIET = Noise(counts=1e7)
 SCAN = Scan(first=-0.7, step=0.35, frames=5, semi_angle=np.radians(1.5), d_min=0.75)

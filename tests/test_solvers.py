@@ -14,11 +14,9 @@ import pytest
 from scipy.spatial.transform import Rotation
 from scipy.special import jv
 
-from edtbx import hookspecs, registry
 from edtbx.geometry import excitation_error, orthogonalisation_matrix, rotate
-from edtbx.potential import GVectors, indices_within, surface_term
-from edtbx.registry import SolverRegistry, installed_solvers
-from edtbx.solvers import builtin, propagator
+from edtbx.intensities.potential import GVectors, indices_within, surface_term
+from edtbx.solvers import builtin, hookspecs, propagator, registry
 from edtbx.solvers.auto import AutoSolver
 from edtbx.solvers.block import Accuracy, Block, pullback
 from edtbx.solvers.chebyshev import bessel, series_length
@@ -26,6 +24,7 @@ from edtbx.solvers.eigen import EigenSolver
 from edtbx.solvers.folding import cheapest_groups
 from edtbx.solvers.kinematical import KinematicalSolver
 from edtbx.solvers.propagator import PropagatorSolver
+from edtbx.solvers.registry import SolverRegistry, installed_solvers
 from edtbx.solvers.two_beam import TwoBeamSolver
 
 CELL = (5.1, 6.2, 7.3, 88.0, 97.0, 104.0)

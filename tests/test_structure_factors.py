@@ -7,9 +7,9 @@ from cctbx import crystal, sgtbx
 from cctbx.array_family import flex
 from cctbx.development import random_structure
 
-from edtbx.potential import GVectors
-from edtbx_cctbx.model import set_electron_form_factors
-from edtbx_cctbx.structure_factors import Expansion, g_vectors, indices_of, miller_set
+from edtbx.intensities.potential import GVectors
+from edtbx_cctbx.model_files.structures import set_electron_form_factors
+from edtbx_cctbx.structure.structure_factors import Expansion, g_vectors, indices_of, miller_set
 
 GROUPS = (
     "P 1",

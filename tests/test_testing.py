@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edtbx.registry import installed_solvers
 from edtbx.solvers.block import Accuracy, Adjoint, jacobian_rows
 from edtbx.solvers.eigen import EigenSolver
 from edtbx.solvers.kinematical import KinematicalSolver
 from edtbx.solvers.propagator import PropagatorSolver
+from edtbx.solvers.registry import installed_solvers
 from edtbx.solvers.two_beam import TwoBeamSolver
 from edtbx.testing import ConformanceError, check_solver, conformance, random_block
 from edtbx.testing.conformance import CHECKS

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edtbx.thickness import QUANTILES, histogram_weights, mean_thickness, thickness_weights
+from edtbx.intensities.thickness import QUANTILES, histogram_weights, mean_thickness, thickness_weights
 
 GRID = 50.0 * np.arange(1, 41)
 MEANS = {"slab": 1.0, "wedge": 1 / 2, "cylinder": np.pi / 4, "lens": 2 / 3, "thin": 1 / 3}

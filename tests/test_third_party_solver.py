@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edtbx.registry import SolverRegistry
+from edtbx.solvers.registry import SolverRegistry
 from edtbx.testing import check_solver
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,7 +49,7 @@ def run(site, *arguments):
 
 def test_it_is_registered_and_conforms(site):
     code = """
-from edtbx.registry import installed_solvers
+from edtbx.solvers.registry import installed_solvers
 from edtbx.testing import check_solver
 import edtbx_expm
 print(installed_solvers().origins["expm"], edtbx_expm.__file__)

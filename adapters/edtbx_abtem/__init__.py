@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from edtbx.hookspecs import hookimpl
 from edtbx.solvers.block import Solver, SolverFactory
+from edtbx.solvers.hookspecs import hookimpl
 
 __all__ = ["edtbx_register_solvers"]
 

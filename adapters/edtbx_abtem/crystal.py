@@ -10,7 +10,7 @@ from abtem.bloch.dynamical import StructureFactorArray
 from edtbx.cell import Cell
 from edtbx.experiment import ComplexArray, IntArray
 from edtbx.geometry import orthogonalisation_matrix
-from edtbx.potential import GVectors, cell_volume
+from edtbx.intensities.potential import GVectors, cell_volume
 
 _SQUARE = 1e-6
 """Cosine up to which two axes count as orthogonal."""

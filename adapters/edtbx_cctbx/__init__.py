@@ -3,16 +3,16 @@
 from edtbx_cctbx import _import_order  # noqa: F401  # isort: skip  (first: it loads cctbx's C++ runtime)
 
 from edtbx import __version__
-from edtbx_cctbx.comparison import Settings, compare
-from edtbx_cctbx.dynamical_map import DynamicalMap
 from edtbx_cctbx.indexing.model_cell import with_model_cell
 from edtbx_cctbx.indexing.reindexing import reindexed
-from edtbx_cctbx.least_squares import crystallographic_ls
-from edtbx_cctbx.minimisation import minimise_with_lbfgs
-from edtbx_cctbx.model import read_model, set_electron_form_factors
-from edtbx_cctbx.pets import experiment_as_miller_array, read_experiment, write_experiment
-from edtbx_cctbx.structure_factors import InexactStructureFactors
-from edtbx_cctbx.target import DynamicalTarget, KinematicalTarget
+from edtbx_cctbx.io.cif_pets import experiment_as_miller_array, read_experiment, write_experiment
+from edtbx_cctbx.maps.coefficients import DynamicalMap
+from edtbx_cctbx.model_files.structures import read_model, set_electron_form_factors
+from edtbx_cctbx.refinement.compare import Settings, compare
+from edtbx_cctbx.structure.structure_factors import InexactStructureFactors
+from edtbx_cctbx.targets.crystallographic_ls import crystallographic_ls
+from edtbx_cctbx.targets.minimisation import minimise_with_lbfgs
+from edtbx_cctbx.targets.target import DynamicalTarget, KinematicalTarget
 
 __all__ = [
     "DynamicalMap",

@@ -7,8 +7,8 @@ Slow, and no beam is ever left out: what counts here is what edtbx asks of a sol
 import numpy as np
 from scipy.linalg import expm, expm_frechet
 
-from edtbx.hookspecs import hookimpl
 from edtbx.solvers.block import Adjoint
+from edtbx.solvers.hookspecs import hookimpl
 
 
 class ExpmSolver:

@@ -8,8 +8,8 @@ import numpy as np
 from scipy.linalg import eigh
 
 from edtbx.experiment import ComplexArray, FloatArray
-from edtbx.registry import installed_solvers
 from edtbx.solvers.block import Block, pullback
+from edtbx.solvers.registry import installed_solvers
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ import pytest
 from contenders import EIGEN, OTHERS, PROPAGATOR
 from threadpoolctl import threadpool_limits
 
-from edtbx.frame_waves import Rows
+from edtbx.intensities.frame_waves import Rows
 from edtbx.solvers.block import Accuracy
 from edtbx.solvers.folding import cheapest_groups
 from edtbx.solvers.propagator import PropagatorSolver

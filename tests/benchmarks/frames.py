@@ -16,14 +16,14 @@ from cctbx.development import random_structure
 from scipy.spatial.transform import Rotation
 
 from edtbx.experiment import ComplexArray, FloatArray
-from edtbx.forward import Sampling
-from edtbx.frame_waves import FrameWaves
-from edtbx.levels import LEVELS
-from edtbx.nuisance import Nuisance
-from edtbx.quadrature import Orientations
+from edtbx.fitting.sampling_levels import LEVELS
+from edtbx.intensities.forward import Sampling
+from edtbx.intensities.frame_waves import FrameWaves
+from edtbx.intensities.nuisance import Nuisance
+from edtbx.intensities.quadrature import Orientations
 from edtbx.selection import SelectionRules
 from edtbx.solvers.block import Accuracy, Block
-from edtbx_cctbx.comparison import Settings, fit_coarse
+from edtbx_cctbx.refinement.compare import Settings, fit_coarse
 from edtbx_cctbx.simulation import Crystal, Noise, Scan, simulate
 
 DATA = Path(os.environ.get("EDTBX_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")

@@ -20,8 +20,8 @@ from edtbx.geometry import with_cell
 from edtbx.selection import SelectionRules, estimated_r, select_reflections, swept_rows
 from edtbx_cctbx.indexing.operators import distinct_operators, operator_text, operators_to_model
 from edtbx_cctbx.indexing.reindexing import with_axes, with_indices
-from edtbx_cctbx.model import set_electron_form_factors
-from edtbx_cctbx.structure_factors import miller_set
+from edtbx_cctbx.model_files.structures import set_electron_form_factors
+from edtbx_cctbx.structure.structure_factors import miller_set
 
 HOPELESS = 0.45
 """R(obs) of kinematical fits: 0.1 to 0.25 on real data of known structures, 0.39 and more with wrong indices."""

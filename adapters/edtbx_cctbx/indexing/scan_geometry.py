@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edtbx.experiment import Experiment, ScanGeometry
-from edtbx.scan import geometry_evidence
+from edtbx.scan_geometry import geometry_evidence
 
 _NOTE = "geometry: "
 

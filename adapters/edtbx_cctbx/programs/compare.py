@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from edtbx_cctbx.comparison import compare
-from edtbx_cctbx.output_files import OutputFiles, output_phil
-from edtbx_cctbx.programs import command_line
+from edtbx_cctbx.command_line.progress import Reporter
+from edtbx_cctbx.io.output_files import OutputFiles, output_phil
+from edtbx_cctbx.programs import running as command_line
 from edtbx_cctbx.programs.cluster import workers_of
 from edtbx_cctbx.programs.dry_run import reserving_outputs, show_outputs, show_target, show_workers
 from edtbx_cctbx.programs.parameters import INPUT, SHARED, WORKERS, settings_from
-from edtbx_cctbx.programs.progress import Reporter
 from edtbx_cctbx.programs.template import EdtbxProgram
-from edtbx_cctbx.report import show_comparison, write_outputs
+from edtbx_cctbx.refinement.compare import compare
+from edtbx_cctbx.report.tables import show_comparison, write_outputs
 from edtbx_launch.signals import finishing
 
 

@@ -10,8 +10,8 @@ from cctbx import xray
 from libtbx.program_template import ProgramTemplate
 
 from edtbx.experiment import Experiment
-from edtbx_cctbx.comparison import Settings
-from edtbx_cctbx.output_files import OutputFiles, listed
+from edtbx_cctbx.io.output_files import OutputFiles, listed
+from edtbx_cctbx.refinement.compare import Settings
 
 _OPTIONS = ("--dry-run", "--dry_run")
 

@@ -10,12 +10,12 @@ from libtbx import Auto
 from libtbx.utils import Sorry
 
 from edtbx.experiment import Experiment, ScanGeometry
-from edtbx.nuisance import Choices
-from edtbx.registry import installed_solvers
+from edtbx.intensities.nuisance import Choices
+from edtbx.intensities.thickness import QUANTILES
 from edtbx.selection import SelectionRules
-from edtbx.thickness import QUANTILES
-from edtbx_cctbx.comparison import Settings
+from edtbx.solvers.registry import installed_solvers
 from edtbx_cctbx.programs.cluster import check_address
+from edtbx_cctbx.refinement.compare import Settings
 
 INPUT = r"""
 input {

@@ -9,21 +9,21 @@ from cctbx import xray
 from libtbx.utils import Sorry
 
 from edtbx.experiment import Experiment
-from edtbx_cctbx.checkpoint import Checkpoint
+from edtbx_cctbx.command_line.progress import Reporter
 from edtbx_cctbx.constraints.occupancies import parse_occupancies
-from edtbx_cctbx.constraints.preparation import prepared
-from edtbx_cctbx.output_files import OutputFiles, output_base, output_phil
-from edtbx_cctbx.programs import command_line
+from edtbx_cctbx.io.output_files import OutputFiles, output_base, output_phil
+from edtbx_cctbx.programs import running as command_line
 from edtbx_cctbx.programs.cluster import workers_of
 from edtbx_cctbx.programs.dry_run import reserving_outputs, show_outputs, show_target, show_workers
 from edtbx_cctbx.programs.parameters import INPUT, REFINEMENT, SHARED, WORKERS, settings_from, word
-from edtbx_cctbx.programs.progress import Reporter
 from edtbx_cctbx.programs.template import EdtbxProgram
-from edtbx_cctbx.refinement import refine, without_free_frames
-from edtbx_cctbx.refinement_model import Refined, RefinementModel, Schedule
-from edtbx_cctbx.report import show_comparison, show_structure, write_outputs
-from edtbx_cctbx.report_files import versions
-from edtbx_cctbx.shelx_model import shelx_model, with_instructions
+from edtbx_cctbx.refinement.checkpoint import Checkpoint
+from edtbx_cctbx.refinement.model import Refined, RefinementModel, Schedule
+from edtbx_cctbx.refinement.preparation import prepared
+from edtbx_cctbx.refinement.refine import refine, without_free_frames
+from edtbx_cctbx.refinement.shelx_instructions import shelx_model, with_instructions
+from edtbx_cctbx.report.csv_json import versions
+from edtbx_cctbx.report.tables import show_comparison, show_structure, write_outputs
 from edtbx_launch.signals import finishing
 
 _RESTART = """

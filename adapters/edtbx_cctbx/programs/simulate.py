@@ -10,13 +10,13 @@ from scipy.spatial.transform import Rotation
 
 from edtbx.constants import wavelength_from_energy
 from edtbx.experiment import FloatArray, ScanGeometry
-from edtbx_cctbx.output_files import OutputFiles, output_phil, write_files
-from edtbx_cctbx.pets import experiment_text
-from edtbx_cctbx.programs import command_line
+from edtbx_cctbx.command_line.progress import Reporter
+from edtbx_cctbx.io.cif_pets import experiment_text
+from edtbx_cctbx.io.output_files import OutputFiles, output_phil, write_files
+from edtbx_cctbx.programs import running as command_line
 from edtbx_cctbx.programs.cluster import workers_of
 from edtbx_cctbx.programs.dry_run import reserving_outputs, show_outputs, show_workers
 from edtbx_cctbx.programs.parameters import WORKERS, check_workers, solver_name
-from edtbx_cctbx.programs.progress import Reporter
 from edtbx_cctbx.programs.template import EdtbxProgram
 from edtbx_cctbx.simulation import Crystal, Noise, Scan, Simulation, forward_model, simulate
 from edtbx_launch.signals import finishing

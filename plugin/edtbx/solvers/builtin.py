@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from edtbx.hookspecs import hookimpl
 from edtbx.solvers.auto import AutoSolver
 from edtbx.solvers.block import SolverFactory
 from edtbx.solvers.eigen import EigenSolver
+from edtbx.solvers.hookspecs import hookimpl
 from edtbx.solvers.kinematical import KinematicalSolver
 from edtbx.solvers.propagator import PropagatorSolver
 from edtbx.solvers.two_beam import TwoBeamSolver

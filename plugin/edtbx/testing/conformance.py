@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from edtbx.registry import installed_solvers
 from edtbx.solvers.block import Accuracy, Solver
+from edtbx.solvers.registry import installed_solvers
 from edtbx.testing import derivatives, properties
 from edtbx.testing.reference import MODELS
-from edtbx.testing.subject import Finding, Subject
+from edtbx.testing.solver_under_test import Finding, Subject
 
 CHECKS: tuple[Callable[[Subject], Iterable[Finding]], ...] = (
     properties.shape_and_type,

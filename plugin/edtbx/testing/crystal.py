@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from edtbx.cell import Cell
 from edtbx.experiment import FloatArray
 from edtbx.geometry import excitation_error, orthogonalisation_matrix, rotate
-from edtbx.potential import GVectors, indices_within, surface_term
+from edtbx.intensities.potential import GVectors, indices_within, surface_term
 from edtbx.solvers.block import Accuracy, Block
 
 _CELL: Cell = (5.1, 6.2, 7.3, 88.0, 97.0, 104.0)

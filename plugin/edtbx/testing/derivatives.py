@@ -10,7 +10,7 @@ import numpy as np
 from edtbx.experiment import FloatArray
 from edtbx.solvers.block import Adjoint, Block, Coupling, DifferentiableSolver, jacobian_rows
 from edtbx.testing.crystal import copied, degenerate_block
-from edtbx.testing.subject import Finding, Subject
+from edtbx.testing.solver_under_test import Finding, Subject
 
 _DIRECTIONS = 4
 

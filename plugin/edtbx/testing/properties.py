@@ -16,7 +16,7 @@ from edtbx.experiment import FloatArray
 from edtbx.solvers.block import Block
 from edtbx.testing.crystal import copied, incident_flux, random_block, two_beam_block
 from edtbx.testing.reference import kinematical, one_by_one, relative, two_beam, weighted
-from edtbx.testing.subject import Finding, Subject
+from edtbx.testing.solver_under_test import Finding, Subject
 
 
 def shape_and_type(subject: Subject) -> Iterator[Finding]:

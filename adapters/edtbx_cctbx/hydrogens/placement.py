@@ -1,0 +1,280 @@
+"""Hydrogen atoms where the geometry of the others wants them: how many from bond lengths and angles, then their sites.
+
+For organic molecules whose other atoms are all there. What the geometry leaves open (water, the nitrogen of imidazole) gets
+none, and is named.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from cctbx import xray
+
+from edtbx.experiment import FloatArray
+from edtbx_cctbx.hydrogens.riding import NUCLEAR, angle_between, bonds, is_hydrogen, joined
+from edtbx_cctbx.model_files.structures import set_electron_form_factors
+
+_SINGLE = {"C": 1.53, "N": 1.47, "O": 1.43, "S": 1.81}
+"""Single bonds of carbon to other elements, in Å."""
+
+_MULTIPLE = 0.09
+"""A bond that is shorter by this much is more than a single one."""
+
+_TRIPLE = 0.27
+"""And by this much, a triple one."""
+
+_SAME = 0.065
+"""The two bonds of a carboxylic acid differ by 0.1 Å, those of a carboxylate by less than this."""
+
+_TETRAHEDRAL = math.acos(-1.0 / 3.0)
+_CONTACT = 3.3
+"""Farthest acceptor of a hydrogen bond from its donor, in Å."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _Neighbour:
+    element: str
+    bond: FloatArray  # from the parent, (3,) in Å
+    further: tuple[tuple[str, FloatArray], ...]  # its other neighbours, from the parent
+
+    @property
+    def length(self) -> float:
+        return float(np.linalg.norm(self.bond))
+
+    @property
+    def direction(self) -> FloatArray:
+        return np.asarray(self.bond / self.length)
+
+    def shorter_than_single(self, by: float) -> bool:
+        return self.length < _SINGLE.get(self.element, 1.53) - by
+
+
+def place_hydrogens(structure: xray.structure) -> tuple[xray.structure, list[str]]:
+    """A copy with hydrogen added, at nuclear distances and 1.2 or 1.5 times the displacement of the parent.
+
+    Atoms that have hydrogen already are left as they are. The second result names the parents that may lack some.
+    """
+    structure = joined(structure)
+    found = structure.deep_copy_scatterers()
+    table = bonds(structure)
+    surroundings = {
+        place: _neighbours(structure, table, place)
+        for place, scatterer in enumerate(structure.scatterers())
+        if scatterer.element_symbol() in ("C", "N", "O")
+    }
+    acid = any(
+        structure.scatterers()[place].element_symbol() == "O" and not hydrogen and _is_carboxylate(neighbours)
+        for place, (neighbours, hydrogen) in surroundings.items()
+    )
+    unsure = []
+    labels = {scatterer.label for scatterer in structure.scatterers()}
+    for place, (neighbours, hydrogen) in surroundings.items():
+        parent = structure.scatterers()[place]
+        element = parent.element_symbol()
+        if hydrogen:
+            continue
+        if element == "N":
+            number = _on_nitrogen(neighbours, acid)
+        else:
+            number = _on_carbon(neighbours) if element == "C" else _on_oxygen(neighbours)
+        if number is None:
+            unsure.append(parent.label)
+            continue
+        origin = np.array(structure.unit_cell().orthogonalize(parent.site))
+        sites = _sites(
+            neighbours, number, NUCLEAR[element], lambda at, o=origin, p=place: _attraction(structure, p, o + at)
+        )
+        turns = len(neighbours) == 1 and number in (1, 3)
+        add_hydrogens(found, place, [origin + site for site in sites], turns, labels)
+    set_electron_form_factors(found)
+    return found, unsure
+
+
+def add_hydrogens(
+    structure: xray.structure, place: int, sites: Sequence[FloatArray], turns: bool, taken: set[str]
+) -> None:
+    """Hydrogen at Cartesian sites in Å on the atom in that place, with 1.2 times its displacement, 1.5 times where it turns
+    about the bond of that; ``taken`` are the labels in use.
+    """
+    cell, parent = structure.unit_cell(), structure.scatterers()[place]
+    label, occupancy, u = parent.label, parent.occupancy, parent.u_iso_or_equiv(cell)
+    for n, site in enumerate(sites):
+        structure.add_scatterer(
+            xray.scatterer(
+                label=_label(label, n if len(sites) > 1 else None, taken),
+                site=cell.fractionalize(tuple(float(x) for x in site)),
+                u=(1.5 if turns else 1.2) * u,
+                occupancy=occupancy,
+                scattering_type="H",
+            )
+        )
+
+
+def room_on_carbon(structure: xray.structure, table: Any, place: int) -> int:
+    """How many more hydrogen atoms a carbon atom wants, as its other bonds tell, by the table of all bonds."""
+    neighbours, hydrogen = _neighbours(structure, table, place)
+    return max((_on_carbon(neighbours) or 0) - hydrogen, 0)
+
+
+def _neighbours(structure: xray.structure, table: Any, place: int) -> tuple[list[_Neighbour], int]:
+    """The atoms bonded to one, by the table of all bonds, and how much hydrogen there is beside them."""
+    scatterers, cell = structure.scatterers(), structure.unit_cell()
+    here = np.array(cell.orthogonalize(scatterers[place].site))
+
+    def around(centre: int) -> Iterator[tuple[int, Any]]:
+        return ((j, operation) for j, operations in table[centre].items() for operation in operations)
+
+    def relative(site: Any) -> FloatArray:
+        return np.asarray(np.array(cell.orthogonalize(site)) - here)
+
+    found, hydrogen = [], 0
+    for j, operation in around(place):
+        if is_hydrogen(scatterers[j]):
+            hydrogen += 1
+            continue
+        further = (
+            (scatterers[k].element_symbol(), relative(operation.multiply(other) * scatterers[k].site))
+            for k, other in around(j)
+        )
+        found.append(
+            _Neighbour(
+                element=scatterers[j].element_symbol(),
+                bond=relative(operation * scatterers[j].site),
+                further=tuple(each for each in further if np.linalg.norm(each[1]) > 0.1),
+            )
+        )
+    return found, hydrogen
+
+
+def _angles(neighbours: list[_Neighbour]) -> list[float]:
+    """Angles in degrees between the bonds of the parent."""
+    return [angle_between(one.bond, other.bond) for one, other in itertools.combinations(neighbours, 2)]
+
+
+def _on_carbon(neighbours: list[_Neighbour]) -> int | None:
+    number, angles = len(neighbours), _angles(neighbours)
+    multiple = any(each.shorter_than_single(_MULTIPLE) for each in neighbours)
+    triple = any(each.shorter_than_single(_TRIPLE) for each in neighbours)
+    if number == 1:
+        return 1 if triple else 2 if multiple else 3
+    if number == 2:
+        return 0 if angles[0] > 160.0 else 1 if multiple else 2
+    if number == 3:
+        return 0 if sum(angles) > 350.0 else 1
+    return 0 if number else None
+
+
+def _on_nitrogen(neighbours: list[_Neighbour], acid: bool) -> int | None:
+    """The lengths of amines and ammonium differ by less than a start model errs: beside a carboxylate it is the latter."""
+    number, angles = len(neighbours), _angles(neighbours)
+    lengths = sorted(each.length for each in neighbours)
+    if number == 1:
+        amine = 3 if acid else 2
+        return next(n for n, most in ((0, 1.22), (1, 1.29), (2, 1.40), (amine, math.inf)) if lengths[0] < most)
+    if number == 2:
+        if lengths[0] > 1.43:
+            return 2 if acid else 1
+        if lengths[0] < 1.305:
+            return 0
+        # of rings of five atoms, angles do not tell
+        return None if angles[0] < 112.0 else 1 if angles[0] > 120.0 else 0
+    return 0 if number else None
+
+
+def _on_oxygen(neighbours: list[_Neighbour]) -> int | None:
+    if len(neighbours) != 1:
+        return 0 if neighbours else None
+    if _is_carboxylate(neighbours):
+        return 0
+    least = {"C": 1.28, "N": 1.36, "P": 1.54, "S": 1.53, "B": 1.33}.get(neighbours[0].element)
+    return 0 if least is None or neighbours[0].length < least else 1
+
+
+def _is_carboxylate(neighbours: list[_Neighbour]) -> bool:
+    """Whether a terminal oxygen shares its carbon with another one at the same distance."""
+    if len(neighbours) != 1 or neighbours[0].element != "C":
+        return False
+    carbon = neighbours[0]
+    others = [float(np.linalg.norm(far - carbon.bond)) for element, far in carbon.further if element == "O"]
+    return any(abs(other - carbon.length) < _SAME and 0.5 * (other + carbon.length) < 1.32 for other in others)
+
+
+def _sites(neighbours: list[_Neighbour], number: int, length: float, attraction: Any) -> list[FloatArray]:
+    """Sites from the parent, in Å."""
+    if not number:
+        return []
+    if len(neighbours) > 1:
+        away = -np.sum([each.direction for each in neighbours], axis=0)
+        away /= np.linalg.norm(away)
+        if number == 1:
+            return [length * away]
+        across = np.cross(neighbours[0].direction, neighbours[1].direction)
+        across /= np.linalg.norm(across)
+        half = 0.5 * math.radians(108.0)
+        return [length * (math.cos(half) * away + sign * math.sin(half) * across) for sign in (1.0, -1.0)]
+    axis, sideways = _frame(neighbours[0])
+    if number == 2:
+        half = math.radians(60.0)
+        return [length * (math.cos(half) * axis + sign * math.sin(half) * sideways) for sign in (1.0, -1.0)]
+    if number == 1 and neighbours[0].shorter_than_single(_TRIPLE):
+        return [length * axis]
+    third = np.cross(axis, sideways)
+
+    def turned(angle: float) -> FloatArray:
+        across = math.cos(angle) * sideways + math.sin(angle) * third
+        return np.asarray(length * (math.sin(_TETRAHEDRAL) * across - math.cos(_TETRAHEDRAL) * axis))
+
+    start = 0.0
+    if number == 1:
+        angles = np.linspace(0.0, 2.0 * math.pi, 36, endpoint=False)
+        start = float(angles[int(np.argmax([attraction(turned(angle)) for angle in angles]))])
+    return [turned(start + 2.0 * math.pi * n / 3.0) for n in range(number)]
+
+
+def _frame(neighbour: _Neighbour) -> tuple[FloatArray, FloatArray]:
+    """The direction away from the only neighbour, and the staggered one across it, in the plane of its first bond."""
+    axis = -neighbour.direction
+    candidates = [neighbour.bond - far for _, far in neighbour.further] + list(np.eye(3))
+    across = [each - (each @ axis) * axis for each in candidates]
+    # one along the axis, as in nitriles, says nothing
+    sideways = next(each for each in across if np.linalg.norm(each) > 0.3)
+    return axis, np.asarray(sideways / np.linalg.norm(sideways))
+
+
+def _attraction(structure: xray.structure, donor: int, site: FloatArray) -> float:
+    """How well a hydrogen site points to an acceptor near its donor: minus the distance in Å to the nearest one."""
+    cell = structure.unit_cell()
+    orthogonal = np.array(cell.orthogonalization_matrix()).reshape(3, 3)
+    here = np.array(structure.scatterers()[donor].site)
+    best = -_CONTACT
+    for acceptor in structure.scatterers():
+        if acceptor.element_symbol() not in ("N", "O", "F", "Cl"):
+            continue
+        equivalent = np.array([operation * acceptor.site for operation in structure.space_group()])
+        shifts = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3), axis=-1).reshape(-1, 3)
+        # those nearest to the donor, and their neighbours in the next cells
+        images = equivalent - np.rint(equivalent - here)
+        images = (images[:, None] + shifts[None]).reshape(-1, 3) @ orthogonal.T
+        from_donor = np.linalg.norm(images - here @ orthogonal.T, axis=1)
+        near = images[(from_donor > 2.4) & (from_donor < _CONTACT)]
+        if len(near):
+            best = max(best, -float(np.linalg.norm(near - site, axis=1).min()))
+    return best
+
+
+def _label(parent: str, number: int | None, taken: set[str]) -> str:
+    base = "H" + parent.lstrip("CNOcno")
+    letters = [""] if number is None else ["ABC"[number]]
+    label = next(
+        name
+        for suffix in ("", *(chr(c) for c in range(ord("a"), ord("z") + 1)))
+        for letter in letters
+        if (name := base + letter + suffix) not in taken
+    )
+    taken.add(label)
+    return label

@@ -1,0 +1,233 @@
+"""Hydrogen atoms that ride on their parents, at the distances of nuclei, which electrons see.
+
+The geometry is smtbx's (that of SHELXL's AFIX); this module says which of its constraints an atom gets.
+
+References
+----------
+F. H. Allen & I. J. Bruno, Acta Cryst. B66, 380 (2010), doi:10.1107/S0108768110012048 (distances from neutrons).
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import smtbx.utils
+from cctbx import sgtbx, xray
+from cctbx.array_family import flex
+from scitbx import matrix
+from smtbx.refinement import constraints
+from smtbx.refinement.constraints import adp
+from smtbx.refinement.constraints.geometrical import hydrogens
+
+from edtbx.experiment import FloatArray
+from edtbx_cctbx.model_files.structures import set_electron_form_factors
+
+NUCLEAR = {"B": 1.19, "C": 1.09, "N": 1.03, "O": 0.98, "S": 1.34}
+"""X-H distances in Å between nuclei."""
+
+_KINDS = {
+    ("C", 3, 1): hydrogens.tertiary_xh_site,
+    ("C", 2, 2): hydrogens.secondary_xh2_sites,
+    ("C", 2, 1): hydrogens.secondary_planar_xh_site,
+    ("C", 1, 3): hydrogens.terminal_tetrahedral_xh3_sites,
+    ("C", 1, 2): hydrogens.terminal_planar_xh2_sites,
+    ("C", 1, 1): hydrogens.terminal_linear_ch_site,
+    ("N", 3, 1): hydrogens.tertiary_xh_site,
+    ("N", 2, 2): hydrogens.secondary_xh2_sites,
+    ("N", 2, 1): hydrogens.secondary_planar_xh_site,
+    ("N", 1, 3): hydrogens.terminal_tetrahedral_xh3_sites,
+    ("N", 1, 2): hydrogens.terminal_planar_xh2_sites,
+    ("O", 1, 1): hydrogens.terminal_tetrahedral_xh_site,
+    ("B", 3, 1): hydrogens.tertiary_xh_site,
+}
+"""By element, other neighbours and hydrogen atoms of the parent. Whatever is not here, such as water, stays free."""
+
+_TURNING = (hydrogens.terminal_tetrahedral_xh3_sites, hydrogens.terminal_tetrahedral_xh_site)
+"""Those that turn about the bond of the parent; their displacements are 1.5 times the parent's, others 1.2 times."""
+
+
+_FARTHEST = 0.6
+"""Hydrogen farther than this from where it should ride, in Å, is left alone."""
+
+
+def is_hydrogen(scatterer: Any) -> bool:
+    """Whether an atom is hydrogen, deuterium included."""
+    return scatterer.element_symbol() in ("H", "D")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parent:
+    """An atom with hydrogen: its place, the places of its hydrogen atoms, and how many other neighbours it has."""
+
+    place: int
+    hydrogen: tuple[int, ...]
+    others: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """Which atoms are never bonded, by two numbers (N,) for each: those of different conformers other than 0, and those that
+    exclude their own images by symmetry (numbers other than 0)."""
+
+    conformers: tuple[int, ...]
+    exclusive: tuple[int, ...]
+
+
+def connectivity(structure: xray.structure, parts: Parts | None = None) -> Any:
+    """smtbx's table of bonds."""
+    if parts is None:
+        return smtbx.utils.connectivity_table(structure)
+    return smtbx.utils.connectivity_table(
+        structure,
+        conformer_indices=flex.size_t(parts.conformers),
+        sym_excl_indices=flex.size_t(parts.exclusive),
+    )
+
+
+def parents(structure: xray.structure, parts: Parts | None = None) -> list[Parent]:
+    """The atoms that hydrogen sits on, once for every conformer of their hydrogen.
+
+    Left out are those with hydrogen of their own made by symmetry, and those with hydrogen of one conformer and of all.
+    """
+    scatterers = structure.scatterers()
+    conformers = (0,) * len(scatterers) if parts is None else parts.conformers
+    table = bonds(structure, parts)
+    listed = []
+    for place, scatterer in enumerate(scatterers):
+        if is_hydrogen(scatterer):
+            continue
+        near: dict[bool, list[int]] = defaultdict(list)
+        for neighbour, operations in table[place].items():
+            near[is_hydrogen(scatterers[neighbour])].extend([neighbour] * len(operations))
+        present = sorted({conformers[n] for n in near[True]})
+        if len(present) > 1 and 0 in present:
+            continue
+        for conformer in present:
+            hydrogen = [n for n in near[True] if conformers[n] == conformer]
+            others = [n for n in near[False] if conformer == 0 or conformers[n] in (0, conformer)]
+            if len(set(hydrogen)) == len(hydrogen):
+                listed.append(Parent(place=place, hydrogen=tuple(hydrogen), others=len(others)))
+    return listed
+
+
+def joined(structure: xray.structure, parts: Parts | None = None) -> xray.structure:
+    """A copy in which atoms are next to those they are bonded to, as far as symmetry allows.
+
+    smtbx forgets the symmetry between an atom and the next but one, and would put hydrogen of a terminal NH2 in the wrong
+    plane.
+    """
+    table = bonds(structure, parts)
+    operations: dict[int, Any] = {}
+    for start in range(len(structure.scatterers())):
+        waiting = [(start, sgtbx.rt_mx())] if start not in operations else []
+        while waiting:
+            place, operation = waiting.pop(0)
+            if place in operations:
+                continue
+            operations[place] = operation
+            waiting += [(j, operation.multiply(first[0])) for j, first in table[place].items() if j not in operations]
+    return moved_by(structure, operations)
+
+
+def moved_by(structure: xray.structure, operations: Mapping[int, Any]) -> xray.structure:
+    """A copy with atoms, by their places, taken to where operations of symmetry take them."""
+    moved = [scatterer.customized_copy() for scatterer in structure.scatterers()]
+    for place, operation in operations.items():
+        turn = np.array(operation.r().as_double()).reshape(3, 3)
+        atom = moved[place]
+        atom.site = operation * atom.site
+        if atom.flags.use_u_aniso():
+            u = turn @ np.array(matrix.sym(sym_mat3=atom.u_star)).reshape(3, 3) @ turn.T
+            atom.u_star = (u[0, 0], u[1, 1], u[2, 2], u[0, 1], u[0, 2], u[1, 2])
+    found = xray.structure(structure, flex.xray_scatterer(moved))
+    set_electron_form_factors(found, log=io.StringIO())
+    return found
+
+
+def bonds(structure: xray.structure, parts: Parts | None = None) -> Any:
+    """For every atom, its neighbours and the operations that make them so."""
+    return connectivity(structure, parts).pair_asu_table.extract_pair_sym_table(
+        skip_j_seq_less_than_i_seq=False, all_interactions_from_inside_asu=True
+    )
+
+
+def bonded(structure: xray.structure, table: Any, place: int) -> list[FloatArray]:
+    """The bonds (3,) in Å from an atom, by the table of all bonds."""
+    cell, scatterers = structure.unit_cell(), structure.scatterers()
+    here = np.array(cell.orthogonalize(scatterers[place].site))
+    return [
+        np.array(cell.orthogonalize(operation * scatterers[other].site)) - here
+        for other, operations in table[place].items()
+        for operation in operations
+    ]
+
+
+def angle_between(one: FloatArray, other: FloatArray) -> float:
+    """The angle in degrees between two vectors (3,)."""
+    cosine = float(one @ other) / float(np.linalg.norm(one) * np.linalg.norm(other))
+    return math.degrees(math.acos(min(max(cosine, -1.0), 1.0)))
+
+
+def riding_constraints(
+    structure: xray.structure, parts: Parts | None = None, without: frozenset[int] = frozenset()
+) -> list[Any]:
+    """Constraints of smtbx that let hydrogen ride: sites at nuclear distances, isotropic displacements by the parent's.
+
+    Of hydrogen atoms on one parent, each takes the place that it is nearest to; where that is far, they stay free. Atoms
+    must be next to those they are bonded to (see :func:`joined`). Parents with hydrogen ``without`` get none.
+    """
+    found = [parent for parent in parents(structure, parts) if without.isdisjoint(parent.hydrogen)]
+    given, turned = ([_site_constraint(structure, parent, turn) for parent in found] for turn in (False, True))
+    moved = [_displacements(structure, each, parts) for each in (given, turned)]
+    chosen: list[Any] = []
+    for one, other in zip(given, turned, strict=True):
+        if one is None:
+            continue
+        places = list(one.constrained_site_indices)
+        if min(distances[places].max() for distances in moved) > _FARTHEST:
+            continue
+        chosen.append(one if moved[0][places].sum() <= moved[1][places].sum() else other)
+        chosen += [
+            adp.u_iso_proportional_to_pivot_u_eq(
+                u_iso_scatterer_idx=place,
+                u_eq_scatterer_idx=one.pivot,
+                multiplier=1.5 if isinstance(one, _TURNING) else 1.2,
+            )
+            for place in places
+            if structure.scatterers()[place].flags.use_u_iso()
+        ]
+    return chosen
+
+
+def _site_constraint(structure: xray.structure, parent: Parent, turn: bool) -> Any:
+    """The constraint on the hydrogen of one parent, with the last two atoms exchanged on request; None where none fits."""
+    element = structure.scatterers()[parent.place].element_symbol()
+    kind = _KINDS.get((element, parent.others, len(parent.hydrogen)))
+    if kind is None:
+        return None
+    places = parent.hydrogen
+    return kind(
+        pivot=parent.place,
+        constrained_site_indices=(*places[:-2], *places[:-3:-1]) if turn else places,
+        bond_length=NUCLEAR[element],
+        rotating=kind in _TURNING,
+    )
+
+
+def _displacements(structure: xray.structure, held: list[Any], parts: Parts | None) -> FloatArray:
+    """How far (A,) in Å the constraints take each atom."""
+    there = structure.deep_copy_scatterers()
+    rp = constraints.reparametrisation(
+        structure=there,
+        constraints=[each for each in held if each is not None],
+        connectivity_table=connectivity(there, parts),
+    )
+    rp.linearise()
+    rp.store()
+    return np.asarray((there.sites_cart() - structure.sites_cart()).norms().as_numpy_array())

@@ -1,0 +1,343 @@
+"""Difference-potential maps from dynamical intensities, as cctbx knows maps.
+
+References
+----------
+L. Palatinus et al., Science 355, 166 (2017), doi:10.1126/science.aak9652 (the kind ``fo_fc_dynamical``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from cctbx import maptbx, miller, xray
+from cctbx.array_family import flex
+from libtbx.utils import Sorry
+from smtbx.refinement.least_squares import mainstream_shelx_weighting
+
+from edtbx.constants import VOLTS_PER_U
+from edtbx.execution.memory import expect_room
+from edtbx.experiment import ComplexArray, FloatArray
+from edtbx.fitting.least_squares import FrameEquations, frame_equations, repetitions
+from edtbx.fitting.loss import LOSSES
+from edtbx.fitting.map_estimate import LikelyStep, likely_step
+from edtbx.fitting.sampling_levels import COARSE
+from edtbx.intensities.forward import Progress, no_progress, one_step
+from edtbx.intensities.frame_task import Projection
+from edtbx.intensities.frame_waves import Rows
+from edtbx.intensities.nuisance import FrameCube, Nuisance
+from edtbx.solvers.block import DifferentiableSolver
+from edtbx_cctbx.boundary import expect_number, expect_word
+from edtbx_cctbx.maps.components import Components, ComponentsAndAtoms, form_factor
+from edtbx_cctbx.maps.peaks import APART
+from edtbx_cctbx.refinement.model import Refined, RefinementModel, usual_shifts
+from edtbx_cctbx.structure.f_calc_derivatives import StructureSlopes
+from edtbx_cctbx.structure.structure_factors import ensure_electron_form_factors
+from edtbx_cctbx.targets.reweighting import Settled, settle
+from edtbx_cctbx.targets.target import DynamicalTarget, KinematicalTarget, expect_target
+from edtbx_cctbx.targets.weighting import flat_weighting
+
+KINDS = {
+    "newton": "the most likely change of the structure factors that the residuals of all frames ask for",
+    "gradient": "minus the gradient of the sum of squares by every structure factor, measured or not",
+    "fo_fc_dynamical": "(Fobs - Fcalc) exp(i phi_calc), Fobs = |Fcalc| sqrt(<Iobs>/<Icalc>) (Palatinus et al., 2017)",
+    "two_fo_fc": "(2 Fobs - Fcalc) exp(i phi_calc) with the same Fobs",
+    "fo_fc_kinematical": "as fo_fc_dynamical, with Icalc of single scattering",
+}
+"""Kinds of coefficients, and what they are."""
+
+_KINEMATICAL = replace(COARSE, thickness_max=1500.0, thickness_step=75.0)
+"""Single scattering finds crystals thin, whatever they are."""
+
+_WEIGHT = 0.01
+"""The a of the weights that nuisance parameters are fitted with."""
+
+
+_BYTES_PER_ELEMENT = 12.0
+"""Of derivatives in single precision: as they come, weighted, and all in one matrix."""
+
+
+class DynamicalMap:
+    """Map calculator for a target and a structure, both of which stay as they are.
+
+    All coefficients are in V Å³, in the asymmetric unit of the target's structure factors: with the volume scaling of
+    cctbx, maps are in volts. The kinds are those of :data:`KINDS`.
+
+    Parameters
+    ----------
+    target : DynamicalTarget
+        With the nuisance parameters that suit the structure.
+    xray_structure
+        Atoms known so far; what it lacks shows up.
+    rows_from : DynamicalTarget
+        A coarser sampling of the same frames, for the derivatives of each intensity; the target itself by default.
+    atoms_follow
+        Whether the kind ``newton`` shows only what no shift of the atoms explains: these follow the structure factors,
+        hydrogen riding, as least squares would have them. Otherwise what is wrong with them is in the map as well.
+    weighting_scheme, loss
+        As in :class:`edtbx_cctbx.crystallographic_ls`; by default that of the flattest analysis of variance, because what
+        is missing makes strong intensities err by more than their s.u.s.
+    scattering_type, u_iso
+        What is missing scatters like this atom with such a displacement in Å²: it says how changes fall off with |g|.
+    """
+
+    def __init__(
+        self,
+        target: DynamicalTarget,
+        xray_structure: xray.structure,
+        *,
+        rows_from: DynamicalTarget | None = None,
+        atoms_follow: bool = True,
+        weighting_scheme: Any = None,
+        loss: str = "cauchy",
+        scattering_type: str = "H",
+        u_iso: float = 0.04,
+        progress: Progress[Any] = no_progress,
+    ) -> None:
+        self.target = expect_target(target)
+        self.xray_structure = target.accepted(xray_structure)
+        self.scattering_type = scattering_type
+        form_factor(scattering_type)  # refuses what is no element
+        self.u_iso = expect_number(u_iso, "u_iso")
+        if not 0.0 < u_iso < np.inf:
+            raise ValueError(f"u_iso must be > 0 A^2, got {u_iso}")
+        self._rows_from = target if rows_from is None else expect_target(rows_from)
+        self._atoms_follow = atoms_follow
+        self._weighting_scheme = weighting_scheme
+        self._loss = expect_word(loss, LOSSES, "loss")
+        self._progress = progress
+        self._measured = target.experiment.reflections.select(target.rows)
+        self._shares = repetitions(self._measured)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What has been computed so far; the reparametrisation, which smtbx cannot copy, is made anew."""
+        state = {name: value for name, value in self.__dict__.items() if name not in ("_model", "_reparametrisation")}
+        return {**state, "_progress": no_progress}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        ensure_electron_form_factors(self.xray_structure)
+
+    def __repr__(self) -> str:
+        atoms = self.xray_structure.scatterers().size()
+        return f"<DynamicalMap of {atoms} atoms, for {self.target!r}>"
+
+    def coefficients(self, kind: str = "newton") -> miller.array:
+        """Complex coefficients in V Å³; 0 where the kind says nothing, F(000) only in ``two_fo_fc``.
+
+        Raises
+        ------
+        Sorry
+            There is no such kind, or the solver gives no derivatives.
+        """
+        if kind not in KINDS:
+            raise Sorry(f"there is no map of kind {kind!r}: choose from {', '.join(KINDS)}")
+        if kind in ("newton", "gradient") and not isinstance(self.target.forward.solver, DifferentiableSolver):
+            raise Sorry(f"the solver {self.target.solver_name} gives no derivatives, which a map of kind {kind} needs")
+        data = VOLTS_PER_U * getattr(self, f"_{kind}")
+        return self.target.expansion.unique.array(data=flex.complex_double(data))
+
+    def fft_map(self, kind: str = "newton", resolution_factor: float = 0.25, **kwds: Any) -> Any:
+        """cctbx's map of a kind in volts, with the symmetry of the space group; keywords as those of ``miller.array``."""
+        kwds.setdefault("symmetry_flags", maptbx.use_space_group_symmetry)
+        return self.coefficients(kind).fft_map(resolution_factor=resolution_factor, **kwds).apply_volume_scaling()
+
+    def peak_search(self, kind: str = "newton", parameters: Any = None, **kwds: Any) -> Any:
+        """Peaks of a kind of map in volts, highest first, as cctbx clusters them."""
+        parameters = parameters or maptbx.peak_search_parameters(interpolate=True, min_distance_sym_equiv=APART)
+        return self.fft_map(kind, **kwds).peak_search(parameters=parameters, verify_symmetry=False)
+
+    @cached_property
+    def likely_step(self) -> LikelyStep:
+        """What the kind ``newton`` came from."""
+        shared = np.array([self.target.choices.sigma is None, self.target.choices.thickness is None])
+        equations = self._linear[0]
+        with one_step(self._progress):
+            return likely_step(equations, shared, len(self._usual_shifts))
+
+    def standard_uncertainties(self, sites: FloatArray) -> FloatArray:
+        """Of the map of kind ``newton`` at fractional sites (K, 3), in volts.
+
+        What residuals and the prior leave open of the potential that is missing there, as far as its structure factors may
+        be expected to differ from 0. Errors that no model of the crystal holds come on top (urea: half as much again).
+        """
+        volume = self.xray_structure.unit_cell().volume()
+        waves = np.exp(2j * np.pi * np.asarray(sites).reshape(-1, 3) @ self.target.forward.vectors.hkl.T)
+        by_parameter = self.components.likely()(np.arange(waves.shape[1]), waves / volume)
+        return VOLTS_PER_U * np.sqrt(self.likely_step.variances(by_parameter))
+
+    @cached_property
+    def followed(self) -> xray.structure:
+        """The structure with its atoms where they follow to, as one step of least squares would move them."""
+        if not self._atoms_follow:
+            return self.xray_structure
+        model = self._model.copy()
+        rp = model.reparametrisation(Refined())
+        rp.apply_shifts(flex.double(self._usual_shifts * self.likely_step.followed))
+        rp.linearise()
+        rp.store()
+        return model.structure
+
+    @property
+    def distances_followed(self) -> FloatArray:
+        """How far every atom follows, in Å (A,); hydrogen that rides is counted from where it rides."""
+        if not self._atoms_follow:
+            return np.zeros(self.xray_structure.scatterers().size())
+        pairs = zip(self._reparametrisation.structure.sites_frac(), self.followed.sites_frac(), strict=True)
+        return np.array([self.xray_structure.unit_cell().distance(here, there) for here, there in pairs])
+
+    @cached_property
+    def fitted(self) -> Settled:
+        """The nuisance parameters that suit the structure, as refinement would find them; those of the target stay."""
+        cubes = self.target.forward.cubes(self._f, self._progress)
+        scheme = self._weighting_scheme or mainstream_shelx_weighting(a=_WEIGHT, b=0)
+        return self._settled(cubes, self.target.nuisance, scheme, polish=True)
+
+    @cached_property
+    def settled(self) -> Settled:
+        """The same with the weights of the maps, and the scales that suit these."""
+        if self._weighting_scheme is not None:
+            return self.fitted
+        # thickness and spread are best told by the strong reflections, which such weights count for less
+        scheme = flat_weighting(self._measured.intensity, self._measured.sigma, self.fitted.calculated)
+        return self._settled(self.fitted.cubes, self.fitted.nuisance, scheme, polish=False)
+
+    def _settled(self, cubes: list[FrameCube], nuisance: Nuisance, scheme: Any, polish: bool) -> Settled:
+        return settle(
+            cubes,
+            self._measured,
+            nuisance,
+            grid=self.target.forward.grid,
+            choices=self.target.choices,
+            weighting_scheme=scheme,
+            loss=self._loss,
+            shares=self._shares,
+            polish=polish,
+        )
+
+    @cached_property
+    def _f(self) -> ComplexArray:
+        return self.target.expansion.expand(self._f_unique)
+
+    @cached_property
+    def _f_unique(self) -> ComplexArray:
+        return self.target.expansion.unique_structure_factors(self.xray_structure)
+
+    @cached_property
+    def components(self) -> Components:
+        """The parameters that a change of the structure factors has."""
+        return Components.of(self.target.expansion, self.scattering_type, self.u_iso)
+
+    @cached_property
+    def _model(self) -> RefinementModel:
+        return RefinementModel.of(self.xray_structure.deep_copy_scatterers(), riding=True)
+
+    @cached_property
+    def _reparametrisation(self) -> Any:
+        return self._model.reparametrisation(Refined())
+
+    @cached_property
+    def _usual_shifts(self) -> FloatArray:
+        """Of the parameters that follow, (Q,)."""
+        return usual_shifts(self._model.structure, self._reparametrisation) if self._atoms_follow else np.zeros(0)
+
+    @cached_property
+    def _linear(self) -> tuple[list[FrameEquations], FloatArray]:
+        """Equations of all frames, with ∂I/∂p (M, P + Q) by the likely components and by what follows; and Σ seed · ∂I/∂p by
+        every component.
+        """
+        target, settled = self.target, self.settled
+        forward, components = self._rows_from.forward, self.components
+        project: Projection = components
+        if self._atoms_follow:
+            slopes = StructureSlopes.of(target.expansion, self._reparametrisation)
+            project = ComponentsAndAtoms(components=components, slopes=slopes, usual=self._usual_shifts)
+        columns = int(components.are_likely.sum()) + len(self._usual_shifts)
+        expect_room(
+            _BYTES_PER_ELEMENT * len(self._measured) * columns,
+            f"derivatives of {len(self._measured)} intensities by {columns} components of structure factors",
+            'take fewer frames, a smaller g_max, or a map of kind "gradient" or "fo_fc_dynamical"',
+        )
+        kept = np.concatenate([components.are_likely, np.ones(len(self._usual_shifts), dtype=bool)])
+        by_frame, total = {}, np.zeros(len(components.place))
+        rows = forward.jacobian(self._f, settled.nuisance, project, Rows.usual(forward.solver))
+        shown = self._progress(rows, len(forward.frames))
+        for frame, seed, found in zip(forward.frames, self._seeds, shown, strict=True):
+            by_frame[frame.frame_id] = found[:, kept]
+            total += seed @ found[:, : len(total)]
+        equations = frame_equations(settled.cubes, target.forward.grid, settled.nuisance, target.choices, by_frame)
+        return equations, total
+
+    @cached_property
+    def _seeds(self) -> list[FloatArray]:
+        """Derivatives of Σ w (I_obs − k I_calc)² by the unscaled I_calc of each frame."""
+        settled = self.settled
+        calculated = settled.nuisance.intensities(self.target.forward.grid, settled.cubes)
+        frames = zip(settled.cubes, calculated, settled.nuisance.scales, strict=True)
+        return [-2.0 * scale * cube.weights * (cube.observed - mine) for cube, mine, scale in frames]
+
+    @cached_property
+    def _newton(self) -> ComplexArray:
+        return self.components.likely().change(self.likely_step.parameters)
+
+    @cached_property
+    def gradient(self) -> ComplexArray:
+        """∂/∂Re F + i ∂/∂Im F (U,) of Σ w (I_obs − k I_calc)², weights and nuisance parameters held where they are best.
+
+        Exact for the sampling of the target, unless rows come from a coarser one: then theirs (urea: correlated to 0.97).
+        """
+        if self._rows_from is not self.target:
+            return self.components.gradient(self._linear[1])
+        by_g = self.target.forward.gradient(self._f, self.settled.nuisance, self._seeds, self._progress)
+        return self.target.expansion.collect(by_g)
+
+    @cached_property
+    def _gradient(self) -> ComplexArray:
+        """One step of steepest descent, as long as a parabola along its likely part suggests."""
+        multiplicities = self.target.expansion.unique.multiplicities().data().as_numpy_array()
+        downhill = self.components.allowed(-self.gradient) / multiplicities
+        along = self.components.likely().along(downhill)
+        frames = self._linear[0]
+        change = np.concatenate([frame.design[:, 3 : 3 + len(along)] @ along for frame in frames])
+        residual = np.concatenate([frame.residual for frame in frames])
+        return downhill * (float(residual @ change) / float(change @ change))
+
+    @cached_property
+    def _fo_fc_dynamical(self) -> ComplexArray:
+        return self._by_ratio(self.fitted.calculated)
+
+    @cached_property
+    def _fo_fc_kinematical(self) -> ComplexArray:
+        target = self.target
+        kinematical = KinematicalTarget(
+            target.experiment,
+            self.xray_structure,
+            rules=target.rules,
+            g_max=target.g_max,
+            choices=target.choices,
+            sampling=_KINEMATICAL,
+            executor=target.forward.executor,
+            progress=self._progress,
+        )
+        return self._by_ratio(kinematical.i_calc(self.xray_structure))
+
+    @cached_property
+    def _two_fo_fc(self) -> ComplexArray:
+        return self._f_unique + 2.0 * self._fo_fc_dynamical
+
+    def _by_ratio(self, calculated: FloatArray) -> ComplexArray:
+        """F_calc (√(⟨I_obs⟩/⟨I_calc⟩) − 1), averages over frames and equivalents; on the scale of the structure."""
+        target = self.target
+        places = target.expansion.parent[target.forward.vectors.find(self._measured.hkl)]
+        number = len(self._f_unique)
+        observed = np.bincount(places, np.maximum(self._measured.intensity, 0.0), number)
+        summed = np.bincount(places, calculated, number)
+        there = summed > 0.0
+        ratio = np.sqrt(observed[there] / summed[there])
+        f = self._f_unique[there]
+        weights = np.abs(f) ** 2
+        found = np.zeros(number, dtype=complex)
+        found[there] = (ratio / (float(weights @ ratio) / float(weights.sum())) - 1.0) * f
+        return found

@@ -1,0 +1,126 @@
+"""What a change of the structure factors is made of, and how large each part may be expected to be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from cctbx.eltbx import e_scattering
+from libtbx.utils import Sorry
+
+from edtbx.experiment import BoolArray, ComplexArray, FloatArray, IntArray
+from edtbx_cctbx.structure.f_calc_derivatives import StructureSlopes
+from edtbx_cctbx.structure.structure_factors import Expansion
+
+_LEAST_EXPECTED = 0.005
+"""Structure factors whose expected change is a smaller part of the largest are left as they are."""
+
+
+def form_factor(scattering_type: str) -> Any:
+    """The electron form factor of an element, as cctbx's sum of Gaussians.
+
+    Raises
+    ------
+    Sorry
+        There is none of that name.
+    """
+    if scattering_type not in e_scattering.ito_vol_c_2011_table_4_3_2_2_elements():
+        raise Sorry(f"no electron form factor is known for {scattering_type}: name an element, such as H")
+    return e_scattering.ito_vol_c_2011_table_4_3_2_2_entry_as_gaussian(scattering_type)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Components:
+    """Real parameters of a change of the structure factors of the asymmetric unit, in units of their expected size.
+
+    Each belongs to one structure factor, in the place (P,), and has the direction (P,) in the complex plane: one where the
+    space group fixes the phase but for its sign, two elsewhere. ``expected`` (P,) in Å is that of atoms of one kind anywhere
+    in the cell; F(000) has none.
+    """
+
+    expansion: Expansion
+    place: IntArray
+    direction: ComplexArray
+    expected: FloatArray
+
+    @classmethod
+    def of(cls, expansion: Expansion, scattering_type: str, u_iso: float) -> Components:
+        """For one atom in the asymmetric unit, of the scattering type and displacement in Å².
+
+        Raises
+        ------
+        Sorry
+            There is no form factor of that name.
+        """
+        unique = expansion.unique
+        group = unique.space_group()
+        squared = unique.sin_theta_over_lambda_sq().data()
+        gaussian = form_factor(scattering_type)
+        amplitude = np.array([gaussian.at_stol_sq(x) for x in squared])
+        amplitude *= np.exp(-8.0 * np.pi**2 * u_iso * squared.as_numpy_array())
+        size = amplitude * np.sqrt(unique.epsilons().data().as_numpy_array() * group.order_z() * group.n_ltr())
+        free = ~unique.centric_flags().data().as_numpy_array()
+        size[free] /= np.sqrt(2.0)
+        angles = np.array([group.phase_restriction(h).ht_angle() for h in unique.indices()])
+        along = np.where(free, 1.0, np.exp(1j * np.where(free, 0.0, angles)))
+        first = np.flatnonzero(squared.as_numpy_array() > 0.0)
+        second = first[free[first]]
+        return cls(
+            expansion=expansion,
+            place=np.concatenate([first, second]),
+            direction=np.concatenate([along[first], np.full(len(second), 1j)]),
+            expected=np.concatenate([size[first], size[second]]),
+        )
+
+    @property
+    def are_likely(self) -> BoolArray:
+        """Which (P,) have an expected size that is not negligible beside the largest."""
+        return np.asarray(self.expected > _LEAST_EXPECTED * self.expected.max())
+
+    def likely(self) -> Components:
+        """Those alone."""
+        kept = self.are_likely
+        return replace(self, place=self.place[kept], direction=self.direction[kept], expected=self.expected[kept])
+
+    def __call__(self, where: IntArray, rows: ComplexArray) -> FloatArray:
+        """∂I/∂p (m, P) from ∂I/∂Re F + i ∂I/∂Im F (m, n) by the F of the g vectors in the given places (n,)."""
+        unique, by_f = self.expansion.collect_some(where, rows)
+        every = np.zeros((len(rows), self.expansion.unique.size()), dtype=np.complex64)
+        every[:, unique] = by_f
+        return np.asarray(np.real(every[:, self.place] * self.direction.conj()) * self.expected, dtype=np.float32)
+
+    def change(self, parameters: FloatArray) -> ComplexArray:
+        """ΔF (U,) in Å from parameters (P,)."""
+        return self._sum(self.expected * parameters)
+
+    def along(self, change: ComplexArray) -> FloatArray:
+        """Parameters (P,) of a change ΔF (U,) in Å."""
+        return np.asarray(np.real(change[self.place] * self.direction.conj()) / self.expected)
+
+    def gradient(self, by_parameters: FloatArray) -> ComplexArray:
+        """∂/∂Re F + i ∂/∂Im F (U,) from derivatives (P,) by the parameters."""
+        return self._sum(by_parameters / self.expected)
+
+    def allowed(self, values: ComplexArray) -> ComplexArray:
+        """What symmetry allows of values (U,) for every structure factor but F(000), which becomes 0."""
+        return self._sum(np.real(values[self.place] * self.direction.conj()))
+
+    def _sum(self, along: FloatArray) -> ComplexArray:
+        found = np.zeros(self.expansion.unique.size(), dtype=complex)
+        np.add.at(found, self.place, self.direction * along)
+        return found
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class ComponentsAndAtoms:
+    """Takes derivatives by the F of every g to those by the components, and by usual shifts (Q,) of the atoms."""
+
+    components: Components
+    slopes: StructureSlopes
+    usual: FloatArray
+
+    def __call__(self, where: IntArray, rows: ComplexArray) -> FloatArray:
+        """∂I/∂p (m, P + Q) from ∂I/∂Re F + i ∂I/∂Im F (m, n) by the F of the g vectors in the given places (n,)."""
+        by_atoms = self.slopes(where, rows) * self.usual
+        return np.concatenate([self.components(where, rows), by_atoms], axis=1, dtype=np.float32)

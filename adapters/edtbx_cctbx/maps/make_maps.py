@@ -1,0 +1,238 @@
+"""Maps of a structure from data: nuisance parameters fitted, atoms left out on request, peaks, and hydrogen among them."""
+
+from __future__ import annotations
+
+import fnmatch
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from cctbx import xray
+from cctbx.array_family import flex
+from libtbx.utils import Sorry
+
+from edtbx.experiment import Experiment
+from edtbx.fitting.sampling_levels import DRAFT, LEVELS
+from edtbx.intensities.forward import one_step
+from edtbx.statistics import Statistics
+from edtbx_cctbx.maps.coefficients import KINDS, DynamicalMap
+from edtbx_cctbx.maps.hydrogen_peaks import Proposal, find_hydrogens
+from edtbx_cctbx.maps.peaks import ON_ATOM, Peak, distances_to, find_holes, find_peaks
+from edtbx_cctbx.refinement.compare import ProgressFactory, Say, Settings, fit_coarse, say_nothing, silent
+
+FOUND = 0.35
+"""A peak nearer than this to the site of an atom left out, in Å, is that atom."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapChoices:
+    """What is wanted of the maps.
+
+    ``kind`` is the one whose peaks count; ``omit`` are patterns of labels (``H*``) of atoms that are left out;
+    ``atoms_follow`` as in :class:`DynamicalMap`; ``hydrogens`` looks for hydrogen at peaks; ``scattering_type`` is the atom
+    that is looked for.
+    """
+
+    kind: str = "newton"
+    omit: Sequence[str] = ()
+    atoms_follow: bool = True
+    hydrogens: bool = False
+    scattering_type: str = "H"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovered:
+    """An atom that was left out, and the peak at its site, if there is one."""
+
+    label: str
+    site: tuple[float, float, float]
+    peak: Peak | None
+    away: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapQuality:
+    """Of one kind of map: root mean square and extremes in volts, the latter away from the atoms too, and what was found of
+    the atoms left out.
+
+    ``highest`` and ``deepest`` are those more than :data:`ON_ATOM` away from any atom, known or left out: what is noise, and
+    what is missing still.
+    """
+
+    rms: float
+    maximum: float
+    minimum: float
+    highest: float
+    deepest: float
+    peaks: Sequence[Peak]
+    recovered: Sequence[Recovered]
+
+    @property
+    def off_atoms(self) -> list[Peak]:
+        """The peaks that are not on an atom, in falling order."""
+        return [peak for peak in self.peaks if not peak.is_on_atom]
+
+    @property
+    def number_found(self) -> int:
+        """How many of the atoms left out have a peak."""
+        return sum(each.peak is not None for each in self.recovered)
+
+    @property
+    def contrast(self) -> float:
+        """The lowest of the peaks of atoms left out over the highest false one; NaN where not all have one."""
+        heights = [each.peak.height_volts for each in self.recovered if each.peak is not None]
+        if not heights or len(heights) < len(self.recovered):
+            return float("nan")
+        return min(heights) / max(self.highest, 1e-300)
+
+    @property
+    def above_false(self) -> int:
+        """How many of the atoms left out are higher than the highest false peak."""
+        return sum(each.peak is not None and each.peak.height_volts > self.highest for each in self.recovered)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Maps:
+    """Maps of one structure, and what they show.
+
+    ``structure`` is the one whose maps these are, ``with_hydrogen`` the same with the hydrogen proposed.
+    """
+
+    structure: xray.structure
+    experiment: Experiment
+    calculator: DynamicalMap
+    kind: str
+    statistics: Statistics
+    qualities: dict[str, MapQuality]
+    proposals: Sequence[Proposal]
+    with_hydrogen: xray.structure | None
+    total_seconds: float
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def quality(self) -> MapQuality:
+        """Of the kind whose peaks count."""
+        return self.qualities[self.kind]
+
+    @property
+    def farthest_to_follow(self) -> tuple[str, float]:
+        """The atom that follows the structure factors farthest in the kind ``newton``, and how far in Å."""
+        far = self.calculator.distances_followed
+        place = int(np.argmax(far))
+        return self.structure.scatterers()[place].label, float(far[place])
+
+
+def make_maps(
+    experiment: Experiment,
+    structure: xray.structure,
+    settings: Settings,
+    choices: MapChoices,
+    progress: ProgressFactory = silent,
+    say: Say = say_nothing,
+    parameters: dict[str, Any] | None = None,
+) -> Maps:
+    """All kinds of maps of a structure, which stays as it is but for atoms left out.
+
+    Raises
+    ------
+    Sorry
+        No atom has a label to leave out, none is left, or the solver gives no derivatives.
+    """
+    began = time.perf_counter()
+    settings.check_derivatives("maps need")
+    left_out = chosen_atoms(structure, choices.omit)
+    known = structure.select(~left_out)
+    omitted = structure.select(left_out)
+    target = settings.target(settings.solver, experiment, known)
+    target.nuisance = fit_coarse(target, known, settings, progress)
+    say(f"{settings.solver}: {target.nuisance.describe()}")
+    calculator = DynamicalMap(
+        target.resampled(settings.sampling(target, LEVELS[0])),
+        known,
+        rows_from=target.resampled(settings.sampling(target, DRAFT)),
+        atoms_follow=choices.atoms_follow,
+        scattering_type=choices.scattering_type,
+        progress=progress(f"{settings.solver}, map"),
+    )
+    qualities = {}
+    for kind in KINDS:
+        with one_step(progress(f"map {kind}")):
+            qualities[kind] = _quality(calculator, kind, omitted)
+    found: xray.structure | None = None
+    proposals: list[Proposal] = []
+    if choices.hydrogens:
+        with one_step(progress("hydrogen")):
+            found, proposals = find_hydrogens(known, qualities[choices.kind].peaks)
+    return Maps(
+        structure=known,
+        experiment=target.experiment,
+        calculator=calculator,
+        kind=choices.kind,
+        statistics=calculator.target.statistics(calculator.fitted.calculated),
+        qualities=qualities,
+        proposals=proposals,
+        with_hydrogen=found,
+        total_seconds=time.perf_counter() - began,
+        parameters=parameters or {},
+    )
+
+
+def chosen_atoms(structure: xray.structure, patterns: Sequence[str]) -> flex.bool:
+    """Which atoms have a label that fits one of the patterns (``H*``, ``O1``), upper and lower case alike.
+
+    Raises
+    ------
+    Sorry
+        A pattern fits none, or all atoms are chosen.
+    """
+    labels = [scatterer.label for scatterer in structure.scatterers()]
+    chosen = np.zeros(len(labels), dtype=bool)
+    for pattern in patterns:
+        fits = np.array([fnmatch.fnmatchcase(label.upper(), pattern.upper()) for label in labels])
+        if not fits.any():
+            raise Sorry(f"map.omit: no atom is called {pattern}; there are {', '.join(labels)}")
+        chosen |= fits
+    if chosen.all():
+        raise Sorry("map.omit leaves no atom: name fewer of them")
+    return flex.bool(chosen)
+
+
+def _quality(calculator: DynamicalMap, kind: str, omitted: xray.structure) -> MapQuality:
+    known, fft_map = calculator.xray_structure, calculator.fft_map(kind)
+    peaks, holes = find_peaks(fft_map, known), find_holes(fft_map, known)
+    if kind == "newton":
+        errors = calculator.standard_uncertainties(np.array([peak.site for peak in peaks]))
+        peaks = [replace(peak, height_su=float(error)) for peak, error in zip(peaks, errors, strict=True)]
+    statistics = fft_map.statistics()
+    everything = known.concatenate(omitted)
+    highest, deepest = (_highest_off_atoms(each, everything) for each in (peaks, holes))
+    return MapQuality(
+        rms=float(statistics.sigma()),
+        maximum=float(statistics.max()),
+        minimum=float(statistics.min()),
+        highest=highest,
+        deepest=-deepest,
+        peaks=peaks,
+        recovered=[_recovered(place, peaks, omitted) for place in range(omitted.scatterers().size())],
+    )
+
+
+def _highest_off_atoms(peaks: Sequence[Peak], structure: xray.structure) -> float:
+    away = distances_to([peak.site for peak in peaks], structure)[1]
+    return max((peak.height_volts for peak, far in zip(peaks, away, strict=True) if far >= ON_ATOM), default=0.0)
+
+
+def _recovered(place: int, peaks: Sequence[Peak], omitted: xray.structure) -> Recovered:
+    """What the peaks say of the atom left out in that place."""
+    scatterer = omitted.scatterers()[place]
+    away = distances_to([peak.site for peak in peaks], omitted.select(flex.size_t([place])))[1]
+    near = np.flatnonzero(away < FOUND)
+    best = int(near[0]) if len(near) else None  # they come in falling order
+    return Recovered(
+        label=scatterer.label,
+        site=tuple(scatterer.site),
+        peak=None if best is None else peaks[best],
+        away=float("nan") if best is None else float(away[best]),
+    )

@@ -1,0 +1,67 @@
+"""R(free): whole frames that a refinement does not see, and how well it predicts them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from cctbx import xray
+from libtbx.utils import Sorry
+
+from edtbx.experiment import Experiment
+from edtbx.fitting.least_squares import measurements
+from edtbx.selection import SelectionRules
+from edtbx.statistics import Statistics
+from edtbx_cctbx.indexing.model_cell import with_model_cell
+from edtbx_cctbx.refinement.compare import ProgressFactory, Settings, fit_coarse, fit_theory, silent
+from edtbx_cctbx.refinement.results import TheoryFit
+from edtbx_cctbx.targets.target import select_rows
+
+
+def without_every(
+    experiment: Experiment, structure: xray.structure, rules: SelectionRules, every: int
+) -> tuple[Experiment, Experiment]:
+    """An experiment without every n-th of its frames, and these with the rows that none of the others measures as well.
+
+    Overlapping frames of a rotation list one integrated intensity several times: what a frame left out shares with one that
+    stays is no test of the refinement.
+
+    Raises
+    ------
+    Sorry
+        Nothing is left of one of them.
+    """
+    ids = [frame.id for frame in experiment.frames]
+    out = ids[(every - 1) // 2 :: every]
+    rows = experiment.reflections
+    used = select_rows(with_model_cell(experiment, structure), structure, rules).used
+    free = np.isin(rows.frame_id, out)
+    number = measurements(rows)
+    alone = free & used & ~np.isin(number, number[used & ~free])
+    if not alone.any() or len(out) == len(ids):
+        raise Sorry(
+            f"refinement.free_frames={every}: the {len(out)} frames left out of {len(ids)} have no reflections of their "
+            "own: take a smaller number, or none"
+        )
+    left_out = replace(experiment.select_frames(out), reflections=rows.select(np.flatnonzero(alone)))
+    return experiment.select_frames([each for each in ids if each not in out]), left_out
+
+
+def free_statistics(
+    left_out: Experiment, fit: TheoryFit, settings: Settings, progress: ProgressFactory = silent
+) -> Statistics:
+    """R factors of frames left out: structure, thickness, its law and spread are those of the fit, and scales and centres,
+    which belong to the frames, their own.
+    """
+    nuisance = fit.nuisance
+    held = replace(
+        settings,
+        solver=fit.solver,
+        thickness=nuisance.thickness,
+        spread=nuisance.sigma,
+        choices=replace(settings.choices, shapes=(nuisance.shape,)),
+        rules=replace(settings.rules, min_reflections=1),
+    )
+    target = held.target(fit.solver, left_out, fit.structure)
+    target.nuisance = fit_coarse(target, fit.structure, held, progress)
+    return fit_theory(target, fit.structure, held, progress)[0].statistics

@@ -1,0 +1,117 @@
+"""Independent parameters of a structure: sites, displacements and occupancies under the symmetry of their sites.
+
+The constraints are smtbx's; this module only puts the gradients of a target and the shifts of a minimiser in its order.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from cctbx import xray
+from cctbx.array_family import flex
+from smtbx.structure_factors import direct
+
+from edtbx.experiment import FloatArray, IntArray
+from edtbx.intensities.nuisance import intensity_weights
+from edtbx_cctbx.refinement.model import Refined, RefinementModel, usual_shifts
+from edtbx_cctbx.targets.target import DynamicalTarget
+
+_WEAK = 0.02
+"""|F|², as a part of its mean, below which many-beam intensities no longer follow it."""
+
+
+class StructureParameters:
+    """The P independent parameters of a structure, in units of their usual shifts; the structure follows ``move``."""
+
+    def __init__(self, model: RefinementModel, refined: Refined) -> None:
+        self.structure = model.structure
+        self._model, self._refined = model, refined
+        self._start = model.structure.scatterers().deep_copy()
+        self._rp = model.reparametrisation(refined)
+        self.scale = usual_shifts(model.structure, self._rp)
+        self._position = np.zeros(len(self.scale))
+
+    def __len__(self) -> int:
+        return len(self.scale)
+
+    def move(self, position: FloatArray) -> None:
+        """Take the structure to a position (P,), counted from where it was at the start."""
+        if self._rp.clipped:
+            self._restart()
+        shift = (position - self._position) * self.scale
+        self._rp.apply_shifts(flex.double(np.ascontiguousarray(shift)))
+        self._rp.linearise()
+        self._rp.store()
+        self._position = np.array(position, dtype=float)
+
+    def _restart(self) -> None:
+        """Take the structure back to the start: where shifts were shortened, it is not where they lead."""
+        for atom, start in zip(self.structure.scatterers(), self._start, strict=True):
+            atom.site, atom.u_iso, atom.u_star, atom.occupancy = start.site, start.u_iso, start.u_star, start.occupancy
+        self._rp = self._model.reparametrisation(self._refined)
+        self._position = np.zeros(len(self.scale))
+
+    def value_and_gradient(self, target: DynamicalTarget) -> tuple[float, FloatArray]:
+        """The target and its derivatives (P,) where the structure stands."""
+        f_calc = target.f_obs().structure_factors_from_scatterers(
+            xray_structure=self.structure, algorithm="direct", cos_sin_table=False
+        )
+        result = target(f_calc.f_calc(), True)
+        by_atom = self._by_atom(target, result.derivatives())
+        jacobian = self._rp.jacobian_transpose_matching_grad_fc().as_dense_matrix().as_numpy_array()
+        return result.target(), self.scale * (jacobian @ by_atom)
+
+    def curvature(self, target: DynamicalTarget) -> FloatArray:
+        """An estimate (P, P) of the second derivatives of the target: those of least squares with kinematical slopes.
+
+        ∂I_calc/∂p ≈ I_calc ∂ln|F|²/∂p, weak F kept from exploding, with the scale of each frame taken out. Good enough
+        to measure steps by; the gradient stays exact.
+        """
+        measured = target.experiment.reflections.select(target.rows)
+        hkl, number = np.unique(measured.hkl, axis=0, return_inverse=True)
+        slopes = self._logarithmic_slopes(hkl)[number.ravel()]
+        calculated = target.i_calc(self.structure)
+        weights = intensity_weights(measured.intensity, measured.sigma)
+        total = np.zeros((len(self), len(self)))
+        for frame_id in np.unique(measured.frame_id):
+            mine = measured.frame_id == frame_id
+            root, calc = np.sqrt(weights[mine]), calculated[mine]
+            unit = root * calc / max(float(np.linalg.norm(root * calc)), 1e-300)
+            rows = (root * calc)[:, None] * slopes[mine]
+            rows = rows - np.outer(unit, unit @ rows)
+            total += rows.T @ rows
+        return np.asarray(2.0 * total / float(weights @ measured.intensity**2))
+
+    def _logarithmic_slopes(self, hkl: IntArray) -> FloatArray:
+        """∂ln|F|²/∂p (M, P) of the given indices."""
+        self.structure.scattering_type_registry()
+        linear = direct.f_calc_modulus_squared(self.structure)
+        jacobian = self._rp.jacobian_transpose_matching_grad_fc().as_dense_matrix().as_numpy_array()
+        squares, slopes = np.empty(len(hkl)), np.empty((len(hkl), len(self)))
+        for n, h in enumerate(hkl.tolist()):
+            linear.linearise(tuple(h))
+            squares[n] = linear.observable
+            slopes[n] = self.scale * (jacobian @ linear.grad_observable.as_numpy_array())
+        return np.asarray(slopes / (squares + _WEAK * squares.mean())[:, None])
+
+    def _by_atom(self, target: DynamicalTarget, derivatives: flex.complex_double) -> FloatArray:
+        """Derivatives by site, displacement and occupancy of every atom, in the order of smtbx."""
+        gradients = xray.structure_factors.gradients(miller_set=target.f_obs(), cos_sin_table=False)(
+            xray_structure=self.structure,
+            u_iso_refinable_params=None,
+            miller_set=target.f_obs(),
+            d_target_d_f_calc=derivatives,
+            n_parameters=0,
+            algorithm="direct",
+        )
+        # cctbx leaves the arrays of kinds that nothing asks for empty
+        kinds = (
+            (lambda s: s.flags.grad_site(), gradients.d_target_d_site_frac),
+            (lambda s: s.flags.grad_u_iso(), gradients.d_target_d_u_iso),
+            (lambda s: s.flags.grad_u_aniso(), gradients.d_target_d_u_star),
+            (lambda s: s.flags.grad_occupancy(), gradients.d_target_d_occupancy),
+        )
+        scatterers = self.structure.scatterers()
+        wanted = [(asked, values()) for asked, values in kinds if any(asked(s) for s in scatterers)]
+        return np.concatenate(
+            [np.atleast_1d(values[i]) for i, s in enumerate(scatterers) for asked, values in wanted if asked(s)]
+        )

@@ -1,0 +1,177 @@
+"""Refinement of a structure with both theories, each on its own, from the same start."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from cctbx import xray
+from libtbx.utils import Sorry
+
+from edtbx.experiment import Experiment
+from edtbx.intensities.forward import one_step
+from edtbx_cctbx.hydrogens.placement import place_hydrogens
+from edtbx_cctbx.indexing.diagnosis import warn_if_hopeless
+from edtbx_cctbx.model_files.structures import set_electron_form_factors
+from edtbx_cctbx.refinement.checkpoint import Checkpoint
+from edtbx_cctbx.refinement.compare import ProgressFactory, Say, Settings, fit_coarse, say_nothing, silent
+from edtbx_cctbx.refinement.free_frames import free_statistics, without_every
+from edtbx_cctbx.refinement.full_matrix import LeastSquaresRun, Undetermined, refine_by_least_squares
+from edtbx_cctbx.refinement.model import RefinementModel, Schedule
+from edtbx_cctbx.refinement.preparation import odd_occupancies, prepared
+from edtbx_cctbx.refinement.quasi_newton import refine_by_gradient
+from edtbx_cctbx.refinement.results import Comparison, TheoryFit
+from edtbx_cctbx.refinement.shelx_instructions import with_instructions
+from edtbx_cctbx.targets.target import DynamicalTarget
+
+
+def refine(
+    experiment: Experiment,
+    structure: xray.structure | RefinementModel,
+    settings: Settings,
+    schedule: Schedule,
+    progress: ProgressFactory = silent,
+    say: Say = say_nothing,
+    parameters: dict[str, Any] | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> Comparison:
+    """Both theories refined from the same start, each on its own; the structure stays as it is.
+
+    A model with constraints or restraints is refined with these, a structure with those that the schedule asks for.
+    A ``checkpoint`` on file lets a run that is killed go on; whoever gave it removes it once the result is safe.
+
+    A KeyboardInterrupt ends the refinement with what is there: the theories that are done, and the one in progress as its
+    last complete cycle left it. Before there is anything that the checkpoint did not have, it is raised.
+
+    Raises
+    ------
+    Sorry
+        The solver gives no derivatives, or no R(free) can be had.
+    """
+    checkpoint = checkpoint or Checkpoint()
+    settings.check_derivatives("refinement needs")
+    atoms = structure.structure if isinstance(structure, RefinementModel) else structure
+    experiment, left_out = without_free_frames(experiment, atoms, settings, schedule)
+    fits: list[TheoryFit] = []
+    interrupted = None
+    target: DynamicalTarget | None = None
+    try:
+        model = _model_of(structure, experiment, settings, schedule, progress, say, checkpoint)
+        for theory, solver in (("kinematical", "kinematical"), ("dynamical", settings.solver)):
+            checkpoint.latest = None
+            copied = model.copy()
+            copied.reparametrisation(schedule.refined)  # riding atoms go where they belong
+            target = settings.target(solver, experiment, copied.structure)
+            fit = checkpoint.step(
+                theory, partial(_refine_theory, target, copied, settings, schedule, progress, say, checkpoint)
+            )
+            if left_out is not None:
+                free = checkpoint.step(f"{theory}, free", partial(free_statistics, left_out, fit, settings, progress))
+                fit = replace(fit, free=free)
+            set_electron_form_factors(fit.structure)
+            for line in odd_occupancies(replace(copied, structure=fit.structure), schedule):
+                say(f"{solver}: {line}")
+            fits.append(fit)
+    except Undetermined:
+        checkpoint.remove()  # nothing can go on from there
+        raise
+    except KeyboardInterrupt as stop:
+        if checkpoint.latest is not None:
+            fits.append(checkpoint.latest())
+        if target is None or not fits or not checkpoint.has_news:
+            raise
+        interrupted = str(stop) or "interrupted"
+    assert target is not None
+    return Comparison(
+        experiment=warn_if_hopeless(target.experiment, fits[0].structure, fits[0].statistics.r_obs),
+        selection=target.selection,
+        kinematical=fits[0],
+        dynamical=fits[1] if len(fits) > 1 else None,
+        refined=True,
+        total_seconds=checkpoint.seconds,
+        parameters=parameters or {},
+        interrupted=interrupted,
+    )
+
+
+def _model_of(
+    structure: xray.structure | RefinementModel,
+    experiment: Experiment,
+    settings: Settings,
+    schedule: Schedule,
+    progress: ProgressFactory,
+    say: Say,
+    checkpoint: Checkpoint,
+) -> RefinementModel:
+    """What is to be refined: with the hydrogen, constraints and restraints that the schedule asks for."""
+    if isinstance(structure, RefinementModel):
+        return prepared(structure, schedule, say)
+    if schedule.place_hydrogens:
+        structure = checkpoint.step(
+            "hydrogen",
+            partial(_with_hydrogens, experiment, structure, settings, schedule, progress, say, checkpoint),
+        )
+        set_electron_form_factors(structure)
+    model = with_instructions(RefinementModel.of(structure, schedule.riding), schedule.instructions)
+    return prepared(model, schedule, say)
+
+
+def without_free_frames(
+    experiment: Experiment, structure: xray.structure, settings: Settings, schedule: Schedule
+) -> tuple[Experiment, Experiment | None]:
+    """The experiment to refine against, and the frames that serve R(free), where the schedule wants it.
+
+    Raises
+    ------
+    Sorry
+        No R(free) can be had.
+    """
+    if schedule.free_frames is None:
+        return experiment, None
+    if "free" in settings.choices.shapes:  # a histogram could not be held where it was found
+        raise Sorry("refinement.free_frames needs a thickness law with one parameter: leave out thickness.shape=free")
+    return without_every(experiment, structure, settings.rules, schedule.free_frames)
+
+
+def _with_hydrogens(
+    experiment: Experiment,
+    structure: xray.structure,
+    settings: Settings,
+    schedule: Schedule,
+    progress: ProgressFactory,
+    say: Say,
+    checkpoint: Checkpoint,
+) -> xray.structure:
+    """Hydrogen added once the other atoms are where the dynamical theory puts them: bond lengths tell how many."""
+    model = prepared(RefinementModel.of(structure, schedule.riding), schedule, lambda line: None)
+    target = settings.target(settings.solver, experiment, model.structure)
+    target.nuisance = checkpoint.step("coarse", lambda: fit_coarse(target, model.structure, settings, progress))
+    run = LeastSquaresRun(
+        target, model, settings, schedule, progress, lambda line: say(f"before hydrogen, {line}"), checkpoint
+    )
+    run.on_some_frames("first")
+    checkpoint.latest = None  # of a structure without hydrogen, which nobody asked for
+    with one_step(progress("hydrogen placement")):
+        placed, unsure = place_hydrogens(model.structure)
+    before, after = (each.element_selection("H").count(True) for each in (structure, placed))
+    say(f"hydrogen placed by geometry: {after - before} atoms")
+    if unsure:
+        say(f"not clear from geometry, and left without hydrogen: {', '.join(unsure)}")
+    return placed
+
+
+def _refine_theory(
+    target: DynamicalTarget,
+    model: RefinementModel,
+    settings: Settings,
+    schedule: Schedule,
+    progress: ProgressFactory,
+    say: Say,
+    checkpoint: Checkpoint,
+) -> TheoryFit:
+    """Refine a structure, in place, and the nuisance parameters of its target; what that gives."""
+    target.nuisance = checkpoint.step("coarse", lambda: fit_coarse(target, model.structure, settings, progress))
+    say(f"{target.solver_name}: {target.nuisance.describe()}")
+    refine_by = refine_by_gradient if schedule.uses_gradients(model.structure) else refine_by_least_squares
+    return refine_by(target, model, settings, schedule, progress, say, checkpoint)

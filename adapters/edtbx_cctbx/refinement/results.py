@@ -1,0 +1,164 @@
+"""What a comparison of the two theories found: the one thing that programs compute and reports print."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+from cctbx import xray
+from cctbx.array_family import flex
+
+from edtbx.experiment import Experiment, FloatArray, IntArray
+from edtbx.intensities.nuisance import Nuisance
+from edtbx.selection import Selection
+from edtbx.solvers.block import Accuracy
+from edtbx.statistics import Statistics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingReport:
+    """What was computed, and how well.
+
+    ``error`` is the root mean square of ΔI/max(σ, 0.01 I_obs) on a few frames against a finer sampling (NaN: not
+    measured), ``kept`` whether it is within the tolerance; ``waves`` and ``beams`` are means over frames.
+    """
+
+    error: float
+    kept: bool
+    waves: float
+    beams: float
+    limits: Accuracy
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class LeastSquaresFit:
+    """What full-matrix least squares adds to a fit.
+
+    ``covariance`` is packed, of the parameters of all atoms in the order of ``structure.parameter_map()``, normalised by
+    the goodness of fit; ``nuisance_su`` holds s.u.s of scales, centres (radians), spread and thickness; ``wr2`` is
+    [Σ w (I_obs − I_calc)²/Σ w I_obs²]^½ with SHELX's weights of the a given; ``residuals`` (M,) are
+    weighted, in units of their usual size; ``riding`` are the places of atoms whose sites a constraint makes; distances and
+    angles that constraints fix are named by the places of their atoms.
+    """
+
+    covariance: flex.double
+    nuisance_su: Nuisance
+    parameters: int
+    restraints: int
+    goodness_of_fit: float
+    restrained_goodness_of_fit: float
+    wr2: float
+    shift_over_su: float
+    weighting_a: float
+    loss: str
+    residuals: FloatArray
+    riding: frozenset[int]
+    fixed_distances: dict[tuple[int, int], float]
+    fixed_angles: dict[tuple[int, int, int], float]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True, repr=False)
+class TheoryFit:
+    """One theory, fitted.
+
+    ``rows`` (M,) are the used rows of the experiment, ``i_calc`` (M,) their scaled intensities, ``frame_ids`` the frames
+    in the order of ``nuisance.scales`` and ``nuisance.centres`` (radians); ``r_of_thickness`` and ``r_of_spread`` are curves
+    (2, n) of thickness in Å, or σ in degrees, and R(obs); ``least_squares`` is what it says of them, where it was used, and
+    ``free`` are the R factors of frames that were left out of the refinement. ``interrupted`` says how far a refinement
+    that was stopped had come; until all frames take part, rows and numbers are those of some.
+    """
+
+    solver: str
+    structure: xray.structure
+    nuisance: Nuisance
+    frame_ids: tuple[int, ...]
+    rows: IntArray
+    i_calc: FloatArray
+    statistics: Statistics
+    r_of_thickness: FloatArray
+    r_of_spread: FloatArray
+    accuracy: SamplingReport
+    forward_seconds: float
+    least_squares: LeastSquaresFit | None = None
+    free: Statistics | None = None
+    interrupted: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<TheoryFit, {self}>"
+
+    def __str__(self) -> str:
+        found = self.statistics
+        return f"{self.solver}: R(obs) {found.r_obs:.4f}, R(all) {found.r_all:.4f}, {self.nuisance.describe()}"
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True, repr=False)
+class Comparison:
+    """Both theories on the same rows.
+
+    ``refined`` tells whether structures were refined, too; ``parameters`` are those that the user set or that defaults
+    gave. ``interrupted`` names what stopped the work; a theory that had no result by then is None.
+    """
+
+    experiment: Experiment
+    selection: Selection
+    kinematical: TheoryFit | None
+    dynamical: TheoryFit | None
+    refined: bool
+    total_seconds: float
+    parameters: dict[str, Any] = field(default_factory=dict)
+    interrupted: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.fits:
+            raise ValueError("a comparison needs a fit of one theory, at least")
+
+    @property
+    def fits(self) -> dict[str, TheoryFit]:
+        """The theories that were fitted, by name."""
+        pair = {"kinematical": self.kinematical, "dynamical": self.dynamical}
+        return {theory: fit for theory, fit in pair.items() if fit is not None}
+
+    @property
+    def theory(self) -> str:
+        """The theory whose structure is the result: the dynamical one, where it was fitted."""
+        return list(self.fits)[-1]
+
+    @property
+    def result(self) -> TheoryFit:
+        """The fit of that theory."""
+        return self.fits[self.theory]
+
+    @property
+    def rows(self) -> IntArray:
+        """The used rows (M,) of ``experiment.reflections`` in the order of ``result.i_calc``."""
+        return self.result.rows
+
+    @property
+    def interruption(self) -> str | None:
+        """In a sentence, what is not what was asked for; None where the work came to its end."""
+        if self.interrupted is None:
+            return None
+        parts = [f"{name}: stopped after {fit.interrupted}" for name, fit in self.fits.items() if fit.interrupted]
+        parts += [f"{name}: not fitted" for name in ("kinematical", "dynamical") if name not in self.fits]
+        return f"Interrupted ({self.interrupted}), this is not the end result. {'; '.join(parts)}".rstrip(". ") + "."
+
+    def __repr__(self) -> str:
+        return f"<Comparison, {'; '.join(map(str, self.fits.values()))}>"
+
+    def __str__(self) -> str:
+        """What ``show_summary`` shows."""
+        return "\n".join(self._summary())
+
+    def show_summary(self, f: TextIO | None = None, prefix: str = "") -> Comparison:
+        """The comparison itself, after its R factors on ``f`` (standard output), each line behind ``prefix``."""
+        print("\n".join(prefix + line for line in self._summary()), file=sys.stdout if f is None else f)
+        return self
+
+    def _summary(self) -> list[str]:
+        found, how = self.result.statistics, "refined" if self.refined else "as it is"
+        head = (
+            f"Structure {how}, {len(self.result.frame_ids)} frames, {found.n_all} reflections ({found.n_obs} observed)"
+        )
+        said = [] if self.interruption is None else [self.interruption]
+        return [*said, head, *map(str, self.fits.values())]

@@ -1,0 +1,112 @@
+"""Numbers that every report of a comparison shows: those of single frames, and the mean thickness of a law."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from libtbx.utils import format_float_with_standard_uncertainty
+
+from edtbx.experiment import BoolArray, FloatArray
+from edtbx.intensities.nuisance import Nuisance
+from edtbx.intensities.thickness import thickness_weights
+from edtbx.statistics import r_factor
+from edtbx_cctbx.refinement.results import Comparison, TheoryFit
+
+LAWS = {
+    "slab": r"F(\t) = 0 for \t < 1, F(1) = 1",
+    "wedge": r"F(\t) = \t",
+    "cylinder": r"F(\t) = 1 - ( 1 - \t^2^)^1/2^",
+    "lens": r"F(\t) = \t^2^",
+    "thin": r"F(\t) = 1 - ( 1 - \t )^2^",
+}
+r"""Cumulative distribution of \t = t/t~m~ for every law with one parameter, in the letters of CIF."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameNumbers:
+    """One frame under one theory: its rows, R(obs) (NaN without observed rows), scale, and centre in degrees."""
+
+    id: int
+    n_all: int
+    n_obs: int
+    r_obs: float
+    scale: float
+    centre_degrees: float
+
+
+def frame_numbers(comparison: Comparison, fit: TheoryFit) -> list[FrameNumbers]:
+    """The frames of a theory, in the order of its ``frame_ids``."""
+    measured = comparison.experiment.reflections.select(fit.rows)
+    f_obs, f_calc, strong = amplitudes(comparison, fit)
+    frames = []
+    for place, frame_id in enumerate(fit.frame_ids):
+        mine = measured.frame_id == frame_id
+        rows = mine & strong
+        frames.append(
+            FrameNumbers(
+                id=frame_id,
+                n_all=int(mine.sum()),
+                n_obs=int(rows.sum()),
+                r_obs=r_factor(f_obs[rows], f_calc[rows]),
+                scale=float(fit.nuisance.scales[place]),
+                centre_degrees=float(np.degrees(fit.nuisance.centres[place])),
+            )
+        )
+    return frames
+
+
+OUTLIER = 5.0
+"""Residuals of so many times the usual size are listed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlier:
+    """A row far off: its residual in units of the usual weighted one, positive where the measured intensity is larger."""
+
+    frame: int
+    hkl: tuple[int, int, int]
+    i_obs: float
+    sigma: float
+    i_calc: float
+    residual: float
+
+
+def outliers(comparison: Comparison, fit: TheoryFit) -> list[Outlier]:
+    """The rows that a model fits worst, the worst first; none where least squares was not used."""
+    if fit.least_squares is None:
+        return []
+    measured = comparison.experiment.reflections.select(fit.rows)
+    residuals = fit.least_squares.residuals
+    order = np.argsort(-np.abs(residuals))
+    return [
+        Outlier(
+            frame=int(measured.frame_id[n]),
+            hkl=(int(measured.hkl[n, 0]), int(measured.hkl[n, 1]), int(measured.hkl[n, 2])),
+            i_obs=float(measured.intensity[n]),
+            sigma=float(measured.sigma[n]),
+            i_calc=float(fit.i_calc[n]),
+            residual=float(residuals[n]),
+        )
+        for n in order[: np.count_nonzero(np.abs(residuals) > OUTLIER)]
+    ]
+
+
+def amplitudes(comparison: Comparison, fit: TheoryFit) -> tuple[FloatArray, FloatArray, BoolArray]:
+    """√I_obs and √I_calc (M,) of the used rows, negative intensities as zero, and which rows are observed."""
+    measured = comparison.experiment.reflections.select(fit.rows)
+    f_obs, f_calc = (np.sqrt(np.maximum(i, 0.0)) for i in (measured.intensity, fit.i_calc))
+    return f_obs, f_calc, measured.intensity > 3.0 * measured.sigma
+
+
+def with_su(value: float, su: float, digits: int) -> str:
+    """With its s.u. in brackets, or with some digits where it was not refined."""
+    return str(format_float_with_standard_uncertainty(value, su)) if su > 0.0 else f"{value:.{digits}f}"
+
+
+def mean_thickness(nuisance: Nuisance) -> float:
+    """Mean thickness in Å over the diffracting area; for the law ``free`` it is the thickness itself."""
+    if nuisance.shape not in LAWS:
+        return float(nuisance.thickness)
+    share = thickness_weights(np.array([nuisance.thickness]), nuisance.shape, nuisance.thickness)
+    return float(share[0]) * nuisance.thickness

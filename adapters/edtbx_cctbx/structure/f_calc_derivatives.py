@@ -1,0 +1,42 @@
+"""Derivatives of structure factors by the independent parameters of a structure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from smtbx.structure_factors import direct
+
+from edtbx.experiment import ComplexArray, FloatArray, IntArray
+from edtbx_cctbx.structure.structure_factors import Expansion
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class StructureSlopes:
+    """∂F/∂p (U, P) of the asymmetric unit: takes derivatives by the F of every g to derivatives by p."""
+
+    expansion: Expansion
+    slopes: ComplexArray
+
+    @classmethod
+    def of(cls, expansion: Expansion, reparametrisation: Any) -> StructureSlopes:
+        """Where the reparametrisation of smtbx stands, which must be linearised.
+
+        What is refined is taken from the flags of the atoms now: smtbx corrupts memory where they are changed afterwards.
+        """
+        structure = reparametrisation.structure
+        structure.scattering_type_registry()
+        linear = direct.f_calc_modulus_squared(structure)
+        by_atom = []
+        for h in expansion.unique.indices():
+            linear.linearise(h)
+            by_atom.append(linear.grad_f_calc.as_numpy_array())
+        jacobian = reparametrisation.jacobian_transpose_matching_grad_fc().as_dense_matrix().as_numpy_array()
+        return cls(expansion=expansion, slopes=np.array(by_atom) @ jacobian.T)
+
+    def __call__(self, where: IntArray, rows: ComplexArray) -> FloatArray:
+        """∂I/∂p (m, P) from ∂I/∂Re F + i ∂I/∂Im F (m, n) by the F of the g vectors in the given places (n,)."""
+        unique, by_f = self.expansion.collect_some(where, rows)
+        slopes = self.slopes[unique]
+        return np.asarray(by_f.real @ slopes.real + by_f.imag @ slopes.imag)

@@ -1,0 +1,375 @@
+"""Full-matrix least squares on dynamical intensities, in place of ``smtbx.refinement.least_squares.crystallographic_ls``.
+
+The observations are a :class:`DynamicalTarget`; reparametrisation, restraints, weighting schemes and drivers are the stock
+ones. Scales, centres, spread and thickness are refined with the structure (see :mod:`edtbx.fitting.least_squares`) and live in
+``target.nuisance``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from cctbx import miller
+from cctbx.array_family import flex
+from smtbx.refinement import least_squares
+
+from edtbx.execution.memory import expect_room
+from edtbx.experiment import BoolArray, ComplexArray, FloatArray
+from edtbx.fitting.least_squares import ReducedEquations, frame_equations, repetitions
+from edtbx.fitting.loss import LOSSES, variance_factor
+from edtbx.intensities.forward import Progress, no_progress
+from edtbx.intensities.frame_waves import Rows
+from edtbx.intensities.nuisance import FrameCube, Nuisance
+from edtbx_cctbx.boundary import expect_word
+from edtbx_cctbx.structure.f_calc_derivatives import StructureSlopes
+from edtbx_cctbx.targets.reweighting import settle
+from edtbx_cctbx.targets.step_equations import StepEquations
+from edtbx_cctbx.targets.target import DynamicalTarget, expect_target
+
+_WEIGHT = 0.02
+"""The a of w = 1/(σ² + (a P)²), P = (max(I_obs, 0) + 2 I_calc)/3, where no weighting scheme is given."""
+
+_LEAST_SPREAD = 1e-5
+"""A spread in radians below which it is not refined: intensities do not depend on it there."""
+
+_BYTES_PER_SLOPE, _BYTES_PER_ROW = 32.0, 24.0
+"""Of derivatives of a structure factor by a parameter, and of an intensity: each is there two or three times for a while."""
+
+_STATE = (
+    "fc_sq",
+    "residuals",
+    "_sizes",
+    "weights",
+    "_sum_w_yo_sq",
+    "objective_data_only",
+    "_objective",
+    "n_restraints",
+    "chi_sq_data_only",
+    "chi_sq_data_and_restraints",
+    "restraints_normalisation_factor",
+    "normal_matrix",
+    "right_hand_side",
+)
+"""What a ``build_up`` leaves besides nuisance parameters, cubes and the design matrix."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _RowsAt:
+    """Where rows of the design matrix belong: structure factors, their slopes, nuisance parameters."""
+
+    f: ComplexArray
+    slopes: StructureSlopes
+    nuisance: Nuisance
+
+
+def _expect_reparametrisation(value: Any, target: DynamicalTarget) -> None:
+    if not hasattr(value, "jacobian_transpose_matching_grad_fc"):
+        raise TypeError(
+            f"expected a reparametrisation, got {type(value).__name__}: make one as "
+            "smtbx.refinement.constraints.reparametrisation(structure=..., constraints=[], "
+            "connectivity_table=smtbx.utils.connectivity_table(structure))"
+        )
+    target.accepted(value.structure)
+
+
+class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)):  # type: ignore[misc]
+    """Drop-in for ``smtbx.refinement.least_squares.crystallographic_ls``.
+
+    Parameters
+    ----------
+    observations : DynamicalTarget
+        Its nuisance parameters are where refinement starts; they follow every step.
+    reparametrisation
+        smtbx's, of the same structure.
+    rows : Rows
+        How the rows of the design matrix are computed: local ones unless the solver is an approximation on purpose. The
+        right-hand side is exact with either, and so is the minimum.
+    rows_from : DynamicalTarget
+        Where rows come from: a coarser sampling of the same frames, or of some, which then stand for all in the normal
+        matrix (and s.u.s); the observations themselves by default.
+    loss : str
+        "squares", or a loss that counts outliers for less (:mod:`edtbx.fitting.loss`).
+    repeats : bool
+        Share the weight of a measurement that overlapping frames repeat among its rows.
+    progress : Progress
+        Shown over the frames of every cycle.
+    **kwds
+        Those of the stock class: ``weighting_scheme``, ``restraints_manager``, ``origin_fixing_restraints_type``.
+        Weighting schemes are given scaled intensities.
+
+    Attributes
+    ----------
+    normal_matrix, right_hand_side : (P, P), (P,)
+        Of the last ``build_up``, restraints and origin fixing in it, whatever a driver has made of them since.
+    residuals : (M,)
+        √w (I_obs − k I_calc) of all rows in units of what is usual at their intensity (:mod:`edtbx.fitting.loss`).
+    cubes : list of FrameCube
+        Computed beside measured intensities of every frame where the structure stands, with the weights.
+    nuisance_su : Nuisance
+        Standard uncertainties of scales, centres, spread and thickness, 0 for what is not refined.
+    renew_rows : bool
+        Whether the next ``build_up`` computes the rows of the design matrix anew. Those of a step or two before do near
+        the minimum, at half of the time: the right-hand side is exact all the same.
+    renew_sizes : bool
+        Whether the next ``build_up`` asks anew what size of residuals is usual. That depends on ranks, changes by steps, and
+        keeps shifts at some hundredths of their s.u.s.
+    """
+
+    repeats: bool = True
+    loss: str = "squares"
+    renew_rows: bool = True
+    renew_sizes: bool = True
+    restraints_normalisation_factor: float | None = None
+
+    def __init__(self, observations: Any, reparametrisation: Any, **kwds: Any) -> None:
+        _expect_reparametrisation(reparametrisation, expect_target(observations))
+        kwds.setdefault("weighting_scheme", least_squares.mainstream_shelx_weighting(a=_WEIGHT, b=0))
+        rows = kwds.pop("rows", Rows.usual(observations.forward.solver))
+        self.rows = rows if isinstance(rows, Rows) else Rows(expect_word(rows, [each.value for each in Rows], "rows"))
+        rows_from = kwds.pop("rows_from", None)
+        self._rows_from = observations if rows_from is None else expect_target(rows_from)
+        self.repeats = kwds.pop("repeats", self.repeats)
+        self.loss = expect_word(kwds.pop("loss", self.loss), LOSSES, "loss")
+        self._progress: Progress[Any] = kwds.pop("progress", no_progress)
+        # the stock class would linearise |F|², which nobody asks for
+        super().__init__(observations, reparametrisation, one_h_linearisation=True, **kwds)
+        target = observations
+        self._measured = target.experiment.reflections.select(target.rows)
+        self._shares = repetitions(self._measured) if self.repeats else np.ones(len(self._measured))
+        self._before: Nuisance | None = None
+        self._sizes: FloatArray | None = None
+        self._rows_at: _RowsAt | None = None
+        self._jacobian: dict[int, FloatArray] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError(
+            "crystallographic_ls cannot be pickled or copied, because reparametrisations of smtbx cannot: pickle the target "
+            "and the structure, and make it anew of these"
+        )
+
+    def build_up(self, objective_only: bool = False) -> None:
+        """Normal equations where the structure stands, or the objective alone."""
+        target = self.observations
+        f = self._structure_factors()
+        self._settle(f)
+        restraints = self._restraints()
+        if objective_only:
+            return
+        expect_room(
+            _BYTES_PER_SLOPE * target.f_obs().size() * 9 * self.xray_structure.scatterers().size()
+            + _BYTES_PER_ROW * len(self._measured) * self.n_parameters,
+            f"derivatives of {target.f_obs().size()} structure factors and {len(self._measured)} intensities by "
+            f"{self.n_parameters} parameters",
+            "refine by gradients (minimise_with_lbfgs, refinement.method=gradient), or take a smaller g_max",
+        )
+        slopes = StructureSlopes.of(target.expansion, self.reparametrisation)
+        if self.renew_rows or self._rows_at is None:
+            self._rows_at = _RowsAt(f=f, slopes=slopes, nuisance=target.nuisance)
+            self._jacobian = {}
+        self._reduced = self._reduce()
+        gradient = target.forward.gradient(f, target.nuisance, self._reduced.seeds, self._progress)
+        right = slopes(np.arange(len(gradient)), gradient[None])[0]
+        normal, right = self._reduced.matrix / self._sum_w_yo_sq, right / self._sum_w_yo_sq
+        if restraints is not None:
+            design, deltas, weights = restraints
+            normal = normal + design.T @ (weights[:, None] * design)
+            right = right - design.T @ (weights * deltas)
+        self._start_with(normal, right)
+        self.origin_fixing_restraint.add_to(
+            self.step_equations(),
+            self.reparametrisation.jacobian_transpose_matching_grad_fc(),
+            self.reparametrisation.asu_scatterer_parameters,
+        )
+        # drivers damp the matrix in place, and solving overwrites it
+        self.normal_matrix = self.normal_matrix_packed_u().matrix_packed_u_as_symmetric().as_numpy_array()
+        self.right_hand_side = self.opposite_of_gradient().as_numpy_array().copy()
+
+    def _structure_factors(self) -> ComplexArray:
+        """F (G,) where the structure stands, which is where its parameters are."""
+        if not self.finalised:
+            self.reparametrisation.linearise()
+            self.reparametrisation.store()
+        target = self.observations
+        f = target.structure_factors(self.xray_structure)
+        at = target.forward.vectors.find(self._measured.hkl)
+        self.f_calc = self.fo_sq.array(data=flex.complex_double(f[at]), sigmas=None)
+        return f
+
+    def _start_with(self, normal: FloatArray, right: FloatArray) -> None:
+        self._start_step_equations()
+        # both are given by reference
+        packed, opposite_of_gradient = self.normal_matrix_packed_u(), self.opposite_of_gradient()
+        packed += flex.double(np.ascontiguousarray(normal)).matrix_symmetric_as_packed_u()
+        opposite_of_gradient += flex.double(np.ascontiguousarray(right))
+
+    def state(self) -> dict[str, Any]:
+        """What the last ``build_up`` has left and nothing makes anew."""
+        return {"nuisance": self.observations.nuisance} | {
+            name: getattr(self, name) for name in _STATE if hasattr(self, name)
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over, in place of a ``build_up``, the state that one left at this structure."""
+        target = self.observations
+        f = self._structure_factors()
+        target.nuisance = state["nuisance"]
+        for name in _STATE:
+            if name in state:
+                setattr(self, name, state[name])
+        if self.renew_rows or self._rows_at is None:
+            slopes = StructureSlopes.of(target.expansion, self.reparametrisation)
+            self._rows_at, self._jacobian = _RowsAt(f=f, slopes=slopes, nuisance=target.nuisance), {}
+        self._start_with(self.normal_matrix, self.right_hand_side)
+
+    def complete(self) -> None:
+        """Compute the cubes anew that went with a restored state."""
+        target = self.observations
+        f = target.structure_factors(self.xray_structure)
+        cubes = self._with_offsets(target.forward.cubes(f, self._progress))
+        ends = np.cumsum([len(cube.observed) for cube in cubes])[:-1]
+        parts = np.split(self.weights.as_numpy_array(), ends)
+        self.cubes = [replace(cube, weights=part) for cube, part in zip(cubes, parts, strict=True)]
+        self._reduced = self._reduce()
+
+    def _settle(self, f: ComplexArray) -> None:
+        """Nuisance parameters and weights, each for the other; then what sums are divided by, and the objective."""
+        target, measured = self.observations, self._measured
+        settled = settle(
+            self._with_offsets(target.forward.cubes(f, self._progress)),
+            measured,
+            target.nuisance,
+            grid=target.forward.grid,
+            choices=target.choices,
+            weighting_scheme=self.weighting_scheme,
+            loss=self.loss,
+            shares=self._shares,
+            sizes=None if self.renew_sizes else self._sizes,
+        )
+        target.nuisance, self.cubes, calculated = settled.nuisance, settled.cubes, settled.calculated
+        self.residuals, self._sizes = settled.residuals, settled.sizes
+        weights = settled.weights
+        self.weights: flex.double = flex.double(weights)
+        self.fc_sq = self.fo_sq.array(data=flex.double(calculated), sigmas=None).set_observation_type_xray_intensity()
+        self._sum_w_yo_sq: float = float(weights @ measured.intensity**2)
+        self.objective_data_only = float(weights @ (measured.intensity - calculated) ** 2) / (2.0 * self._sum_w_yo_sq)
+        self._objective = self.objective_data_only
+        self.n_restraints = None
+        self.chi_sq_data_only = self.chi_sq()
+
+    def _with_offsets(self, cubes: list[FrameCube]) -> list[FrameCube]:
+        """What a finer sampling adds to unscaled intensities, added at every node and thickness: weights sum to one."""
+        if self.observations.offsets is None:
+            return cubes
+        return [
+            replace(cube, intensities=cube.intensities + more[:, None])
+            for cube, more in zip(cubes, self.observations.offsets, strict=True)
+        ]
+
+    @property
+    def fo_sq(self) -> miller.array:
+        """Measured intensities of the used rows."""
+        return self.observations.fo_sq
+
+    @property
+    def n_equations(self) -> int:
+        """Number of rows, repeated ones among them."""
+        return len(self._measured)
+
+    def dof(self) -> float:
+        """Measurements, each counted once, and restraints, less all parameters; centres are paid for by their priors."""
+        measurements = float(np.sum(1.0 / self._shares)) + (self.n_restraints or 0)
+        return max(measurements - self.n_refined, 1.0)
+
+    @property
+    def n_refined(self) -> int:
+        """Number of parameters of the structure, scales, and spread and thickness as far as they are refined."""
+        return self.n_parameters + int(self._shared.sum()) + len(self.observations.forward.frames)
+
+    def chi_sq(self) -> float:
+        """Σ w (I_obs − k I_calc)² over the degrees of freedom, restraints added; as if there were no outliers."""
+        return 2.0 * self._objective * self._sum_w_yo_sq / self.dof() * variance_factor(self.loss)
+
+    @property
+    def _shared(self) -> BoolArray:
+        """Whether σ and thickness are refined."""
+        choices, nuisance = self.observations.choices, self.observations.nuisance
+        spread = choices.sigma is None and _LEAST_SPREAD < nuisance.sigma < choices.sigma_max
+        return np.array([spread, choices.thickness is None and nuisance.histogram is None])
+
+    def _restraints(self) -> tuple[FloatArray, FloatArray, FloatArray] | None:
+        """Design matrix, deltas and weights, added to the objective; on the scale of the average residual, as ever."""
+        if self.restraints_manager is None:
+            return None
+        if self.restraints_normalisation_factor is None:
+            self.restraints_normalisation_factor = self.chi_sq_data_only / self._sum_w_yo_sq
+        rp = self.reparametrisation
+        linearised = self.restraints_manager.build_linearised_eqns(self.xray_structure, rp.parameter_map())
+        jacobian = rp.jacobian_transpose_matching(rp.mapping_to_grad_fc_all).transpose()
+        design = (linearised.design_matrix * jacobian).as_dense_matrix().as_numpy_array()
+        deltas = linearised.deltas.as_numpy_array()
+        weights = linearised.weights.as_numpy_array() * self.restraints_normalisation_factor
+        self._objective += 0.5 * float(weights @ deltas**2)
+        self.n_restraints = linearised.n_restraints()
+        self.chi_sq_data_and_restraints = self.chi_sq()
+        return design, deltas, weights
+
+    @property
+    def jacobian(self) -> dict[int, FloatArray]:
+        """∂I_calc/∂p (M, P), unscaled, of the frames that rows come from, by their ids; where rows were last asked for."""
+        if not self._jacobian and self._rows_at is not None:
+            forward, there = self._rows_from.forward, self._rows_at
+            places = {frame.frame_id: place for place, frame in enumerate(self.observations.forward.frames)}
+            ids = [frame.frame_id for frame in forward.frames]
+            nuisance = there.nuisance.at([places[each] for each in ids])
+            rows = forward.jacobian(there.f, nuisance, there.slopes, self.rows)
+            self._jacobian = dict(zip(ids, self._progress(rows, len(ids)), strict=True))
+        return self._jacobian
+
+    def _reduce(self) -> ReducedEquations:
+        target = self.observations
+        frames = frame_equations(self.cubes, target.forward.grid, target.nuisance, target.choices, self.jacobian)
+        return ReducedEquations(frames=frames, shared=self._shared)
+
+    def shift_over_su(self, step: FloatArray | None = None) -> float:
+        """The largest of the shifts of the solution, or of a step (P,) of the caller's own, in s.u.s."""
+        step = self.step().as_numpy_array() if step is None else step
+        variances = self.covariance_matrix().matrix_packed_u_diagonal().as_numpy_array()
+        return float(np.max(np.abs(step) / np.sqrt(variances), initial=0.0))
+
+    def step_forward(self, step: FloatArray | None = None) -> None:
+        """Take the structure to the solution, or along a step (P,) of the caller's own."""
+        self._before = self.observations.nuisance
+        if step is not None:
+            solution = self.step()  # by reference
+            solution *= 0.0
+            solution += flex.double(np.ascontiguousarray(step))
+        super().step_forward()
+
+    def step_backward(self) -> None:
+        """Undo the last step."""
+        super().step_backward()
+        self.observations.nuisance = self._before
+
+    def covariance_matrix(self, jacobian_transpose: Any = None, normalised_by_goof: bool = True) -> flex.double:
+        """As in the stock class, packed; of the undamped equations, whatever a driver has made of them."""
+        covariance = np.linalg.inv(self.normal_matrix) / self._sum_w_yo_sq
+        packed = flex.double(np.ascontiguousarray(covariance)).matrix_symmetric_as_packed_u()
+        if jacobian_transpose is not None:
+            packed = jacobian_transpose.self_transpose_times_symmetric_times_self(packed)
+        return packed * self.restrained_goof() ** 2 if normalised_by_goof else packed
+
+    @property
+    def nuisance_su(self) -> Nuisance:
+        """Standard uncertainties of what else is refined, 0 where it is not."""
+        shared, centres, scales = self._reduced.variances(np.linalg.inv(self.normal_matrix) / self._sum_w_yo_sq)
+        nuisance, goof = self.observations.nuisance, self.restrained_goof()
+        sigma, thickness = goof * np.sqrt(np.diag(shared))
+        return Nuisance(
+            shape=nuisance.shape,
+            thickness=float(thickness),
+            sigma=float(sigma),
+            centres=goof * np.sqrt(centres),
+            scales=goof * np.sqrt(scales),
+        )

@@ -1,0 +1,257 @@
+"""Normal equations of all frames, reduced to the parameters of the structure.
+
+Every frame has a scale and a centre of its own, all of them share spread and thickness, and none of these is to burden
+the matrix that a crystallographer sees. The scale is the best one for whatever the rest is, a function of it (variable
+projection); centres, then spread and thickness, are eliminated by Schur complements. What is left has the P parameters
+of the structure, its inverse is their part of the covariance matrix of all parameters, and going back through the
+eliminations gives the s.u.s of the others. Costs O(M P²) for M rows.
+
+References
+----------
+G. H. Golub & V. Pereyra, SIAM J. Numer. Anal. 10, 413 (1973), doi:10.1137/0710036 (variable projection).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from edtbx.experiment import BoolArray, FloatArray, IntArray, Reflections
+from edtbx.intensities.nuisance import Choices, FrameCube, Grid, Nuisance, centre_is_free
+
+_DETERMINED = 1e-8
+"""What scales and centres must leave of the squared slopes of a shared parameter for it to be refined."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class FrameEquations:
+    """Rows √w (I_obs − k I) of one frame, at its best scale k.
+
+    Attributes
+    ----------
+    observed, calculated : (M,)
+        √w I_obs and √w I, unscaled.
+    slopes : (M, 3 + P) or (M, 3)
+        √w times derivatives of I by centre, σ and thickness (radians, Å), and by the parameters of the structure where
+        these are at hand.
+    root : (M,)
+        √w.
+    centre, prior : float
+        The centre of the frame in radians, and the reciprocal of the s.u. that it is held to 0 with; 0 leaves it free,
+        infinite holds it where it is.
+    """
+
+    observed: FloatArray
+    calculated: FloatArray
+    slopes: FloatArray
+    root: FloatArray
+    centre: float
+    prior: float
+
+    @classmethod
+    def of(
+        cls,
+        observed: FloatArray,
+        calculated: FloatArray,
+        slopes: FloatArray,
+        weights: FloatArray,
+        centre: float,
+        prior: float,
+    ) -> FrameEquations:
+        """From measured and unscaled computed intensities (M,), slopes of these (M, 3 + P), and weights (M,).
+
+        Slopes keep their precision: single halves the memory of many.
+        """
+        root = np.sqrt(weights)
+        return cls(
+            observed=root * observed,
+            calculated=root * calculated,
+            slopes=(root[:, None] * slopes).astype(slopes.dtype),
+            root=root,
+            centre=centre,
+            prior=prior,
+        )
+
+    @property
+    def _square(self) -> float:
+        return max(float(self.calculated @ self.calculated), 1e-300)
+
+    @property
+    def scale(self) -> float:
+        """k ≥ 0."""
+        return max(float(self.calculated @ self.observed), 0.0) / self._square
+
+    @property
+    def residual(self) -> FloatArray:
+        """√w (I_obs − k I), (M,)."""
+        return self.observed - self.scale * self.calculated
+
+    @property
+    def scale_slopes(self) -> FloatArray:
+        """∂k/∂ of everything else, (3 + P,)."""
+        return np.asarray((self.observed - 2.0 * self.scale * self.calculated) @ self.slopes / self._square)
+
+    @property
+    def design(self) -> FloatArray:
+        """Derivatives of √w k I, the scale following, (M, 3 + P)."""
+        return self.scale * self.slopes + np.outer(self.calculated, self.scale_slopes)
+
+    def seed(self, residual: FloatArray) -> FloatArray:
+        """s (M,) such that s·∂I/∂p is residual·(column p of the design)."""
+        following = (self.observed - 2.0 * self.scale * self.calculated) * (self.calculated @ residual) / self._square
+        return np.asarray(self.root * (self.scale * residual + following))
+
+
+def frame_equations(
+    cubes: Sequence[FrameCube], grid: Grid, nuisance: Nuisance, choices: Choices, by_structure: Mapping[int, FloatArray]
+) -> list[FrameEquations]:
+    """Of every frame, with the weights of its cube; ∂I/∂p (M, P), unscaled, of those frames whose ids have them."""
+    found = []
+    parts = (nuisance.intensities(grid, cubes), nuisance.slopes(grid, cubes), nuisance.scales, nuisance.centres)
+    for cube, calculated, slopes, scale, centre in zip(cubes, *parts, strict=True):
+        misfit = float(cube.weights @ (cube.observed - calculated) ** 2) / len(cube.observed)
+        free = centre_is_free(centre, cube.base, len(cube.observed), grid, choices)
+        more = by_structure.get(cube.frame_id)
+        found.append(
+            FrameEquations.of(
+                cube.observed,
+                calculated / max(scale, 1e-300),
+                slopes if more is None else np.column_stack([slopes.astype(more.dtype), more]),
+                cube.weights,
+                centre=centre,
+                prior=math.sqrt(misfit) / choices.centre_prior if free else math.inf,
+            )
+        )
+    return found
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ReducedEquations:
+    """N δ = r for the P parameters of the structure, and the way back to the others.
+
+    ``shared`` (2,) says which of σ and thickness are refined. Where only some frames have slopes by the structure, N is
+    that of these, scaled up as their intensities are to those of all; what pulls at centres, σ and thickness is always
+    that of all.
+    """
+
+    frames: Sequence[FrameEquations]
+    shared: BoolArray
+
+    @cached_property
+    def _columns(self) -> int:
+        """2 + P."""
+        return max(frame.slopes.shape[1] for frame in self.frames) - 1
+
+    @cached_property
+    def _times(self) -> float:
+        """What the sums over frames with slopes by the structure are multiplied with."""
+        whole = [frame.scale**2 * frame._square for frame in self.frames]
+        mine = [part for part, frame in zip(whole, self.frames, strict=True) if self._is_complete(frame)]
+        return sum(whole) / max(sum(mine), 1e-300)
+
+    def _is_complete(self, frame: FrameEquations) -> bool:
+        return frame.slopes.shape[1] == self._columns + 1
+
+    @cached_property
+    def _sums(self) -> tuple[FloatArray, FloatArray, list[tuple[float, float, FloatArray]]]:
+        """Normal matrix (2 + P, 2 + P) and right-hand side without the centres; pivot, residual and row of each centre."""
+        number = self._columns
+        matrix, right, centres = np.zeros((number, number)), np.zeros(number), []
+        for frame in self.frames:
+            design, residual = frame.design, frame.residual
+            along, rest = design[:, 0], np.zeros((len(design), number))
+            rest[:, : design.shape[1] - 1] = design[:, 1:]
+            times = self._times if self._is_complete(frame) else 0.0
+            matrix += times * rest.T @ rest
+            right += residual @ rest
+            if np.isinf(frame.prior):
+                centres.append((np.inf, 0.0, np.zeros(number)))
+                continue
+            pivot = float(along @ along) + frame.prior**2
+            pull = float(along @ residual) - frame.prior**2 * frame.centre
+            row = along @ rest
+            centres.append((pivot, pull, row))
+            matrix -= times * np.outer(row, row / pivot)
+            right -= row * (pull / pivot)
+        return matrix, np.asarray(right), centres
+
+    @cached_property
+    def _free(self) -> IntArray:
+        """Which of σ and thickness are refined: those that scales and centres do not make up for."""
+        left = np.diag(self._sums[0])[:2]
+        mine = [frame for frame in self.frames if self._is_complete(frame)]
+        whole = self._times * sum(frame.scale**2 * np.sum(frame.slopes[:, 1:3] ** 2, axis=0) for frame in mine)
+        return np.flatnonzero(self.shared & (left > _DETERMINED * whole))
+
+    @cached_property
+    def _blocks(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Of spread and thickness, as far as they are refined: inverse block, coupling to the structure, right-hand side."""
+        matrix, right, _ = self._sums
+        free = self._free
+        return np.asarray(np.linalg.inv(matrix[np.ix_(free, free)])), matrix[free, 2:], right[free]
+
+    @cached_property
+    def matrix(self) -> FloatArray:
+        """N (P, P)."""
+        inverse, coupling, _ = self._blocks
+        return np.asarray(self._sums[0][2:, 2:] - coupling.T @ inverse @ coupling)
+
+    @cached_property
+    def right_hand_side(self) -> FloatArray:
+        """r (P,), as exact as the rows are, where all frames have them."""
+        inverse, coupling, right = self._blocks
+        return np.asarray(self._sums[1][2:] - coupling.T @ (inverse @ right))
+
+    @property
+    def seeds(self) -> list[FloatArray]:
+        """For each frame s (M,) such that r = Σ s·∂I/∂p: what turns an exact gradient into an exact right-hand side."""
+        free, (inverse, _, right), centres = self._free, self._blocks, self._sums[2]
+        shift = inverse @ right
+        found = []
+        for frame, (pivot, pull, row) in zip(self.frames, centres, strict=True):
+            design = frame.design
+            centre = (pull - row[free] @ shift) / pivot
+            found.append(frame.seed(frame.residual - design[:, 1 + free] @ shift - design[:, 0] * centre))
+        return found
+
+    def variances(self, covariance: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Covariances (2, 2) of σ and thickness, variances of centres (F,) and of scales (F,), for those (P, P) of the
+        structure; in its units, and 0 for what is not refined.
+        """
+        inverse, coupling, _ = self._blocks
+        free = self._free
+        number = len(covariance)
+        whole = np.zeros((2 + number, 2 + number))
+        answer = inverse @ coupling
+        whole[np.ix_(free, free)] = inverse + answer @ covariance @ answer.T
+        whole[free, 2:] = -answer @ covariance
+        whole[2:, free] = whole[free, 2:].T
+        whole[2:, 2:] = covariance
+        centres, scales = [], []
+        for frame, (pivot, _, row) in zip(self.frames, self._sums[2], strict=True):
+            lever = row / pivot
+            centres.append(1.0 / pivot + lever @ whole @ lever)
+            slopes = np.zeros(1 + len(lever))
+            slopes[: frame.slopes.shape[1]] = frame.scale_slopes
+            following = slopes[1:] - slopes[0] * lever
+            scales.append(1.0 / frame._square + slopes[0] ** 2 / pivot + following @ whole @ following)
+        return whole[:2, :2], np.array(centres), np.array(scales)
+
+
+def repetitions(reflections: Reflections) -> FloatArray:
+    """How often each row (M,) is there: overlapping virtual frames list one measurement several times."""
+    number = measurements(reflections)
+    return np.bincount(number)[number].astype(float)
+
+
+def measurements(reflections: Reflections) -> IntArray:
+    """A number (M,) that rows of the same measurement share.
+
+    They are told by their equal intensities and s.u.s; those of two measurements agree to the last digit by accident only.
+    """
+    rows = np.column_stack([reflections.hkl, reflections.intensity, reflections.sigma])
+    return np.asarray(np.unique(rows, axis=0, return_inverse=True)[1]).ravel()

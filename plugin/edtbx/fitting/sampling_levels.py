@@ -1,0 +1,172 @@
+"""Levels of sampling: coarse to find the nuisance parameters, fine enough for the result, and the error they leave.
+
+Features of the intensity are 1/(t |g|) wide in both angles of an orientation. A level says how many tilts and y nodes
+meet one such width, and what of the beams is left out; :func:`level_for` takes the coarsest level whose error, measured
+on a few frames against the next finer one but one, is small beside that of the measurement.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edtbx.execution.memory import TooLarge
+from edtbx.experiment import ComplexArray, FloatArray
+from edtbx.intensities.forward import ForwardModel, Progress, no_progress
+from edtbx.intensities.nuisance import Choices, Nuisance, best_scale, intensity_weights
+from edtbx.intensities.sampling import Sampling
+from edtbx.intensities.thickness import mean_thickness
+from edtbx.solvers.block import Accuracy
+
+COARSE = Sampling(
+    accuracy=Accuracy(s_max=0.03, s_strong=0.003, tolerance=1e-4),
+    tilt_thickness=800.0,
+    spread_reach=float(np.radians(0.4)),
+    spread_spacing=float(np.radians(0.1)),
+    thickness_max=3000.0,
+    thickness_step=50.0,
+)
+"""Where the thickness is not yet known: an error of 2 to 5 % in amplitudes on crystals of 1000 to 2000 Å."""
+
+
+_MOVE = float(np.radians(0.06))
+"""How far the centre of a frame may move at one of the levels below, from where a coarser one left it."""
+
+_NARROWEST = float(np.radians(0.02))
+"""Least spread for which the y nodes are laid out, so that it can grow."""
+
+
+_STEPS = 40.0
+"""Thicknesses of a grid. Intensities are then off by 0.002 s.u.s (slab: 0.01)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Level:
+    """How finely a crystal of known thickness is sampled.
+
+    ``tilts`` is the number of tilts as a part of what integrates the rocking curves of the thickest part exactly;
+    ``spacing`` the distance of the y nodes in units of 1/(mean thickness · largest |g|).
+    """
+
+    accuracy: Accuracy
+    tilts: float
+    spacing: float
+
+    def sampling(self, nuisance: Nuisance, choices: Choices, g_max: float) -> Sampling:
+        """For what is known of thickness and spread, and reflections out to ``g_max`` in Å⁻¹.
+
+        The y nodes, counted from the centre of each frame, reach as far as it may still move and 2.5 σ more.
+        """
+        histogram = nuisance.histogram
+        thickest = nuisance.thickness if histogram is None else float(histogram[0, np.flatnonzero(histogram[1])[-1]])
+        mean = mean_thickness(nuisance.shape, nuisance.thickness)
+        spacing = float(np.clip(self.spacing / (mean * g_max), np.radians(0.005), np.radians(0.15)))
+        move = max(spacing, _MOVE) if choices.refine_centres else 0.0
+        return Sampling(
+            accuracy=self.accuracy,
+            tilt_thickness=self.tilts * thickest,
+            spread_reach=move + 2.5 * max(nuisance.sigma, _NARROWEST),
+            spread_spacing=spacing,
+            centre_reach=move,
+            thickness_max=1.2 * thickest,
+            thickness_step=1.2 * thickest / _STEPS,
+        )
+
+
+DRAFT = Level(accuracy=Accuracy(s_max=0.03, s_strong=0.003, tolerance=1e-4), tilts=0.25, spacing=6.0)
+"""The level at which atoms move, corrected by a finer one."""
+
+FOR_ROWS = Level(accuracy=Accuracy(s_max=0.03, s_strong=0.003, tolerance=1e-4), tilts=0.35, spacing=4.0)
+"""The level of the rows of a design matrix: another 0.03 (paracetamol) to 0.1 (urea) of their length off the mark."""
+
+LEVELS = (
+    Level(accuracy=Accuracy(s_max=0.03, s_strong=0.003, tolerance=1e-5), tilts=0.5, spacing=2.0),
+    Level(accuracy=Accuracy(s_max=0.045, s_strong=0.005, tolerance=1e-5), tilts=0.6, spacing=1.5),
+    Level(accuracy=Accuracy(s_max=0.06, s_strong=0.0075, tolerance=1e-5), tilts=0.7, spacing=1.2),
+    Level(accuracy=Accuracy(s_max=0.09, s_strong=0.01, tolerance=1e-5), tilts=0.85, spacing=1.0),
+    Level(accuracy=Accuracy(s_max=0.12, s_strong=0.015, tolerance=1e-5), tilts=1.0, spacing=0.8),
+    Level(accuracy=Accuracy(s_max=0.16, s_strong=0.02, tolerance=1e-5), tilts=1.2, spacing=0.7),
+)
+"""From coarse to fine. Errors against the last (as in :class:`Found`) on urea: 0.18, 0.07, 0.06, 0.04, 0.03; each
+costs some 1.8 times as much as the one before."""
+
+_FINER = 2
+"""How many levels finer the one is that errors are measured against."""
+
+_FRAMES = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A level, and its error: the root mean square of ΔI/max(σ, 0.01 I_obs) on a few frames."""
+
+    level: Level
+    error: float
+    kept: bool
+
+
+def level_for(
+    model: ForwardModel,
+    f: ComplexArray,
+    nuisance: Nuisance,
+    choices: Choices,
+    tolerance: float,
+    levels: Sequence[Level] = LEVELS,
+    progress: Progress[Any] = no_progress,
+) -> Found:
+    """The coarsest of the levels whose error is within the tolerance; the last but two, with its error, if none is.
+
+    The model gives frames and reflections; its own sampling does not matter. Levels that the memory does not hold are left
+    out, unless they are the first three.
+
+    Raises
+    ------
+    TooLarge
+        The memory does not hold the first three.
+    """
+    places = _typical(model)
+    some = nuisance.at(places)
+
+    def intensities(level: Level) -> list[FloatArray]:
+        sampling = level.sampling(nuisance, choices, model.g_max)
+        return model.resampled(sampling, places, some.centres).intensities(f, some, progress)
+
+    known: dict[int, list[FloatArray]] = {}
+    error = math.inf
+    for place, level in enumerate(levels[:-_FINER]):
+        for number in (place, place + _FINER):
+            if number not in known:
+                try:
+                    known[number] = intensities(levels[number])
+                except TooLarge:
+                    if place == 0:
+                        raise
+                    return Found(level=levels[place - 1], error=error, kept=False)
+        error = intensity_error(model, places, known[place], known[place + _FINER])
+        if error <= tolerance:
+            return Found(level=level, error=error, kept=True)
+    return Found(level=level, error=error, kept=False)
+
+
+def intensity_error(
+    model: ForwardModel, places: Sequence[int], found: Sequence[FloatArray], true: Sequence[FloatArray]
+) -> float:
+    """Root mean square of ΔI/max(σ, 0.01 I_obs) over the rows of some frames, each at its best scale."""
+    parts = []
+    for place, *pair in zip(places, found, true, strict=True):
+        observed, sigma = model.frames[place].observed, model.frames[place].sigma
+        scaled = [best_scale(i, observed, intensity_weights(observed, sigma)) * i for i in pair]
+        parts.append((scaled[0] - scaled[1]) / np.maximum(sigma, 0.01 * observed))
+    return float(np.sqrt(np.mean(np.concatenate(parts) ** 2)))
+
+
+def _typical(model: ForwardModel) -> list[int]:
+    """Places of a few frames, spread over the scan, none of them poor in reflections."""
+    sizes = np.array([len(frame.rows) for frame in model.frames])
+    rich = np.flatnonzero(sizes >= np.median(sizes))
+    at = np.linspace(0, len(rich) - 1, min(_FRAMES, len(rich)) + 2)[1:-1]
+    return [int(rich[n]) for n in np.unique(np.rint(at).astype(int))]

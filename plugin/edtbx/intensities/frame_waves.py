@@ -1,0 +1,213 @@
+"""From structure factors to the intensities of one frame on the grid of orientation spread × thickness.
+
+The incoherent sum lives here: I_h = Σ over tilts, y and t of w_α w_y w_t |ψ_h(α, y, t)|². The cube (J, M, T) is summed
+over the tilts only; scale, spread, centre and thickness law are weights on it (see :mod:`edtbx.intensities.nuisance`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from enum import Enum
+
+import numpy as np
+
+from edtbx.experiment import BoolArray, ComplexArray, Experiment, FloatArray, Frame, IntArray
+from edtbx.geometry import excitation_error_slopes, excitation_errors, frame_vectors
+from edtbx.intensities.local_jacobian import filled, local_rows
+from edtbx.intensities.potential import GVectors, surface_term, u_per_f
+from edtbx.intensities.quadrature import Orientations, Quadrature
+from edtbx.solvers.block import (
+    Accuracy,
+    Adjoint,
+    Block,
+    DifferentiableSolver,
+    Solver,
+    derivatives_of,
+    jacobian_rows,
+    pullback,
+)
+
+_ROUNDING = 1e-12
+"""Imaginary part, relative to the largest structure factor, that a centrosymmetric crystal's may have by rounding."""
+
+
+class Rows(Enum):
+    """How rows of a Jacobian are computed."""
+
+    EXACT = "exact"
+    """By the solver: two forward passes for every reflection."""
+
+    LOCAL = "local"
+    """From the beams near each orientation (:mod:`edtbx.intensities.local_jacobian`): a few forward passes for all reflections; off by 5
+    to 15 % of a row (root mean square)."""
+
+    OWN = "own"
+    """All from one pass: each intensity depends on the structure factor of its own reflection alone (single scattering)."""
+
+    @classmethod
+    def usual(cls, solver: Solver) -> Rows:
+        """Local ones, unless the solver is an approximation on purpose."""
+        return {None: cls.LOCAL, "kinematical": cls.OWN}.get(getattr(solver, "approximation", None), cls.EXACT)
+
+
+LOCAL = Accuracy(s_max=0.03, s_strong=0.003)
+"""Beams of local rows: folded from 0.003 Å⁻¹ they err by 0.1 (urea) to 0.15 (CsPbBr3) of the length of a row, from 0.005 by
+half as much for four times the cost."""
+
+_CURVE = 0.8
+"""Local rows hold a rocking curve out to this part of 1/(mean thickness), most of its main peak, at least."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class FrameWaves:
+    """All that one frame needs and that does not depend on the structure.
+
+    ``hkl`` (N, 3) are the indices of its beams, 000 first, and ``g`` (N, 3) the beams in the lab frame; ``wanted`` (M,)
+    are those of its reflections; ``wavenumber`` is K in Å⁻¹ inside the crystal, ``scale`` is U per F.
+    """
+
+    vectors: GVectors
+    hkl: IntArray
+    g: FloatArray
+    wanted: IntArray
+    orientations: Orientations
+    scale: float
+    wavenumber: float
+    accuracy: Accuracy
+
+    @classmethod
+    def prepare(
+        cls,
+        experiment: Experiment,
+        frame: Frame,
+        hkl: IntArray,
+        *,
+        vectors: GVectors,
+        quadrature: Quadrature,
+        accuracy: Accuracy,
+        wavenumber: float,
+    ) -> FrameWaves:
+        """For the reflections hkl (M, 3) of a frame; beams with |g| ≤ g_max that come within |S_g| ≤ s_max."""
+        orientations = quadrature.orientations(experiment.geometry, frame.semi_angle)
+        candidates = vectors.hkl
+        g = frame_vectors(experiment, frame, candidates)
+        near = _come_near(g, orientations, accuracy.s_max, wavenumber) & (np.sum(g * g, axis=1) <= vectors.g_max**2)
+        near[vectors.find(hkl)] = True
+        near[vectors.find(np.zeros(3, dtype=np.int64))] = False
+        beams = np.concatenate([np.zeros((1, 3), dtype=np.int64), candidates[near]])
+        place = np.cumsum(near)
+        return cls(
+            vectors=vectors,
+            hkl=beams,
+            g=frame_vectors(experiment, frame, beams),
+            wanted=place[vectors.find(hkl)],
+            orientations=orientations,
+            scale=u_per_f(experiment.cell, experiment.wavelength),
+            wavenumber=wavenumber,
+            accuracy=accuracy,
+        )
+
+    def summed(self, over_y: FloatArray) -> FrameWaves:
+        """The same with K sums over the y nodes, of the given weights (K, J), in place of these."""
+        return replace(self, orientations=self.orientations.summed(over_y))
+
+    def block(self, f: ComplexArray, thickness: FloatArray) -> Block:
+        """What a solver is given, for structure factors f (G,) in Å."""
+        o = self.orientations
+        s_g = excitation_errors(self.g, o.x, o.y, self.wavenumber)
+        return Block(
+            u=self.vectors.coupling(self.hkl, self.scale * (f.real if is_real(f) else f)),
+            s_g=s_g,
+            surface=surface_term(s_g, np.sum(self.g * self.g, axis=1), self.wavenumber),
+            weights=o.weights,
+            wanted=self.wanted,
+            thickness=thickness,
+            wavenumber=self.wavenumber,
+            accuracy=self.accuracy,
+        )
+
+    def cube(self, solver: Solver, f: ComplexArray, thickness: FloatArray) -> FloatArray:
+        """Intensities (J, M, T) of the frame's reflections at every y node and thickness."""
+        return solver.intensities(self.block(f, thickness))
+
+    def pullback(
+        self, solver: DifferentiableSolver, f: ComplexArray, thickness: FloatArray
+    ) -> tuple[FloatArray, Callable[[FloatArray], FrameGradient]]:
+        """The cube (J, M, T), and what leads from ∂T/∂cube to derivatives by F and by the orientation."""
+        cube, back = pullback(solver, self.block(f, thickness))
+
+        return cube, lambda seed: FrameGradient(waves=self, adjoint=back(seed))
+
+    def gradient(self, solver: Solver, f: ComplexArray, thickness: FloatArray, seed: FloatArray) -> FrameGradient:
+        """From ∂T/∂cube (J, M, T), where it is known beforehand: cheaper than a pullback, which is asked for it later."""
+        return FrameGradient(waves=self, adjoint=derivatives_of(solver).adjoint(self.block(f, thickness), seed))
+
+    def jacobian_rows(
+        self, rows: Rows, solver: Solver, block: Block, seed: FloatArray
+    ) -> Iterator[tuple[int, IntArray, ComplexArray]]:
+        """∂/∂Re F + i ∂/∂Im F of Σ_jt seed_jt I_m(j, t) for each reflection m: its place, the g with derivatives, and these.
+
+        The block is the frame's own, from ``block``.
+        """
+        if rows is Rows.LOCAL:
+            limit = block.accuracy.s_max
+            strong = max(LOCAL.s_strong, _CURVE * float(np.sum(seed) / np.sum(seed @ block.thickness)))
+            few = replace(block.accuracy, s_max=min(LOCAL.s_max, limit), s_strong=min(strong, limit))
+            block = replace(block, accuracy=few)
+            found = local_rows(block, seed, self.vectors, self.hkl)
+        elif rows is Rows.OWN:
+            found = self._own_rows(derivatives_of(solver), block, seed)
+        else:
+            exact = jacobian_rows(derivatives_of(solver), block, seed)
+            found = ((place, *filled(self.vectors.collect(self.hkl, row))) for place, row in exact)
+        for place, where, row in found:
+            yield place, where, np.asarray(self.scale * row, dtype=complex)
+
+    def _own_rows(
+        self, solver: DifferentiableSolver, block: Block, seed: FloatArray
+    ) -> Iterator[tuple[int, IntArray, ComplexArray]]:
+        by_u = solver.adjoint(block, np.repeat(seed[:, None, :], len(block.wanted), axis=1)).u
+        where = self.vectors.find(-self.hkl[block.wanted])
+        for place, beam in enumerate(block.wanted):
+            yield place, where[place : place + 1], by_u[[beam], 0]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class FrameGradient:
+    """Derivatives of a number T that depends on the intensities of a frame, from those by its block."""
+
+    waves: FrameWaves
+    adjoint: Adjoint
+
+    @property
+    def f(self) -> ComplexArray:
+        """∂T/∂Re F + i ∂T/∂Im F (G,), of real F ∂T/∂F."""
+        waves = self.waves
+        return np.asarray(waves.scale * waves.vectors.collect(waves.hkl, self.adjoint.u), dtype=complex)
+
+    @property
+    def orientation(self) -> tuple[float, float]:
+        """∂T per radian by which all orientations turn along the scan (x) and across it (y), the surface terms held.
+
+        These would add some 1e-5 of it.
+        """
+        o = self.waves.orientations
+        by_x, by_y = excitation_error_slopes(self.waves.g, o.x, o.y)
+        return float(np.sum(self.adjoint.s_g * by_x)), float(np.sum(self.adjoint.s_g * by_y))
+
+
+def is_real(f: ComplexArray) -> bool:
+    """Whether structure factors (G,) are real but for rounding: the coupling then is, too."""
+    return bool(np.all(np.abs(f.imag) <= _ROUNDING * np.abs(f).max()))
+
+
+def _come_near(g: FloatArray, orientations: Orientations, s_max: float, wavenumber: float) -> BoolArray:
+    """Which vectors (N, 3) come within |S_g| ≤ s_max in at least one of the orientations.
+
+    The orientations visited span a narrow rectangle in (x, y), over which S_g is linear to 1e-5 Å⁻¹: its corners decide.
+    """
+    x, y = np.abs(orientations.x).max(), np.abs(orientations.y).max()
+    signs = np.array([-1.0, 1.0, -1.0, 1.0]), np.array([-1.0, -1.0, 1.0, 1.0])
+    corners = excitation_errors(g, x * signs[0], y * signs[1], wavenumber)
+    return np.asarray((corners.min(axis=0) <= s_max) & (corners.max(axis=0) >= -s_max))

@@ -1,0 +1,88 @@
+"""Solvers by name: the built-in ones and those of installed packages."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
+
+import pluggy
+
+from edtbx.solvers import builtin, hookspecs
+from edtbx.solvers.block import Solver, SolverFactory
+
+
+class DuplicateSolverError(ValueError):
+    """Two plugins registered a solver of the same name."""
+
+
+class SolverRegistry:
+    """Names and factories of all solvers, with the plugin that brought each."""
+
+    def __init__(self) -> None:
+        self._factories: dict[str, SolverFactory] = {}
+        self._origins: dict[str, str] = {}
+
+    @property
+    def origins(self) -> Mapping[str, str]:
+        """Which plugin registered each solver."""
+        return dict(self._origins)
+
+    def collect(self, plugin: object, origin: str) -> None:
+        """Let one plugin register its solvers."""
+        manager = pluggy.PluginManager(hookspecs.PROJECT)
+        manager.add_hookspecs(hookspecs)
+        manager.register(plugin, name=origin)
+        manager.check_pending()
+
+        def register(name: str, factory: SolverFactory) -> None:
+            if name in self._factories:
+                raise DuplicateSolverError(
+                    f"the solver '{name}' is registered by both {self._origins[name]} and {origin}"
+                )
+            self._factories[name] = factory
+            self._origins[name] = origin
+
+        manager.hook.edtbx_register_solvers(register=register)
+
+    def create(self, name: str) -> Solver:
+        """A solver by name.
+
+        Raises
+        ------
+        ValueError
+            If nobody registered the name; the message lists the known ones.
+        """
+        if name not in self._factories:
+            raise ValueError(f"unknown solver '{name}'; the known ones are {', '.join(sorted(self._factories))}")
+        return self._factories[name]()
+
+
+@lru_cache(maxsize=1)
+def installed_solvers() -> SolverRegistry:
+    """The registry of this environment; a plugin that cannot be loaded is named in a warning and left out.
+
+    Raises
+    ------
+    DuplicateSolverError
+        If two plugins register the same name.
+    """
+    registry = SolverRegistry()
+    registry.collect(builtin, "edtbx")
+    for entry in entry_points(group=hookspecs.PROJECT):
+        origin = _origin(entry)
+        try:
+            registry.collect(entry.load(), origin)
+        except DuplicateSolverError:
+            raise
+        except Exception as error:  # a broken guest must not take the house down
+            warnings.warn(f"the solver plugin of {origin} could not be loaded: {error}", RuntimeWarning, stacklevel=2)
+    return registry
+
+
+def _origin(entry: EntryPoint) -> str:
+    """What to call a plugin: its distribution; the adapters that edtbx itself ships go by their modules."""
+    if entry.dist is None:
+        return entry.name
+    return entry.module if entry.dist.name == hookspecs.PROJECT else entry.dist.name
