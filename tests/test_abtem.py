@@ -33,7 +33,7 @@ from edtbx.solvers.block import Accuracy, Block
 from edtbx.solvers.eigen import EigenSolver
 from edtbx.solvers.registry import SolverRegistry
 from edtbx.testing import check_solver, random_block
-from edtbx_cctbx.model_files.structures import set_electron_form_factors
+from edtbx_cctbx.structure.form_factors import set_electron_form_factors
 from edtbx_cctbx.structure.structure_factors import Expansion, g_vectors
 
 abtem = pytest.importorskip("abtem", reason="abTEM is not installed (extra [abtem])")

@@ -20,9 +20,9 @@ from test_target import experiment_for, model_in, nuisance_for, refining, target
 
 import edtbx_cctbx
 from edtbx.execution.executors import frame_threads
+from edtbx.fitting.nuisance_fit import Choices
 from edtbx.fitting.sampling_levels import COARSE
 from edtbx.intensities.forward import Sampling
-from edtbx.intensities.nuisance import Choices
 from edtbx.selection import SelectionRules
 from edtbx.solvers.block import Accuracy
 from edtbx_cctbx import DynamicalMap, DynamicalTarget, KinematicalTarget, Settings, compare, crystallographic_ls

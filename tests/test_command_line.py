@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from libtbx import citations
 from libtbx.utils import Sorry, multi_out
 
-import edtbx.execution.compilation
+import edtbx.intensities.compilation
 from edtbx.intensities.forward import one_step
 from edtbx_cctbx.command_line.arguments import named_files, prepared, quoted
 from edtbx_cctbx.command_line.parameter_checks import nearest_parameters, unquoted
@@ -349,7 +349,7 @@ def test_nothing_is_shown_where_nobody_looks(monkeypatch, capsys):
 
 def test_compilation_is_announced_where_it_comes(monkeypatch):
     kernels = {"potential": True}
-    monkeypatch.setattr(edtbx.execution.compilation, "_is_cached", lambda kernel: kernels["potential"])
+    monkeypatch.setattr(edtbx.intensities.compilation, "_is_cached", lambda kernel: kernels["potential"])
     for cached, count in ((True, 0), (False, 1)):
         kernels["potential"] = cached
         log = StringIO()

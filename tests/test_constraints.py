@@ -15,15 +15,16 @@ from scitbx.lstbx import normal_eqns_solving
 from test_shelx_model import DATA, EXAMPLES, alanine
 from test_target import experiment_for, nuisance_for, simulated, target_for
 
-from edtbx.intensities.nuisance import Choices
+from edtbx.fitting.nuisance_fit import Choices
 from edtbx_cctbx import read_model
 from edtbx_cctbx.constraints.determined import is_singular, undetermined
 from edtbx_cctbx.constraints.linear import null_space
 from edtbx_cctbx.constraints.occupancies import OccupancyGroup, parse_occupancies
 from edtbx_cctbx.programs import refine as refine_program
-from edtbx_cctbx.refinement.model import Refined, RefinementModel, Schedule, make_anisotropic
+from edtbx_cctbx.refinement.model import RefinementModel, make_anisotropic
 from edtbx_cctbx.refinement.parameters import StructureParameters
 from edtbx_cctbx.refinement.preparation import odd_occupancies, prepared
+from edtbx_cctbx.refinement.settings import Refined, Schedule
 from edtbx_cctbx.refinement.shelx_instructions import shelx_model, with_instructions
 from edtbx_cctbx.targets.crystallographic_ls import crystallographic_ls
 from edtbx_cctbx.targets.target import KinematicalTarget

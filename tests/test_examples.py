@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edtbx.fitting.nuisance_fit import Choices
 from edtbx.intensities.forward import Sampling
-from edtbx.intensities.nuisance import Choices
 from edtbx.selection import SelectionRules
 from edtbx.solvers.block import Accuracy
 from edtbx_cctbx import DynamicalTarget, KinematicalTarget, read_experiment, read_model

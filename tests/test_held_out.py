@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from libtbx.utils import Sorry
 
-from edtbx.intensities.nuisance import Choices
+from edtbx.fitting.nuisance_fit import Choices
 from edtbx.selection import SelectionRules
 from edtbx_cctbx import read_experiment, read_model
 from edtbx_cctbx.programs import refine as refine_program
-from edtbx_cctbx.refinement.compare import Settings, compare
+from edtbx_cctbx.refinement.compare import compare
 from edtbx_cctbx.refinement.free_frames import free_statistics, without_every
-from edtbx_cctbx.refinement.model import Schedule
 from edtbx_cctbx.refinement.refine import refine
+from edtbx_cctbx.refinement.settings import Schedule, Settings
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 SETTINGS = Settings(tolerance=0.5, nproc=2)

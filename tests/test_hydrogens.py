@@ -10,8 +10,10 @@ from cctbx.array_family import flex
 
 from edtbx_cctbx import read_model, set_electron_form_factors
 from edtbx_cctbx.hydrogens.placement import place_hydrogens
-from edtbx_cctbx.hydrogens.riding import NUCLEAR, is_hydrogen, joined, parents, riding_constraints
-from edtbx_cctbx.refinement.model import Refined, RefinementModel, usual_shifts
+from edtbx_cctbx.hydrogens.riding import NUCLEAR, parents, riding_constraints
+from edtbx_cctbx.refinement.model import RefinementModel, usual_shifts
+from edtbx_cctbx.refinement.settings import Refined
+from edtbx_cctbx.structure.connectivity import is_hydrogen, joined
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "example.cif"
 

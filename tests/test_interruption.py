@@ -17,10 +17,10 @@ from edtbx.fitting.sampling_levels import COARSE
 from edtbx_cctbx import KinematicalTarget, Settings, crystallographic_ls, read_experiment, read_model
 from edtbx_cctbx.programs import compare, refine
 from edtbx_cctbx.refinement.checkpoint import Checkpoint
-from edtbx_cctbx.refinement.model import Schedule
 from edtbx_cctbx.refinement.parameters import StructureParameters
 from edtbx_cctbx.refinement.refine import compare as comparison
 from edtbx_cctbx.refinement.refine import refine as refine_both
+from edtbx_cctbx.refinement.settings import Schedule
 from edtbx_launch.signals import Interrupted, catch_signals, exit_status, finishing, shielded
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"

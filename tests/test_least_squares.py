@@ -13,10 +13,11 @@ from test_target import MODELS, experiment_for, model_in, nuisance_for, simulate
 
 from edtbx.fitting.bounded_steps import bounded_step, curvature
 from edtbx.fitting.least_squares import FrameEquations, ReducedEquations, repetitions
+from edtbx.fitting.nuisance_fit import Choices
 from edtbx.intensities.frame_waves import Rows
-from edtbx.intensities.nuisance import Choices
 from edtbx_cctbx.constraints.occupancies import OccupancyGroup
-from edtbx_cctbx.refinement.model import Refined, reparametrisation_of
+from edtbx_cctbx.refinement.model import reparametrisation_of
+from edtbx_cctbx.refinement.settings import Refined
 from edtbx_cctbx.structure.f_calc_derivatives import StructureSlopes
 from edtbx_cctbx.targets.crystallographic_ls import crystallographic_ls
 from edtbx_cctbx.targets.target import KinematicalTarget

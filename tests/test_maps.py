@@ -24,10 +24,10 @@ from edtbx_cctbx.maps.components import Components
 from edtbx_cctbx.maps.hydrogen_peaks import find_hydrogens
 from edtbx_cctbx.maps.make_maps import FOUND, MapChoices, chosen_atoms, make_maps
 from edtbx_cctbx.maps.peaks import Peak, distances_to, find_holes, find_peaks
-from edtbx_cctbx.model_files.structures import set_electron_form_factors
 from edtbx_cctbx.programs import map as map_program
 from edtbx_cctbx.report.map_figure import best_planes, section
 from edtbx_cctbx.report.map_tables import through_a_file
+from edtbx_cctbx.structure.form_factors import set_electron_form_factors
 from edtbx_cctbx.structure.structure_factors import Expansion, g_vectors
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"

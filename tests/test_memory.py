@@ -22,9 +22,9 @@ from edtbx.execution.memory import (
     vectors_bytes,
 )
 from edtbx.experiment import ScanGeometry
+from edtbx.fitting.nuisance_fit import Choices
 from edtbx.fitting.sampling_levels import LEVELS, level_for
 from edtbx.intensities.forward import ForwardModel
-from edtbx.intensities.nuisance import Choices
 from edtbx.solvers.block import Accuracy
 from edtbx_cctbx.programs import compare
 from edtbx_cctbx.programs import running as command_line

@@ -10,7 +10,7 @@ from test_target import MODELS, experiment_for, model_in, refining, simulated, t
 
 import edtbx_cctbx
 from edtbx_cctbx import InexactStructureFactors, KinematicalTarget, minimise_with_lbfgs
-from edtbx_cctbx.model_files.structures import set_electron_form_factors
+from edtbx_cctbx.structure.form_factors import set_electron_form_factors
 
 REACH = {"g_max": 1.0}
 

@@ -14,7 +14,8 @@ from scipy.spatial.transform import Rotation
 
 from edtbx_cctbx.indexing.model_cell import check_cell, with_model_cell
 from edtbx_cctbx.io.cif_pets import read_experiment
-from edtbx_cctbx.model_files.structures import read_model, set_electron_form_factors
+from edtbx_cctbx.model_files.structures import read_model
+from edtbx_cctbx.structure.form_factors import set_electron_form_factors
 
 MOTT_BETHE = 0.0239337  # m e² / (8π ε0 h²) in Å⁻¹, for s = sin θ/λ
 

@@ -6,19 +6,8 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
-from edtbx.intensities.nuisance import (
-    INSTABILITY,
-    Choices,
-    FrameCube,
-    Grid,
-    Nuisance,
-    best_scale,
-    fit_nuisance,
-    intensity_weights,
-    misfit,
-    polish_nuisance,
-    rescale,
-)
+from edtbx.fitting.nuisance_fit import Choices, fit_nuisance, misfit, polish_nuisance, rescale
+from edtbx.intensities.nuisance import INSTABILITY, FrameCube, Grid, Nuisance, best_scale, intensity_weights
 from edtbx.intensities.quadrature import Quadrature
 
 GRID = Grid(y=Quadrature.spanning(1, np.radians(0.5), np.radians(0.06)).y, thickness=40.0 * np.arange(1, 41))

@@ -20,8 +20,9 @@ from edtbx_cctbx import read_experiment, read_model, with_model_cell
 from edtbx_cctbx.programs import compare as compare_program
 from edtbx_cctbx.programs import refine as refine_program
 from edtbx_cctbx.programs.running import named_files
-from edtbx_cctbx.refinement.compare import Settings, fit_coarse
+from edtbx_cctbx.refinement.compare import fit_coarse
 from edtbx_cctbx.refinement.refine import compare as comparison
+from edtbx_cctbx.refinement.settings import Settings
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 MODEL, DATA = str(EXAMPLES / "example.cif"), str(EXAMPLES / "example.cif_pets")

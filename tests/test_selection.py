@@ -14,7 +14,8 @@ from edtbx.geometry import frame_vectors
 from edtbx.selection import SelectionRules, select_reflections
 from edtbx_cctbx.io.cif_pets import read_experiment
 from edtbx_cctbx.model_files.structures import read_model
-from edtbx_cctbx.refinement.compare import Settings, compare
+from edtbx_cctbx.refinement.compare import compare
+from edtbx_cctbx.refinement.settings import Settings
 
 EVERYTHING = SelectionRules(rsg_max=np.inf, dsg_min=-np.inf, sg_max=np.inf, min_reflections=0)
 RULES = SelectionRules(rsg_max=0.8, dsg_min=0.002, sg_max=0.012, d_min=0.55, g_max=1.7, min_reflections=7)

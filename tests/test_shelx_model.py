@@ -13,7 +13,8 @@ from scipy.spatial.transform import Rotation
 
 from edtbx_cctbx import read_model
 from edtbx_cctbx.programs import refine as refine_program
-from edtbx_cctbx.refinement.model import Refined, RefinementModel
+from edtbx_cctbx.refinement.model import RefinementModel
+from edtbx_cctbx.refinement.settings import Refined
 from edtbx_cctbx.refinement.shelx_instructions import shelx_model, with_instructions
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"

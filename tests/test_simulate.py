@@ -11,9 +11,9 @@ from cctbx.array_family import flex
 from scipy.spatial.transform import Rotation
 
 from edtbx.experiment import ScanGeometry
+from edtbx.fitting.nuisance_fit import Choices
 from edtbx.geometry import excitation_error, frame_vectors, scan_lever
 from edtbx.intensities.forward import Sampling
-from edtbx.intensities.nuisance import Choices
 from edtbx.selection import SelectionRules
 from edtbx.solvers.block import Accuracy
 from edtbx_cctbx.io.cif_pets import read_experiment, write_experiment

@@ -8,7 +8,7 @@ from cctbx.array_family import flex
 from cctbx.development import random_structure
 
 from edtbx.intensities.potential import GVectors
-from edtbx_cctbx.model_files.structures import set_electron_form_factors
+from edtbx_cctbx.structure.form_factors import set_electron_form_factors
 from edtbx_cctbx.structure.structure_factors import Expansion, g_vectors, indices_of, miller_set
 
 GROUPS = (

@@ -14,14 +14,16 @@ from scitbx import lbfgs as scitbx_lbfgs
 from test_structure_factors import structure_in
 
 from edtbx.experiment import Experiment, Frame, Reflections, ScanGeometry
+from edtbx.fitting.nuisance_fit import Choices
 from edtbx.geometry import excitation_error, frame_vectors, rotate
 from edtbx.intensities.forward import Sampling
-from edtbx.intensities.nuisance import Choices, Nuisance, intensity_weights
+from edtbx.intensities.nuisance import Nuisance, intensity_weights
 from edtbx.intensities.potential import indices_within
 from edtbx.selection import SelectionRules
 from edtbx.solvers.block import Accuracy
 from edtbx_cctbx.io.cif_pets import read_experiment
-from edtbx_cctbx.model_files.structures import read_model, set_electron_form_factors
+from edtbx_cctbx.model_files.structures import read_model
+from edtbx_cctbx.structure.form_factors import set_electron_form_factors
 from edtbx_cctbx.structure.structure_factors import miller_set
 from edtbx_cctbx.targets.target import DynamicalTarget, KinematicalTarget, unique_numbers
 

@@ -8,8 +8,8 @@ import abtem
 import numpy as np
 from abtem.bloch.dynamical import BlochWaves, StructureFactorArray, calculate_M_matrix
 
+from edtbx.arrays import FloatArray, IntArray
 from edtbx.constants import energy_from_wavelength
-from edtbx.experiment import FloatArray, IntArray
 
 _TO_ABTEM = np.diag([1.0, -1.0, -1.0])
 """Half a turn about x: our electrons travel along −z, abTEM's along +z."""

@@ -7,8 +7,8 @@ from edtbx_abtem import _guard  # noqa: F401  # isort: skip  (first: it says wha
 import numpy as np
 from abtem.bloch.dynamical import StructureFactorArray
 
+from edtbx.arrays import ComplexArray, IntArray
 from edtbx.cell import Cell
-from edtbx.experiment import ComplexArray, IntArray
 from edtbx.geometry import orthogonalisation_matrix
 from edtbx.intensities.potential import GVectors, cell_volume
 

@@ -11,8 +11,8 @@ from abtem.multislice import FourierMultislice
 from abtem.potentials.iam import CrystalPotential
 from scipy.fft import next_fast_len
 
+from edtbx.arrays import FloatArray
 from edtbx.constants import energy_from_wavelength
-from edtbx.experiment import FloatArray
 
 _ANTIALIAS = {"antialias.cutoff": 2.0 / 3.0, "antialias.taper": 0.01}
 """Parts of the grid's band that abTEM keeps, and over which it fades the rest out."""

@@ -13,8 +13,8 @@ from abtem.bloch.dynamical import calculate_dynamical_scattering
 from abtem.core.energy import energy2wavelength
 from ase.cell import Cell
 
+from edtbx.arrays import ComplexArray, FloatArray
 from edtbx.constants import energy_from_wavelength
-from edtbx.experiment import ComplexArray, FloatArray
 from edtbx.solvers.block import Block
 
 

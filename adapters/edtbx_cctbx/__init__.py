@@ -7,8 +7,10 @@ from edtbx_cctbx.indexing.model_cell import with_model_cell
 from edtbx_cctbx.indexing.reindexing import reindexed
 from edtbx_cctbx.io.cif_pets import experiment_as_miller_array, read_experiment, write_experiment
 from edtbx_cctbx.maps.coefficients import DynamicalMap
-from edtbx_cctbx.model_files.structures import read_model, set_electron_form_factors
-from edtbx_cctbx.refinement.compare import Settings, compare
+from edtbx_cctbx.model_files.structures import read_model
+from edtbx_cctbx.refinement.compare import compare
+from edtbx_cctbx.refinement.settings import Settings
+from edtbx_cctbx.structure.form_factors import set_electron_form_factors
 from edtbx_cctbx.structure.structure_factors import InexactStructureFactors
 from edtbx_cctbx.targets.crystallographic_ls import crystallographic_ls
 from edtbx_cctbx.targets.minimisation import minimise_with_lbfgs

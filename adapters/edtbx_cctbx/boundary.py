@@ -11,7 +11,9 @@ import numpy as np
 from cctbx import crystal, miller, xray
 from cctbx.array_family import flex
 
-from edtbx.experiment import ComplexArray, Experiment, FloatArray
+from edtbx.arrays import ComplexArray, FloatArray
+from edtbx.experiment import Experiment
+from edtbx_cctbx.arrays import to_numpy
 
 _Kind = TypeVar("_Kind")
 
@@ -43,9 +45,9 @@ def expect_structure(value: Any) -> xray.structure:
     scatterers = expect_any_structure(value).scatterers()
     if not scatterers.size():
         raise ValueError("expected an xray.structure with atoms, got one without")
-    occupancies = scatterers.extract_occupancies().as_numpy_array()
-    displacements = [scatterers.extract_u_iso().as_numpy_array()[:, None], _as_rows(scatterers.extract_u_star())]
-    sites = _as_rows(scatterers.extract_sites())
+    occupancies = to_numpy(scatterers.extract_occupancies())
+    displacements = [to_numpy(scatterers.extract_u_iso())[:, None], to_numpy(scatterers.extract_u_star())]
+    sites = to_numpy(scatterers.extract_sites())
     finite = np.isfinite(np.column_stack([sites, occupancies, *displacements])).all(axis=1)
     if not finite.all():
         label = scatterers[int(np.argmin(finite))].label
@@ -107,7 +109,7 @@ def expect_structure_factors(value: Any, wanted: miller.set) -> ComplexArray:
         if not value.indices().all_eq(wanted.indices()):
             raise ValueError(f"expected structure factors of the indices of target.f_obs(), in their order: {how}")
         _expect_symmetry("structure factors", value, wanted)
-    found = data.as_numpy_array()
+    found = to_numpy(data)
     if not np.isfinite(found).all():
         raise ValueError(
             "structure factors are not finite: look at the displacement parameters, and refine u_iso with tan_u_iso=True"
@@ -125,7 +127,7 @@ def expect_intensities(value: Any, number: int) -> FloatArray:
     """
     if isinstance(value, miller.array):
         value = value.data()
-    found = np.asarray(value.as_numpy_array() if isinstance(value, flex.double) else value)
+    found = np.asarray(to_numpy(value) if isinstance(value, flex.double) else value)
     if found.dtype.kind not in "fiu":
         raise TypeError(f"expected real intensities, got {described(value)}")
     if found.shape != (number,):
@@ -201,10 +203,6 @@ def _expect_symmetry(what: str, given: crystal.symmetry, wanted: crystal.symmetr
             f"the {what} of space group {given.space_group_info()} given to a target of space group "
             f"{wanted.space_group_info()}: make a target of its own"
         )
-
-
-def _as_rows(values: Any) -> FloatArray:
-    return np.asarray(values.as_double().as_numpy_array()).reshape(values.size(), -1)
 
 
 def described(value: Any) -> str:

@@ -9,9 +9,10 @@ import numpy as np
 from cctbx import xray
 from libtbx.utils import null_out
 
+from edtbx.arrays import FloatArray, IntArray
 from edtbx.execution.executors import frame_executor
 from edtbx.execution.memory import expect_room_for
-from edtbx.experiment import Experiment, FloatArray, Frame, IntArray, Reflections, ScanGeometry
+from edtbx.experiment import Experiment, Frame, Reflections, ScanGeometry
 from edtbx.geometry import excitation_error, frame_vectors, orthogonalisation_matrix, scan_lever
 from edtbx.intensities.forward import ForwardModel, Progress, Sampling, no_progress
 from edtbx.intensities.nuisance import THICKEST, FrameCube, Nuisance
@@ -20,7 +21,7 @@ from edtbx.solvers.block import Accuracy
 from edtbx.solvers.registry import installed_solvers
 from edtbx.statistics import r_factor
 from edtbx_cctbx.boundary import expect_structure
-from edtbx_cctbx.model_files.structures import set_electron_form_factors
+from edtbx_cctbx.structure.form_factors import set_electron_form_factors
 from edtbx_cctbx.structure.structure_factors import Expansion, g_vectors
 from edtbx_cctbx.targets.target import G_MAX_MARGIN
 

@@ -10,18 +10,13 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import TextIO, TypeAlias
+from typing import TextIO
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edtbx.arrays import BoolArray, FloatArray, IntArray
 from edtbx.cell import Cell, metric_matrix
 from edtbx.constants import energy_from_wavelength
-
-FloatArray: TypeAlias = NDArray[np.float64]
-IntArray: TypeAlias = NDArray[np.int64]
-BoolArray: TypeAlias = NDArray[np.bool_]
-ComplexArray: TypeAlias = NDArray[np.complex128]
 
 
 class ScanGeometry(Enum):

@@ -16,8 +16,9 @@ from dataclasses import replace
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from edtbx.arrays import FloatArray, IntArray
 from edtbx.cell import Cell, metric_matrix
-from edtbx.experiment import Experiment, FloatArray, Frame, IntArray, ScanGeometry
+from edtbx.experiment import Experiment, Frame, ScanGeometry
 
 _SINGULAR = 0.05
 """A UB that stretches one direction so much less than another has no third dimension."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from edtbx.experiment import BoolArray, Experiment, FloatArray, ScanGeometry
+from edtbx.arrays import BoolArray, FloatArray
+from edtbx.experiment import Experiment, ScanGeometry
 from edtbx.geometry import excitation_error, frame_vectors
 
 _MIN_PAIRS = 30

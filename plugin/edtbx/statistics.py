@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edtbx.experiment import BoolArray, FloatArray, IntArray
+from edtbx.arrays import BoolArray, FloatArray, IntArray
 
 DEFINITION = (
     "Fo = sqrt(max(I,0)); sigma(F) = sigma(I)/(2 Fo), or 5 sqrt(sigma(I)) where I < 0.01 sigma(I); "

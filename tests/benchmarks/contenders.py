@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import numpy as np
 from scipy.linalg import eigh
 
-from edtbx.experiment import ComplexArray, FloatArray
+from edtbx.arrays import ComplexArray, FloatArray
 from edtbx.solvers.block import Block, pullback
 from edtbx.solvers.registry import installed_solvers
 

@@ -15,7 +15,7 @@ from cctbx.array_family import flex
 from cctbx.development import random_structure
 from scipy.spatial.transform import Rotation
 
-from edtbx.experiment import ComplexArray, FloatArray
+from edtbx.arrays import ComplexArray, FloatArray
 from edtbx.fitting.sampling_levels import LEVELS
 from edtbx.intensities.forward import Sampling
 from edtbx.intensities.frame_waves import FrameWaves
@@ -23,7 +23,8 @@ from edtbx.intensities.nuisance import Nuisance
 from edtbx.intensities.quadrature import Orientations
 from edtbx.selection import SelectionRules
 from edtbx.solvers.block import Accuracy, Block
-from edtbx_cctbx.refinement.compare import Settings, fit_coarse
+from edtbx_cctbx.refinement.compare import fit_coarse
+from edtbx_cctbx.refinement.settings import Settings
 from edtbx_cctbx.simulation import Crystal, Noise, Scan, simulate
 
 DATA = Path(os.environ.get("EDTBX_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")

@@ -1,0 +1,1 @@
+"""Arguments, options, streams and progress of the programs."""

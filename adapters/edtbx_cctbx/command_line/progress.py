@@ -12,7 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from edtbx.execution.compilation import ROWS, SECONDS, is_compiled
+from edtbx.intensities.compilation import ROWS, SECONDS, is_compiled
 
 EVERY = 30.0
 """Seconds after which a stage gets another line in a log."""

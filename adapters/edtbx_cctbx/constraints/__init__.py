@@ -1,1 +1,1 @@
-"""What holds atoms in a refinement besides smtbx: linear equations, occupancies, shared sites, files of SHELX."""
+"""What holds among the parameters of atoms: shared sites, occupancies, linear equations, restraints."""

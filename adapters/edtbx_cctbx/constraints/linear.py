@@ -17,7 +17,8 @@ from cctbx.array_family import flex
 from scitbx import sparse
 from smtbx.refinement import constraints
 
-from edtbx.experiment import FloatArray
+from edtbx.arrays import FloatArray
+from edtbx_cctbx.arrays import from_numpy, to_numpy
 
 SITE = ("x", "y", "z")
 U_STAR = ("u11", "u22", "u33", "u12", "u13", "u23")
@@ -94,7 +95,7 @@ class Reparametrisation(constraints.reparametrisation):
     def apply_shifts(self, shifts: flex.double) -> None:
         """Move the refined parameters."""
         if self._basis is not None:
-            shifts = flex.double(self._shortened(shifts.as_numpy_array()))
+            shifts = from_numpy(self._shortened(to_numpy(shifts)))
             shifts = self._basis.transpose() * shifts
         super().apply_shifts(shifts)
 
@@ -102,7 +103,7 @@ class Reparametrisation(constraints.reparametrisation):
         """Parameters of the atoms that have a lower bound, and their derivatives (P, n) by those that are refined."""
         moving = list(enumerate(refined_parameters(self.structure)))
         chosen = [(n, each) for n, each in moving if each in held and each[1] in (OCCUPANCY, U_ISO)]
-        jacobian = self.jacobian_transpose_matching(self.mapping_to_grad_fc).as_dense_matrix().as_numpy_array()
+        jacobian = to_numpy(self.jacobian_transpose_matching(self.mapping_to_grad_fc).as_dense_matrix())
         self._bounded = [each for _, each in chosen]
         self._slopes = jacobian[:, [n for n, _ in chosen]]
 
@@ -125,7 +126,7 @@ class Reparametrisation(constraints.reparametrisation):
     def _basis_for(self, equations: Sequence[LinearEquation]) -> Any:
         """T as rows (P, parameters of smtbx)."""
         columns = {parameter: n for n, parameter in enumerate(refined_parameters(self.structure))}
-        jacobian = self.jacobian_transpose_matching(self.mapping_to_grad_fc).as_dense_matrix().as_numpy_array()
+        jacobian = to_numpy(self.jacobian_transpose_matching(self.mapping_to_grad_fc).as_dense_matrix())
         rows = np.zeros((len(equations), jacobian.shape[0]))
         for n, equation in enumerate(equations):
             for place, name, factor in equation.terms:

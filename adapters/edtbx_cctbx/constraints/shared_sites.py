@@ -8,7 +8,7 @@ from cctbx import xray
 from cctbx.array_family import flex
 from libtbx.utils import Sorry
 
-from edtbx_cctbx.hydrogens.riding import Parts, moved_by
+from edtbx_cctbx.structure.connectivity import Parts, moved_by
 
 SAME_SITE = 0.02
 """Atoms nearer than this, in Å, are on one site: files hold four or five digits."""

@@ -1,0 +1,1 @@
+"""Hydrogen atoms: where they ride, and where they are missing."""

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from cctbx import xray
 
-from edtbx.experiment import FloatArray
-from edtbx_cctbx.hydrogens.riding import NUCLEAR, angle_between, bonds, is_hydrogen, joined
-from edtbx_cctbx.model_files.structures import set_electron_form_factors
+from edtbx.arrays import FloatArray
+from edtbx_cctbx.hydrogens.riding import NUCLEAR
+from edtbx_cctbx.structure.connectivity import angle_between, bonds, is_hydrogen, joined
+from edtbx_cctbx.structure.form_factors import set_electron_form_factors
 
 _SINGLE = {"C": 1.53, "N": 1.47, "O": 1.43, "S": 1.81}
 """Single bonds of carbon to other elements, in Å."""

@@ -9,24 +9,18 @@ F. H. Allen & I. J. Bruno, Acta Cryst. B66, 380 (2010), doi:10.1107/S01087681100
 
 from __future__ import annotations
 
-import io
-import math
 from collections import defaultdict
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import smtbx.utils
-from cctbx import sgtbx, xray
-from cctbx.array_family import flex
-from scitbx import matrix
+from cctbx import xray
 from smtbx.refinement import constraints
 from smtbx.refinement.constraints import adp
 from smtbx.refinement.constraints.geometrical import hydrogens
 
-from edtbx.experiment import FloatArray
-from edtbx_cctbx.model_files.structures import set_electron_form_factors
+from edtbx.arrays import FloatArray
+from edtbx_cctbx.arrays import to_numpy
+from edtbx_cctbx.structure.connectivity import Parts, bonds, connectivity, is_hydrogen
 
 NUCLEAR = {"B": 1.19, "C": 1.09, "N": 1.03, "O": 0.98, "S": 1.34}
 """X-H distances in Å between nuclei."""
@@ -56,11 +50,6 @@ _FARTHEST = 0.6
 """Hydrogen farther than this from where it should ride, in Å, is left alone."""
 
 
-def is_hydrogen(scatterer: Any) -> bool:
-    """Whether an atom is hydrogen, deuterium included."""
-    return scatterer.element_symbol() in ("H", "D")
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parent:
     """An atom with hydrogen: its place, the places of its hydrogen atoms, and how many other neighbours it has."""
@@ -68,26 +57,6 @@ class Parent:
     place: int
     hydrogen: tuple[int, ...]
     others: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """Which atoms are never bonded, by two numbers (N,) for each: those of different conformers other than 0, and those that
-    exclude their own images by symmetry (numbers other than 0)."""
-
-    conformers: tuple[int, ...]
-    exclusive: tuple[int, ...]
-
-
-def connectivity(structure: xray.structure, parts: Parts | None = None) -> Any:
-    """smtbx's table of bonds."""
-    if parts is None:
-        return smtbx.utils.connectivity_table(structure)
-    return smtbx.utils.connectivity_table(
-        structure,
-        conformer_indices=flex.size_t(parts.conformers),
-        sym_excl_indices=flex.size_t(parts.exclusive),
-    )
 
 
 def parents(structure: xray.structure, parts: Parts | None = None) -> list[Parent]:
@@ -114,64 +83,6 @@ def parents(structure: xray.structure, parts: Parts | None = None) -> list[Paren
             if len(set(hydrogen)) == len(hydrogen):
                 listed.append(Parent(place=place, hydrogen=tuple(hydrogen), others=len(others)))
     return listed
-
-
-def joined(structure: xray.structure, parts: Parts | None = None) -> xray.structure:
-    """A copy in which atoms are next to those they are bonded to, as far as symmetry allows.
-
-    smtbx forgets the symmetry between an atom and the next but one, and would put hydrogen of a terminal NH2 in the wrong
-    plane.
-    """
-    table = bonds(structure, parts)
-    operations: dict[int, Any] = {}
-    for start in range(len(structure.scatterers())):
-        waiting = [(start, sgtbx.rt_mx())] if start not in operations else []
-        while waiting:
-            place, operation = waiting.pop(0)
-            if place in operations:
-                continue
-            operations[place] = operation
-            waiting += [(j, operation.multiply(first[0])) for j, first in table[place].items() if j not in operations]
-    return moved_by(structure, operations)
-
-
-def moved_by(structure: xray.structure, operations: Mapping[int, Any]) -> xray.structure:
-    """A copy with atoms, by their places, taken to where operations of symmetry take them."""
-    moved = [scatterer.customized_copy() for scatterer in structure.scatterers()]
-    for place, operation in operations.items():
-        turn = np.array(operation.r().as_double()).reshape(3, 3)
-        atom = moved[place]
-        atom.site = operation * atom.site
-        if atom.flags.use_u_aniso():
-            u = turn @ np.array(matrix.sym(sym_mat3=atom.u_star)).reshape(3, 3) @ turn.T
-            atom.u_star = (u[0, 0], u[1, 1], u[2, 2], u[0, 1], u[0, 2], u[1, 2])
-    found = xray.structure(structure, flex.xray_scatterer(moved))
-    set_electron_form_factors(found, log=io.StringIO())
-    return found
-
-
-def bonds(structure: xray.structure, parts: Parts | None = None) -> Any:
-    """For every atom, its neighbours and the operations that make them so."""
-    return connectivity(structure, parts).pair_asu_table.extract_pair_sym_table(
-        skip_j_seq_less_than_i_seq=False, all_interactions_from_inside_asu=True
-    )
-
-
-def bonded(structure: xray.structure, table: Any, place: int) -> list[FloatArray]:
-    """The bonds (3,) in Å from an atom, by the table of all bonds."""
-    cell, scatterers = structure.unit_cell(), structure.scatterers()
-    here = np.array(cell.orthogonalize(scatterers[place].site))
-    return [
-        np.array(cell.orthogonalize(operation * scatterers[other].site)) - here
-        for other, operations in table[place].items()
-        for operation in operations
-    ]
-
-
-def angle_between(one: FloatArray, other: FloatArray) -> float:
-    """The angle in degrees between two vectors (3,)."""
-    cosine = float(one @ other) / float(np.linalg.norm(one) * np.linalg.norm(other))
-    return math.degrees(math.acos(min(max(cosine, -1.0), 1.0)))
 
 
 def riding_constraints(
@@ -230,4 +141,4 @@ def _displacements(structure: xray.structure, held: list[Any], parts: Parts | No
     )
     rp.linearise()
     rp.store()
-    return np.asarray((there.sites_cart() - structure.sites_cart()).norms().as_numpy_array())
+    return to_numpy((there.sites_cart() - structure.sites_cart()).norms())

@@ -1,1 +1,1 @@
-"""Whether indices, UB matrix, cell and model belong together, and how to bring them together."""
+"""Whether indices, UB matrix, cell and scan geometry of data belong to a model, and what to do where not."""

@@ -6,7 +6,9 @@ import numpy as np
 from cctbx import sgtbx, xray
 from libtbx.utils import Sorry
 
-from edtbx.experiment import BoolArray, Experiment, IntArray
+from edtbx.arrays import BoolArray, IntArray
+from edtbx.experiment import Experiment
+from edtbx_cctbx.arrays import translation_vector
 
 _FEWEST, _SHARE = 10, 0.5
 
@@ -41,6 +43,6 @@ def check_centring(experiment: Experiment, structure: xray.structure) -> None:
 
 def forbidden_by_centring(hkl: IntArray, group: sgtbx.space_group) -> BoolArray:
     """Which rows (M,) of indices the centring of a space group forbids."""
-    vectors = np.array([operation.t().as_double() for operation in group.all_ops() if operation.r().is_unit_mx()])
+    vectors = np.array([translation_vector(operation) for operation in group.all_ops() if operation.r().is_unit_mx()])
     phases = hkl @ vectors.T
     return np.asarray(np.any(np.abs(phases - np.rint(phases)) > 1e-6, axis=1))

@@ -14,13 +14,15 @@ import numpy as np
 from cctbx import xray
 from libtbx.utils import Sorry, null_out
 
+from edtbx.arrays import BoolArray, FloatArray, IntArray
 from edtbx.cell import CELL_TOLERANCE
-from edtbx.experiment import BoolArray, Experiment, FloatArray, IntArray
+from edtbx.experiment import Experiment
 from edtbx.geometry import with_cell
 from edtbx.selection import SelectionRules, estimated_r, select_reflections, swept_rows
+from edtbx_cctbx.arrays import to_numpy
 from edtbx_cctbx.indexing.operators import distinct_operators, operator_text, operators_to_model
 from edtbx_cctbx.indexing.reindexing import with_axes, with_indices
-from edtbx_cctbx.model_files.structures import set_electron_form_factors
+from edtbx_cctbx.structure.form_factors import set_electron_form_factors
 from edtbx_cctbx.structure.structure_factors import miller_set
 
 HOPELESS = 0.45
@@ -168,8 +170,8 @@ def _f_squared(structure: xray.structure, hkl: IntArray) -> FloatArray:
     unique, place = np.unique(hkl, axis=0, return_inverse=True)
     indices = miller_set(structure, unique)
     f_calc = indices.structure_factors_from_scatterers(structure, algorithm="direct", cos_sin_table=False).f_calc()
-    values = np.abs(f_calc.data().as_numpy_array()) ** 2
-    values[indices.sys_absent_flags().data().as_numpy_array()] = 0.0
+    values = np.abs(to_numpy(f_calc.data())) ** 2
+    values[to_numpy(indices.sys_absent_flags().data())] = 0.0
     return np.asarray(values[place.ravel()])
 
 

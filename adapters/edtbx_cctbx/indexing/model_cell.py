@@ -9,8 +9,9 @@ import numpy as np
 from cctbx import xray
 from libtbx.utils import Sorry
 
+from edtbx.arrays import FloatArray
 from edtbx.cell import CELL_TOLERANCE, Cell, CellMisfit, angle_tolerance, cell_of_ub, cell_text, stretch_tolerance
-from edtbx.experiment import Experiment, FloatArray
+from edtbx.experiment import Experiment
 from edtbx.geometry import measured_ub, polar_factors, with_cell
 from edtbx_cctbx.boundary import expect_any_structure, expect_experiment, expect_number
 from edtbx_cctbx.indexing.operators import operator_text, operators_to_model

@@ -8,9 +8,10 @@ import numpy as np
 from cctbx import sgtbx
 from libtbx.utils import Sorry
 
+from edtbx.arrays import FloatArray, IntArray
 from edtbx.cell import Cell, CellMisfit, cell_volume
-from edtbx.experiment import FloatArray, IntArray
 from edtbx.lattices import lattice_maps, transformed_cell
+from edtbx_cctbx.arrays import rotation_matrix, translation_vector
 from edtbx_cctbx.boundary import expect_kind
 
 _CENTRINGS = ("P 1", "A 1", "B 1", "C 1", "I 1", "F 1", "R 1")
@@ -38,9 +39,9 @@ def index_matrix(operator: str) -> FloatArray:
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split()).replace("cctbx Error: ", "")
         raise Sorry(f"input.reindex must be {_EXAMPLES}, got {operator!r}: {reason}") from error
-    if np.any(change.c_inv().t().as_double()):
+    if np.any(translation_vector(change.c_inv())):
         raise Sorry(f"input.reindex must be {_EXAMPLES}, without a constant, got {operator!r}")
-    return np.asarray(change.c_inv().r().as_double()).reshape(3, 3).T
+    return rotation_matrix(change.c_inv()).T
 
 
 def operator_text(matrix: FloatArray | IntArray) -> str:
@@ -113,7 +114,7 @@ def _key(operator: FloatArray) -> tuple[float, ...]:
 
 def distinct_operators(operators: list[FloatArray], group: sgtbx.space_group) -> list[FloatArray]:
     """The first of those that differ by a rotation of the point group, or by the inversion, only."""
-    rotations = [np.asarray(op.r().as_double()).reshape(3, 3).T for op in group.build_derived_laue_group().all_ops()]
+    rotations = [rotation_matrix(op).T for op in group.build_derived_laue_group().all_ops()]
     known: set[tuple[float, ...]] = set()
     first = []
     for operator in operators:
@@ -125,4 +126,4 @@ def distinct_operators(operators: list[FloatArray], group: sgtbx.space_group) ->
 
 def _to_primitive(group: sgtbx.space_group) -> FloatArray:
     change = group.info().change_of_basis_op_to_primitive_setting()
-    return np.asarray(change.c_inv().r().as_double()).reshape(3, 3).T
+    return rotation_matrix(change.c_inv()).T

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 from libtbx.utils import Sorry
 
-from edtbx.experiment import Experiment, FloatArray, IntArray
+from edtbx.arrays import FloatArray, IntArray
+from edtbx.experiment import Experiment
 from edtbx.geometry import polar_factors, ub_matrix
 from edtbx.lattices import transformed_cell
 from edtbx.selection import swept_rows

@@ -1,1 +1,1 @@
-"""Files that other programs write: told apart, their text, and what is mended or refused on the way to a structure."""
+"""Files: reading .cif_pets and CIF, telling what a file is, writing results whole and over nothing else."""

@@ -12,10 +12,12 @@ from cctbx import crystal, miller
 from cctbx.array_family import flex
 from libtbx.utils import Sorry
 
+from edtbx.arrays import FloatArray
 from edtbx.cell import CELL_TOLERANCE, Cell
-from edtbx.experiment import Experiment, FloatArray, Frame, Reflections, ScanGeometry
+from edtbx.experiment import Experiment, Frame, Reflections, ScanGeometry
 from edtbx.geometry import frame_vectors, ub_matrix
 from edtbx.lattices import transformed_cell
+from edtbx_cctbx.arrays import from_numpy, to_miller_index
 from edtbx_cctbx.boundary import expect_experiment, expect_kind, expect_number
 from edtbx_cctbx.indexing.operators import index_matrix, transform_indices
 from edtbx_cctbx.indexing.reindexing import reindexed
@@ -36,8 +38,9 @@ def read_experiment(
     """The experiment in a ``.cif_pets`` file; its ``notes`` tell what was found, decided and dropped.
 
     Whether the frames are of a rotation or of a precession is decided by the intensities where they can tell
-    (:mod:`edtbx.scan_geometry`), by the header where they cannot; ``geometry`` overrides both. ``reindex`` ("-h,-k,-l") gives other
-    indices (:func:`edtbx_cctbx.reindexed`); one that changes the hand turns a left-handed UB matrix right-handed, too.
+    (:mod:`edtbx.scan_geometry`), by the header where they cannot; ``geometry`` overrides both. ``reindex`` ("-h,-k,-l")
+    gives other indices (:func:`edtbx_cctbx.reindexed`); one that changes the hand turns a left-handed UB matrix
+    right-handed, too.
     ``cell_tolerance`` is how far the UB matrix may be off the cell of the file (0.06: 6 % in length, 2.5° in angle).
 
     Raises
@@ -117,14 +120,14 @@ def experiment_as_miller_array(
     if crystal_symmetry is None:
         crystal_symmetry = crystal.symmetry(experiment.cell, space_group_symbol="P 1")
     expect_kind(crystal_symmetry, crystal.symmetry, "crystal_symmetry")
-    indices = flex.miller_index(*(flex.int(np.ascontiguousarray(column, dtype=np.int32)) for column in rows.hkl.T))
+    indices = to_miller_index(rows.hkl)
     array = miller.array(
         miller.set(crystal_symmetry, indices, anomalous_flag=True),
-        data=flex.double(np.ascontiguousarray(rows.intensity)),
-        sigmas=flex.double(np.ascontiguousarray(rows.sigma)),
+        data=from_numpy(rows.intensity),
+        sigmas=from_numpy(rows.sigma),
     )
     array.set_observation_type_xray_intensity()
-    return array, flex.int(np.ascontiguousarray(rows.frame_id, dtype=np.int32))
+    return array, from_numpy(rows.frame_id)
 
 
 def zone_axis(experiment: Experiment, frame: Frame) -> FloatArray:

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from edtbx.arrays import BoolArray, FloatArray, IntArray
 from edtbx.cell import Cell, CellMisfit, cell_of_ub, cell_text
 from edtbx.constants import energy_from_wavelength, wavelength_from_energy
-from edtbx.experiment import BoolArray, FloatArray, Frame, IntArray, Reflections, ScanGeometry
+from edtbx.experiment import Frame, Reflections, ScanGeometry
 from edtbx.geometry import polar_factors
 
 CELL_TAGS = tuple(

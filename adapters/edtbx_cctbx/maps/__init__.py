@@ -1,0 +1,1 @@
+"""Difference-potential maps: coefficients, peaks, and hydrogen among them."""

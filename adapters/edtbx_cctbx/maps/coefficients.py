@@ -13,13 +13,12 @@ from typing import Any
 
 import numpy as np
 from cctbx import maptbx, miller, xray
-from cctbx.array_family import flex
 from libtbx.utils import Sorry
 from smtbx.refinement.least_squares import mainstream_shelx_weighting
 
+from edtbx.arrays import ComplexArray, FloatArray
 from edtbx.constants import VOLTS_PER_U
 from edtbx.execution.memory import expect_room
-from edtbx.experiment import ComplexArray, FloatArray
 from edtbx.fitting.least_squares import FrameEquations, frame_equations, repetitions
 from edtbx.fitting.loss import LOSSES
 from edtbx.fitting.map_estimate import LikelyStep, likely_step
@@ -29,12 +28,14 @@ from edtbx.intensities.frame_task import Projection
 from edtbx.intensities.frame_waves import Rows
 from edtbx.intensities.nuisance import FrameCube, Nuisance
 from edtbx.solvers.block import DifferentiableSolver
+from edtbx_cctbx.arrays import from_numpy, to_numpy
 from edtbx_cctbx.boundary import expect_number, expect_word
-from edtbx_cctbx.maps.components import Components, ComponentsAndAtoms, form_factor
+from edtbx_cctbx.maps.components import Components, ComponentsAndAtoms
 from edtbx_cctbx.maps.peaks import APART
-from edtbx_cctbx.refinement.model import Refined, RefinementModel, usual_shifts
+from edtbx_cctbx.refinement.model import RefinementModel, usual_shifts
+from edtbx_cctbx.refinement.settings import Refined
 from edtbx_cctbx.structure.f_calc_derivatives import StructureSlopes
-from edtbx_cctbx.structure.structure_factors import ensure_electron_form_factors
+from edtbx_cctbx.structure.form_factors import ensure_electron_form_factors, form_factor
 from edtbx_cctbx.targets.reweighting import Settled, settle
 from edtbx_cctbx.targets.target import DynamicalTarget, KinematicalTarget, expect_target
 from edtbx_cctbx.targets.weighting import flat_weighting
@@ -137,7 +138,7 @@ class DynamicalMap:
         if kind in ("newton", "gradient") and not isinstance(self.target.forward.solver, DifferentiableSolver):
             raise Sorry(f"the solver {self.target.solver_name} gives no derivatives, which a map of kind {kind} needs")
         data = VOLTS_PER_U * getattr(self, f"_{kind}")
-        return self.target.expansion.unique.array(data=flex.complex_double(data))
+        return self.target.expansion.unique.array(data=from_numpy(data))
 
     def fft_map(self, kind: str = "newton", resolution_factor: float = 0.25, **kwds: Any) -> Any:
         """cctbx's map of a kind in volts, with the symmetry of the space group; keywords as those of ``miller.array``."""
@@ -175,7 +176,7 @@ class DynamicalMap:
             return self.xray_structure
         model = self._model.copy()
         rp = model.reparametrisation(Refined())
-        rp.apply_shifts(flex.double(self._usual_shifts * self.likely_step.followed))
+        rp.apply_shifts(from_numpy(self._usual_shifts * self.likely_step.followed))
         rp.linearise()
         rp.store()
         return model.structure
@@ -296,7 +297,7 @@ class DynamicalMap:
     @cached_property
     def _gradient(self) -> ComplexArray:
         """One step of steepest descent, as long as a parabola along its likely part suggests."""
-        multiplicities = self.target.expansion.unique.multiplicities().data().as_numpy_array()
+        multiplicities = to_numpy(self.target.expansion.unique.multiplicities().data())
         downhill = self.components.allowed(-self.gradient) / multiplicities
         along = self.components.likely().along(downhill)
         frames = self._linear[0]

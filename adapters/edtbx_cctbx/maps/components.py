@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-from cctbx.eltbx import e_scattering
-from libtbx.utils import Sorry
 
-from edtbx.experiment import BoolArray, ComplexArray, FloatArray, IntArray
+from edtbx.arrays import BoolArray, ComplexArray, FloatArray, IntArray
+from edtbx_cctbx.arrays import to_numpy
 from edtbx_cctbx.structure.f_calc_derivatives import StructureSlopes
+from edtbx_cctbx.structure.form_factors import form_factor
 from edtbx_cctbx.structure.structure_factors import Expansion
 
 _LEAST_EXPECTED = 0.005
 """Structure factors whose expected change is a smaller part of the largest are left as they are."""
-
-
-def form_factor(scattering_type: str) -> Any:
-    """The electron form factor of an element, as cctbx's sum of Gaussians.
-
-    Raises
-    ------
-    Sorry
-        There is none of that name.
-    """
-    if scattering_type not in e_scattering.ito_vol_c_2011_table_4_3_2_2_elements():
-        raise Sorry(f"no electron form factor is known for {scattering_type}: name an element, such as H")
-    return e_scattering.ito_vol_c_2011_table_4_3_2_2_entry_as_gaussian(scattering_type)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -58,13 +44,13 @@ class Components:
         squared = unique.sin_theta_over_lambda_sq().data()
         gaussian = form_factor(scattering_type)
         amplitude = np.array([gaussian.at_stol_sq(x) for x in squared])
-        amplitude *= np.exp(-8.0 * np.pi**2 * u_iso * squared.as_numpy_array())
-        size = amplitude * np.sqrt(unique.epsilons().data().as_numpy_array() * group.order_z() * group.n_ltr())
-        free = ~unique.centric_flags().data().as_numpy_array()
+        amplitude *= np.exp(-8.0 * np.pi**2 * u_iso * to_numpy(squared))
+        size = amplitude * np.sqrt(to_numpy(unique.epsilons().data()) * group.order_z() * group.n_ltr())
+        free = ~to_numpy(unique.centric_flags().data())
         size[free] /= np.sqrt(2.0)
         angles = np.array([group.phase_restriction(h).ht_angle() for h in unique.indices()])
         along = np.where(free, 1.0, np.exp(1j * np.where(free, 0.0, angles)))
-        first = np.flatnonzero(squared.as_numpy_array() > 0.0)
+        first = np.flatnonzero(to_numpy(squared) > 0.0)
         second = first[free[first]]
         return cls(
             expansion=expansion,

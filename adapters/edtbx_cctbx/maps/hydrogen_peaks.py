@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from cctbx import xray
 
-from edtbx.experiment import FloatArray
+from edtbx.arrays import FloatArray
 from edtbx_cctbx.hydrogens.placement import add_hydrogens, room_on_carbon
-from edtbx_cctbx.hydrogens.riding import NUCLEAR, angle_between, bonded, bonds, is_hydrogen
+from edtbx_cctbx.hydrogens.riding import NUCLEAR
 from edtbx_cctbx.maps.peaks import Peak
-from edtbx_cctbx.model_files.structures import set_electron_form_factors
+from edtbx_cctbx.structure.connectivity import angle_between, bonded, bonds, is_hydrogen
+from edtbx_cctbx.structure.form_factors import set_electron_form_factors
 
 _BESIDE = 0.7
 """Peaks nearer to an atom than this, in Å, say how that moves."""

@@ -17,10 +17,12 @@ from edtbx.experiment import Experiment
 from edtbx.fitting.sampling_levels import DRAFT, LEVELS
 from edtbx.intensities.forward import one_step
 from edtbx.statistics import Statistics
+from edtbx_cctbx.arrays import from_numpy
 from edtbx_cctbx.maps.coefficients import KINDS, DynamicalMap
 from edtbx_cctbx.maps.hydrogen_peaks import Proposal, find_hydrogens
 from edtbx_cctbx.maps.peaks import ON_ATOM, Peak, distances_to, find_holes, find_peaks
-from edtbx_cctbx.refinement.compare import ProgressFactory, Say, Settings, fit_coarse, say_nothing, silent
+from edtbx_cctbx.refinement.compare import fit_coarse
+from edtbx_cctbx.refinement.settings import ProgressFactory, Say, Settings, say_nothing, silent
 
 FOUND = 0.35
 """A peak nearer than this to the site of an atom left out, in Å, is that atom."""
@@ -196,7 +198,7 @@ def chosen_atoms(structure: xray.structure, patterns: Sequence[str]) -> flex.boo
         chosen |= fits
     if chosen.all():
         raise Sorry("map.omit leaves no atom: name fewer of them")
-    return flex.bool(chosen)
+    return from_numpy(chosen)
 
 
 def _quality(calculator: DynamicalMap, kind: str, omitted: xray.structure) -> MapQuality:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from cctbx import maptbx, xray
 
-from edtbx.experiment import FloatArray, IntArray
-from edtbx_cctbx.hydrogens.riding import angle_between, bonded, bonds
+from edtbx.arrays import FloatArray, IntArray
+from edtbx_cctbx.arrays import rotation_matrix, to_numpy, translation_vector
+from edtbx_cctbx.structure.connectivity import angle_between, bonded, bonds
 
 ON_ATOM = 0.5
 """Peaks nearer than this to an atom, in Å, say something of that atom, and not that another one is missing."""
@@ -113,9 +114,9 @@ class Surroundings:
         """Of a structure."""
         operations = list(structure.space_group().all_ops())
         return cls(
-            atoms=structure.sites_frac().as_double().as_numpy_array().reshape(-1, 3),
-            turns=np.array([each.r().as_double() for each in operations]).reshape(-1, 3, 3),
-            shifts=np.array([each.t().as_double() for each in operations]),
+            atoms=to_numpy(structure.sites_frac()),
+            turns=np.array([rotation_matrix(each) for each in operations]),
+            shifts=np.array([translation_vector(each) for each in operations]),
             orthogonal=np.array(structure.unit_cell().orthogonalization_matrix()).reshape(3, 3),
         )
 

@@ -1,0 +1,1 @@
+"""Structures from CIF, mmCIF, PDB and SHELX files."""

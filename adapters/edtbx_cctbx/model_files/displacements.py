@@ -10,7 +10,8 @@ import numpy as np
 from cctbx import adptbx, xray
 from libtbx.utils import Sorry
 
-from edtbx.experiment import FloatArray
+from edtbx.arrays import FloatArray
+from edtbx_cctbx.arrays import rotation_matrix, to_numpy, translation_vector
 from edtbx_cctbx.structure.atom_names import listed
 
 NonPositive: TypeAlias = Literal["refuse", "mend"]
@@ -126,9 +127,9 @@ def _parents(structure: xray.structure, hydrogen: Sequence[int]) -> dict[int, in
     if not heavy or not hydrogen:
         return {}
     orthogonal = np.array(structure.unit_cell().orthogonalization_matrix()).reshape(3, 3)
-    sites = structure.sites_frac().as_double().as_numpy_array().reshape(-1, 3)
+    sites = to_numpy(structure.sites_frac())
     images = [
-        sites[heavy] @ np.array(operation.r().as_double()).reshape(3, 3).T + np.array(operation.t().as_double())
+        sites[heavy] @ rotation_matrix(operation).T + translation_vector(operation)
         for operation in structure.space_group().all_ops()
     ]
     chosen = {}

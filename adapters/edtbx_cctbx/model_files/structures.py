@@ -9,11 +9,10 @@ from typing import TextIO, get_args
 
 import numpy as np
 from cctbx import xray
-from cctbx.eltbx import e_scattering, xray_scattering
 from libtbx.utils import Sorry, null_out
 
 from edtbx.cell import CELL_TOLERANCE
-from edtbx_cctbx.boundary import expect_any_structure, expect_number, expect_stream, expect_word
+from edtbx_cctbx.boundary import expect_number, expect_stream, expect_word
 from edtbx_cctbx.io.text_file import parse_cif, read_text
 from edtbx_cctbx.model_files.cell_symmetry import symmetrised
 from edtbx_cctbx.model_files.cif_model import structure_of_block
@@ -30,6 +29,7 @@ from edtbx_cctbx.shelx.text import (
     structure_of_shelx,
 )
 from edtbx_cctbx.structure.atom_names import listed
+from edtbx_cctbx.structure.form_factors import set_electron_form_factors
 
 _EXPECTED = "structure model (CIF, mmCIF, PDB, SHELX .ins or .res)"
 _REMEDY = "correct the file, or export it again"
@@ -114,41 +114,6 @@ def read_model(
     except Sorry as error:
         raise Sorry(f"{path}: {error}") from error
     return structure
-
-
-def set_electron_form_factors(xray_structure: xray.structure, log: TextIO | None = None) -> None:
-    """Give every scatterer its electron form factor in Å (rest mass), in place; scattering types stay as they are.
-
-    The table is that of neutral atoms (five Gaussians, s = sin θ/λ up to 2 Å⁻¹). Deuterium takes that of hydrogen.
-    An ion takes that of its neutral atom, and ``log`` says so: the field of a bare charge diverges as
-    1/s², no sum of Gaussians holds it, and in a crystal the neighbours screen it. It matters below s of about 0.3 Å⁻¹.
-    A pickled structure forgets the table: call this again on the copy.
-
-    Raises
-    ------
-    Sorry
-        An element is unknown or not in the table.
-
-    References
-    ----------
-    International Tables for Crystallography C (2006), table 4.3.2.2, doi:10.1107/97809553602060000593.
-    """
-    expect_any_structure(xray_structure)
-    log = null_out() if log is None else log
-    gaussians = {}
-    for scattering_type in sorted({scatterer.scattering_type for scatterer in xray_structure.scatterers()}):
-        element = _element(scattering_type)
-        if element is None:
-            labels = [s.label for s in xray_structure.scatterers() if s.scattering_type == scattering_type]
-            raise Sorry(
-                f"no electron form factor for scattering type {scattering_type!r} of atom {labels[0]}: "
-                "give a chemical element from H to Cf"
-            )
-        gaussians[scattering_type] = e_scattering.ito_vol_c_2011_table_4_3_2_2_entry_as_gaussian(element, exact=True)
-        if re.search(r"[1-9]?[+-]$|[+-][1-9]$", scattering_type) and "0" not in scattering_type:
-            print(f"{scattering_type}: the electron form factor of the neutral atom {element} stands in", file=log)
-    registry = xray_structure.scattering_type_registry(custom_dict=gaussians, table="electron")
-    registry.set_last_table("electron")
 
 
 def _reader_for(text: str, path: str | Path) -> Callable[..., tuple[xray.structure, list[int]]]:
@@ -260,10 +225,3 @@ def _check_atoms(structure: xray.structure | None, path: str | Path, log: TextIO
     ]
     if odd:
         print(f"{path}: occupancies that are not between 0 and 1: {listed(odd)}", file=log)
-
-
-def _element(scattering_type: str) -> str | None:
-    """Element symbol as the electron table has it; None for one that it has not."""
-    element, _ = xray_scattering.get_element_and_charge_symbols(scattering_type, False)
-    element = "H" if element == "D" else element
-    return element if element in e_scattering.ito_vol_c_2011_table_4_3_2_2_elements() else None

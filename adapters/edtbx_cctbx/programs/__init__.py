@@ -1,1 +1,1 @@
-"""Command-line programs."""
+"""The command-line programs and their parameters."""

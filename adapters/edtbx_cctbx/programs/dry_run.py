@@ -11,7 +11,7 @@ from libtbx.program_template import ProgramTemplate
 
 from edtbx.experiment import Experiment
 from edtbx_cctbx.io.output_files import OutputFiles, listed
-from edtbx_cctbx.refinement.compare import Settings
+from edtbx_cctbx.refinement.settings import Settings
 
 _OPTIONS = ("--dry-run", "--dry_run")
 

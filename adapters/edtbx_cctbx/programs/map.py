@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from edtbx_cctbx.command_line.progress import Reporter
 from edtbx_cctbx.io.output_files import OutputFiles, output_phil
-from edtbx_cctbx.maps.components import form_factor
 from edtbx_cctbx.maps.make_maps import MapChoices, chosen_atoms, make_maps
 from edtbx_cctbx.programs import running as command_line
 from edtbx_cctbx.programs.cluster import workers_of
@@ -12,6 +11,7 @@ from edtbx_cctbx.programs.dry_run import reserving_outputs, show_outputs, show_t
 from edtbx_cctbx.programs.parameters import INPUT, SHARED, WORKERS, settings_from, word
 from edtbx_cctbx.programs.template import EdtbxProgram
 from edtbx_cctbx.report.map_tables import show_maps, write_maps
+from edtbx_cctbx.structure.form_factors import form_factor
 from edtbx_launch.signals import finishing
 
 _MAP = r"""

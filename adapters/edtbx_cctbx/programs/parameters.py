@@ -10,12 +10,12 @@ from libtbx import Auto
 from libtbx.utils import Sorry
 
 from edtbx.experiment import Experiment, ScanGeometry
-from edtbx.intensities.nuisance import Choices
+from edtbx.fitting.nuisance_fit import Choices
 from edtbx.intensities.thickness import QUANTILES
 from edtbx.selection import SelectionRules
 from edtbx.solvers.registry import installed_solvers
 from edtbx_cctbx.programs.cluster import check_address
-from edtbx_cctbx.refinement.compare import Settings
+from edtbx_cctbx.refinement.settings import Settings
 
 INPUT = r"""
 input {

@@ -18,9 +18,10 @@ from edtbx_cctbx.programs.dry_run import reserving_outputs, show_outputs, show_t
 from edtbx_cctbx.programs.parameters import INPUT, REFINEMENT, SHARED, WORKERS, settings_from, word
 from edtbx_cctbx.programs.template import EdtbxProgram
 from edtbx_cctbx.refinement.checkpoint import Checkpoint
-from edtbx_cctbx.refinement.model import Refined, RefinementModel, Schedule
+from edtbx_cctbx.refinement.model import RefinementModel
 from edtbx_cctbx.refinement.preparation import prepared
 from edtbx_cctbx.refinement.refine import refine, without_free_frames
+from edtbx_cctbx.refinement.settings import Refined, Schedule
 from edtbx_cctbx.refinement.shelx_instructions import shelx_model, with_instructions
 from edtbx_cctbx.report.csv_json import versions
 from edtbx_cctbx.report.tables import show_comparison, show_structure, write_outputs

@@ -8,8 +8,9 @@ import numpy as np
 from libtbx.utils import Sorry
 from scipy.spatial.transform import Rotation
 
+from edtbx.arrays import FloatArray
 from edtbx.constants import wavelength_from_energy
-from edtbx.experiment import FloatArray, ScanGeometry
+from edtbx.experiment import ScanGeometry
 from edtbx_cctbx.command_line.progress import Reporter
 from edtbx_cctbx.io.cif_pets import experiment_text
 from edtbx_cctbx.io.output_files import OutputFiles, output_phil, write_files

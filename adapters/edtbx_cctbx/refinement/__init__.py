@@ -1,0 +1,1 @@
+"""Both theories fitted to data: settings, constraints of the model, minimisers, results."""

@@ -3,137 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from cctbx import xray
-from libtbx.utils import Sorry
 
-from edtbx.experiment import Experiment, FloatArray
-from edtbx.fitting.sampling_levels import COARSE, DRAFT, LEVELS, Found, Level, level_for
-from edtbx.intensities.forward import Progress, Sampling, no_progress
-from edtbx.intensities.nuisance import Choices, FrameCube, Grid, Nuisance, fit_nuisance, rescale
-from edtbx.selection import SelectionRules
-from edtbx.solvers.block import Accuracy, DifferentiableSolver, Solver
-from edtbx.solvers.registry import installed_solvers
+from edtbx.arrays import FloatArray
+from edtbx.experiment import Experiment
+from edtbx.fitting.nuisance_fit import fit_nuisance, rescale
+from edtbx.fitting.sampling_levels import COARSE, Found
+from edtbx.intensities.nuisance import FrameCube, Grid, Nuisance
 from edtbx_cctbx.boundary import described
 from edtbx_cctbx.indexing.diagnosis import warn_if_hopeless
 from edtbx_cctbx.refinement.results import Comparison, LeastSquaresFit, SamplingReport, TheoryFit
+from edtbx_cctbx.refinement.settings import ProgressFactory, Settings, silent
 from edtbx_cctbx.targets.target import DynamicalTarget
-
-ProgressFactory = Callable[[str], Progress[FrameCube]]
-Say = Callable[[str], None]
-
-_FULL = 5.0
-"""How much further than ``s_strong`` a solver reaches that folds no beams: 0.015 Å⁻¹ at the first level. On urea 0.019 errs
-by 0.005 (R of amplitudes)."""
-
-_UNFITTED = Nuisance(shape="slab", thickness=0.0, sigma=0.0, centres=np.zeros(0), scales=np.zeros(0))
-
-
-def say_nothing(line: str) -> None:
-    """No word of how far it has come."""
-
-
-def silent(label: str) -> Progress[FrameCube]:
-    """No progress bar, whatever the label."""
-    return no_progress
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """What a program was told: rows, beams, what may be fitted. Angles in radians, lengths in Å and Å⁻¹.
-
-    ``tolerance`` is the numerical error of intensities allowed, in units of max(σ, 0.01 I_obs); ``s_max`` and
-    ``s_strong`` override what follows from it. ``executor`` takes the frames in place of ``nproc`` threads
-    (see :class:`DynamicalTarget`).
-    """
-
-    solver: str = "auto"
-    tolerance: float = 0.15
-    g_max: float | None = None
-    s_max: float | None = None
-    s_strong: float | None = None
-    thickness: float | None = None
-    spread: float | None = None
-    choices: Choices = field(default_factory=Choices)
-    rules: SelectionRules = field(default_factory=SelectionRules)
-    nproc: int | None = None
-    executor: Executor | None = None
-
-    def target(self, solver: str, experiment: Experiment, structure: xray.structure) -> DynamicalTarget:
-        """A target of the named solver, coarsely sampled, its nuisance parameters still to be fitted."""
-        return DynamicalTarget(
-            experiment,
-            structure,
-            solver=solver,
-            thickness=self.thickness,
-            spread=self.spread,
-            choices=self.choices,
-            rules=self.rules,
-            sampling=replace(COARSE, accuracy=self.beams(COARSE.accuracy, created(solver))),
-            g_max=self.g_max,
-            nproc=self.nproc,
-            executor=self.executor,
-            nuisance=_UNFITTED,
-        )
-
-    def check_derivatives(self, purpose: str) -> None:
-        """Refuse a solver without derivatives, which the purpose ("refinement needs") asks for."""
-        if not isinstance(created(self.solver), DifferentiableSolver):
-            raise Sorry(f"the solver {self.solver} gives no derivatives, which {purpose}: take solver.name=auto")
-
-    def beams(self, accuracy: Accuracy, solver: Solver) -> Accuracy:
-        """The limits on beams with what was set by hand; a solver that folds none takes more of them in full."""
-        strong = self.s_strong or accuracy.s_strong
-        most = accuracy.s_max if getattr(solver, "folds", False) else _FULL * strong
-        return replace(accuracy, s_strong=strong, s_max=self.s_max or most)
-
-    def level_for(
-        self,
-        target: DynamicalTarget,
-        structure: xray.structure,
-        nuisance: Nuisance,
-        progress: ProgressFactory = silent,
-    ) -> Found:
-        """The level of sampling that the tolerance asks for."""
-        return level_for(
-            target.forward,
-            target.structure_factors(structure),
-            nuisance,
-            target.choices,
-            self.tolerance,
-            [self._with_beams(level, target) for level in LEVELS],
-            progress(f"{target.solver_name}, sampling"),
-        )
-
-    def draft_of(self, target: DynamicalTarget) -> DynamicalTarget:
-        """The target at the level at which atoms move first."""
-        return target.resampled(self.sampling(target, DRAFT))
-
-    def sampling(self, target: DynamicalTarget, level: Level) -> Sampling:
-        """A level for what the target knows of thickness and spread, and the beams that its solver needs."""
-        return self._with_beams(level, target).sampling(target.nuisance, self.choices, target.forward.g_max)
-
-    def _with_beams(self, level: Level, target: DynamicalTarget) -> Level:
-        return replace(level, accuracy=self.beams(level.accuracy, target.forward.solver))
-
-
-def created(solver: str) -> Solver:
-    """The solver of that name.
-
-    Raises
-    ------
-    Sorry
-        There is none.
-    """
-    try:
-        return installed_solvers().create(solver)
-    except ValueError as error:
-        raise Sorry(str(error)) from error
 
 
 def compare(

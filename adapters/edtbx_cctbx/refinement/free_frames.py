@@ -13,8 +13,9 @@ from edtbx.fitting.least_squares import measurements
 from edtbx.selection import SelectionRules
 from edtbx.statistics import Statistics
 from edtbx_cctbx.indexing.model_cell import with_model_cell
-from edtbx_cctbx.refinement.compare import ProgressFactory, Settings, fit_coarse, fit_theory, silent
+from edtbx_cctbx.refinement.compare import fit_coarse, fit_theory
 from edtbx_cctbx.refinement.results import TheoryFit
+from edtbx_cctbx.refinement.settings import ProgressFactory, Settings, silent
 from edtbx_cctbx.targets.target import select_rows
 
 

@@ -18,23 +18,20 @@ import numpy as np
 from libtbx.utils import Sorry
 from smtbx.refinement.least_squares import mainstream_shelx_weighting
 
-from edtbx.experiment import FloatArray
+from edtbx.arrays import FloatArray
 from edtbx.fitting.bounded_steps import bounded_step, corrected, curvature
+from edtbx.fitting.nuisance_fit import fit_nuisance, misfit
 from edtbx.fitting.sampling_levels import FOR_ROWS, LEVELS, Found, Level
 from edtbx.intensities.forward import Progress, Sampling
-from edtbx.intensities.nuisance import FrameCube, Nuisance, fit_nuisance, misfit
+from edtbx.intensities.nuisance import FrameCube, Nuisance
 from edtbx.intensities.thickness import mean_thickness
+from edtbx_cctbx.arrays import to_numpy
 from edtbx_cctbx.constraints.determined import is_singular, undetermined
 from edtbx_cctbx.refinement.checkpoint import Checkpoint, atoms_of, put_atoms
-from edtbx_cctbx.refinement.compare import ProgressFactory, Say, Settings, theory_fit
-from edtbx_cctbx.refinement.model import (
-    RefinementModel,
-    Schedule,
-    allows_anisotropic,
-    make_anisotropic,
-    usual_shifts,
-)
+from edtbx_cctbx.refinement.compare import theory_fit
+from edtbx_cctbx.refinement.model import RefinementModel, allows_anisotropic, make_anisotropic, usual_shifts
 from edtbx_cctbx.refinement.results import LeastSquaresFit, TheoryFit
+from edtbx_cctbx.refinement.settings import ProgressFactory, Say, Schedule, Settings
 from edtbx_cctbx.targets.crystallographic_ls import crystallographic_ls
 from edtbx_cctbx.targets.target import DynamicalTarget
 from edtbx_cctbx.targets.weighting import flat_weighting
@@ -287,7 +284,7 @@ class LeastSquaresRun:
             last, before = step, right
             shift = ls.shift_over_su(np.linalg.solve(matrix, right))
             step = bounded_step(matrix, right, usual, last)
-            r_obs = target.statistics(ls.fc_sq.data().as_numpy_array()).r_obs
+            r_obs = target.statistics(to_numpy(ls.fc_sq.data())).r_obs
             self.say(
                 f"{solver}: {stage}, cycle {cycle}, R(obs) {r_obs:.4f}, wR2 {ls.wR2():.4f}, "
                 f"goodness of fit {ls.restrained_goof():.3f}, shift/s.u. {shift:.3f}, {target.nuisance.describe()}"
@@ -305,7 +302,7 @@ class LeastSquaresRun:
             if new_weights:
                 weighted, secants = True, []
                 columns = (ls.fo_sq.data(), ls.fo_sq.sigmas(), ls.fc_sq.data())
-                ls.weighting_scheme = flat_weighting(*(column.as_numpy_array() for column in columns))
+                ls.weighting_scheme = flat_weighting(*(to_numpy(column) for column in columns))
             ls.renew_rows, ls.renew_sizes = shift > _FAR, shift > _SETTLED or new_weights
             ls.step_forward(step)
         self.a, self.correction = ls.weighting_scheme.a, matrix - ls.normal_matrix

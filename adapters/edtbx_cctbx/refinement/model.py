@@ -13,12 +13,14 @@ from libtbx.utils import Sorry
 from smtbx.refinement.constraints.adp import shared_u, u_iso_proportional_to_pivot_u_eq
 from smtbx.refinement.constraints.site import shared_site
 
-from edtbx.experiment import Experiment, FloatArray
+from edtbx.arrays import FloatArray
+from edtbx.experiment import Experiment
+from edtbx_cctbx.arrays import to_numpy
 from edtbx_cctbx.constraints.linear import SITE, LinearEquation, Reparametrisation
 from edtbx_cctbx.constraints.shared_sites import atoms_on_one_site, described, make_alike, merged, parts_without
-from edtbx_cctbx.hydrogens.riding import Parts, connectivity, is_hydrogen, joined, riding_constraints
-from edtbx_cctbx.refinement.schedule import Refined as Refined
-from edtbx_cctbx.refinement.schedule import Schedule as Schedule
+from edtbx_cctbx.hydrogens.riding import riding_constraints
+from edtbx_cctbx.refinement.settings import Refined, Schedule
+from edtbx_cctbx.structure.connectivity import Parts, connectivity, is_hydrogen, joined
 
 SITE_STEP = 0.05
 """A usual shift of a site in Å, by which a minimiser measures."""
@@ -194,7 +196,7 @@ def reparametrisation_of(
 def usual_shifts(structure: xray.structure, reparametrisation: Any) -> FloatArray:
     """Usual shifts (P,) of the independent parameters: those that move one atom by the steps above, others less."""
     reparametrisation.linearise()
-    jacobian = reparametrisation.jacobian_transpose_matching_grad_fc().as_dense_matrix().as_numpy_array()
+    jacobian = to_numpy(reparametrisation.jacobian_transpose_matching_grad_fc().as_dense_matrix())
     return np.asarray(1.0 / np.max(np.abs(jacobian) / _steps(structure), axis=1))
 
 

@@ -10,9 +10,11 @@ from cctbx import xray
 from cctbx.array_family import flex
 from smtbx.structure_factors import direct
 
-from edtbx.experiment import FloatArray, IntArray
+from edtbx.arrays import FloatArray, IntArray
 from edtbx.intensities.nuisance import intensity_weights
-from edtbx_cctbx.refinement.model import Refined, RefinementModel, usual_shifts
+from edtbx_cctbx.arrays import from_numpy, to_numpy
+from edtbx_cctbx.refinement.model import RefinementModel, usual_shifts
+from edtbx_cctbx.refinement.settings import Refined
 from edtbx_cctbx.targets.target import DynamicalTarget
 
 _WEAK = 0.02
@@ -38,7 +40,7 @@ class StructureParameters:
         if self._rp.clipped:
             self._restart()
         shift = (position - self._position) * self.scale
-        self._rp.apply_shifts(flex.double(np.ascontiguousarray(shift)))
+        self._rp.apply_shifts(from_numpy(shift))
         self._rp.linearise()
         self._rp.store()
         self._position = np.array(position, dtype=float)
@@ -57,7 +59,7 @@ class StructureParameters:
         )
         result = target(f_calc.f_calc(), True)
         by_atom = self._by_atom(target, result.derivatives())
-        jacobian = self._rp.jacobian_transpose_matching_grad_fc().as_dense_matrix().as_numpy_array()
+        jacobian = to_numpy(self._rp.jacobian_transpose_matching_grad_fc().as_dense_matrix())
         return result.target(), self.scale * (jacobian @ by_atom)
 
     def curvature(self, target: DynamicalTarget) -> FloatArray:
@@ -85,12 +87,12 @@ class StructureParameters:
         """∂ln|F|²/∂p (M, P) of the given indices."""
         self.structure.scattering_type_registry()
         linear = direct.f_calc_modulus_squared(self.structure)
-        jacobian = self._rp.jacobian_transpose_matching_grad_fc().as_dense_matrix().as_numpy_array()
+        jacobian = to_numpy(self._rp.jacobian_transpose_matching_grad_fc().as_dense_matrix())
         squares, slopes = np.empty(len(hkl)), np.empty((len(hkl), len(self)))
         for n, h in enumerate(hkl.tolist()):
             linear.linearise(tuple(h))
             squares[n] = linear.observable
-            slopes[n] = self.scale * (jacobian @ linear.grad_observable.as_numpy_array())
+            slopes[n] = self.scale * (jacobian @ to_numpy(linear.grad_observable))
         return np.asarray(slopes / (squares + _WEAK * squares.mean())[:, None])
 
     def _by_atom(self, target: DynamicalTarget, derivatives: flex.complex_double) -> FloatArray:

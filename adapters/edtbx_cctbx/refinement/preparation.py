@@ -12,7 +12,8 @@ from smtbx.refinement.constraints.site import shared_site
 
 from edtbx_cctbx.constraints.linear import U_ISO, U_STAR, LinearEquation
 from edtbx_cctbx.constraints.occupancies import OccupancyGroup, check_overlap, check_scales, occupancy_notes
-from edtbx_cctbx.refinement.model import RefinementModel, Schedule, groups_of
+from edtbx_cctbx.refinement.model import RefinementModel, groups_of
+from edtbx_cctbx.refinement.settings import Schedule
 
 
 def prepared(model: RefinementModel, schedule: Schedule, say: Callable[[str], None]) -> RefinementModel:

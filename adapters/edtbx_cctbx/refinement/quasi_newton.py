@@ -15,14 +15,16 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize
 
-from edtbx.experiment import FloatArray
+from edtbx.arrays import FloatArray
 from edtbx.intensities.forward import one_step
 from edtbx.intensities.nuisance import Nuisance
+from edtbx_cctbx.arrays import to_numpy
 from edtbx_cctbx.refinement.checkpoint import Checkpoint, atoms_of, put_atoms
-from edtbx_cctbx.refinement.compare import ProgressFactory, Say, Settings, fit_coarse, fit_theory
-from edtbx_cctbx.refinement.model import RefinementModel, Schedule, allows_anisotropic, make_anisotropic
+from edtbx_cctbx.refinement.compare import fit_coarse, fit_theory
+from edtbx_cctbx.refinement.model import RefinementModel, allows_anisotropic, make_anisotropic
 from edtbx_cctbx.refinement.parameters import StructureParameters
 from edtbx_cctbx.refinement.results import TheoryFit
+from edtbx_cctbx.refinement.settings import ProgressFactory, Say, Schedule, Settings
 from edtbx_cctbx.targets.target import DynamicalTarget
 
 _DAMPING = 0.01
@@ -83,7 +85,7 @@ def refine_by_gradient(
             return atoms_of(structure)
 
         put_atoms(structure, checkpoint.step(f"shifts of cycle {cycle + 1}", step))
-        moved = float(np.sqrt(((structure.sites_cart() - before).norms() ** 2).as_numpy_array().max()))
+        moved = float(np.sqrt(to_numpy((structure.sites_cart() - before).norms() ** 2).max()))
         say(f"{target.solver_name}: largest shift {moved:.4f} Å")
         if moved < schedule.site_tolerance:
             break

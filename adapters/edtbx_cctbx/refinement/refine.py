@@ -13,16 +13,17 @@ from edtbx.experiment import Experiment
 from edtbx.intensities.forward import one_step
 from edtbx_cctbx.hydrogens.placement import place_hydrogens
 from edtbx_cctbx.indexing.diagnosis import warn_if_hopeless
-from edtbx_cctbx.model_files.structures import set_electron_form_factors
 from edtbx_cctbx.refinement.checkpoint import Checkpoint
-from edtbx_cctbx.refinement.compare import ProgressFactory, Say, Settings, fit_coarse, say_nothing, silent
+from edtbx_cctbx.refinement.compare import fit_coarse
 from edtbx_cctbx.refinement.free_frames import free_statistics, without_every
 from edtbx_cctbx.refinement.full_matrix import LeastSquaresRun, Undetermined, refine_by_least_squares
-from edtbx_cctbx.refinement.model import RefinementModel, Schedule
+from edtbx_cctbx.refinement.model import RefinementModel
 from edtbx_cctbx.refinement.preparation import odd_occupancies, prepared
 from edtbx_cctbx.refinement.quasi_newton import refine_by_gradient
 from edtbx_cctbx.refinement.results import Comparison, TheoryFit
+from edtbx_cctbx.refinement.settings import ProgressFactory, Say, Schedule, Settings, say_nothing, silent
 from edtbx_cctbx.refinement.shelx_instructions import with_instructions
+from edtbx_cctbx.structure.form_factors import set_electron_form_factors
 from edtbx_cctbx.targets.target import DynamicalTarget
 
 

@@ -9,7 +9,8 @@ from typing import Any, TextIO
 from cctbx import xray
 from cctbx.array_family import flex
 
-from edtbx.experiment import Experiment, FloatArray, IntArray
+from edtbx.arrays import FloatArray, IntArray
+from edtbx.experiment import Experiment
 from edtbx.intensities.nuisance import Nuisance
 from edtbx.selection import Selection
 from edtbx.solvers.block import Accuracy

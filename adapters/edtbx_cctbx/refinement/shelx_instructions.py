@@ -15,7 +15,7 @@ from smtbx.refinement.constraints import InvalidConstraint, reparametrisation
 from smtbx.refinement.constraints.geometrical import any as geometrical
 
 from edtbx_cctbx.constraints.restraints import Restraints
-from edtbx_cctbx.hydrogens.riding import NUCLEAR, Parts, connectivity
+from edtbx_cctbx.hydrogens.riding import NUCLEAR
 from edtbx_cctbx.io.text_file import read_text
 from edtbx_cctbx.model_files.structures import UNREADABLE
 from edtbx_cctbx.refinement.model import RefinementModel
@@ -23,6 +23,7 @@ from edtbx_cctbx.shelx.file import Instruction, ShelxFile, instructions_of
 from edtbx_cctbx.shelx.kinds import RESTRAINTS, check_kinds, check_restraint
 from edtbx_cctbx.shelx.text import is_number, is_shelx
 from edtbx_cctbx.shelx.variables import read_variables
+from edtbx_cctbx.structure.connectivity import Parts, connectivity
 
 _BESIDE = (*RESTRAINTS, "EADP", "EXYZ")
 """What can stand beside a model."""

@@ -1,0 +1,1 @@
+"""Results as text, CIF, SHELX, CSV, JSON and pictures."""

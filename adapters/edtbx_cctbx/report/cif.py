@@ -17,11 +17,12 @@ from cctbx.array_family import flex
 from iotbx.cif.geometry import angles_as_cif_loop, distances_as_cif_loop
 
 from edtbx import __version__
-from edtbx.experiment import FloatArray, ScanGeometry
+from edtbx.arrays import FloatArray
+from edtbx.experiment import ScanGeometry
 from edtbx.statistics import DEFINITION, Statistics
-from edtbx_cctbx.hydrogens.riding import is_hydrogen
 from edtbx_cctbx.refinement.results import Comparison, TheoryFit
 from edtbx_cctbx.report.numbers import LAWS, mean_thickness, with_su
+from edtbx_cctbx.structure.connectivity import is_hydrogen
 
 _FORM_FACTORS = "International Tables Vol. C, Table 4.3.2.2, electrons"
 

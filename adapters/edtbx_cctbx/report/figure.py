@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from edtbx.experiment import FloatArray
+from edtbx.arrays import FloatArray
 from edtbx_cctbx.refinement.results import Comparison, TheoryFit
 from edtbx_cctbx.report.numbers import amplitudes, frame_numbers, mean_thickness
 from edtbx_cctbx.report.png import as_png

@@ -13,11 +13,12 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from edtbx.experiment import FloatArray
-from edtbx_cctbx.hydrogens.riding import bonded, bonds, is_hydrogen, joined
+from edtbx.arrays import FloatArray
+from edtbx_cctbx.arrays import to_numpy
 from edtbx_cctbx.maps.make_maps import Maps
 from edtbx_cctbx.maps.peaks import Peak, Surroundings
 from edtbx_cctbx.report.png import as_png
+from edtbx_cctbx.structure.connectivity import bonded, bonds, is_hydrogen, joined
 
 _PLANES = 3
 """Most sections."""
@@ -65,7 +66,7 @@ def map_picture(maps: Maps) -> bytes:
     figure = Figure(figsize=(5.2 * (len(planes) + 1), 5.6), layout="constrained")
     FigureCanvasAgg(figure)
     fft_map = maps.calculator.fft_map(maps.kind)
-    values = fft_map.real_map_unpadded().as_numpy_array()
+    values = to_numpy(fft_map.real_map_unpadded())
     sigma = float(values.std())
     highest = max((peak.height_volts for peak in maps.quality.off_atoms), default=4.0 * sigma)
     step = max(highest / 5.0, 1.5 * sigma)
@@ -83,7 +84,7 @@ def map_picture(maps: Maps) -> bytes:
 
 def best_planes(structure: xray.structure) -> list[Plane]:
     """Planes that hold most of the atoms other than hydrogen, each the best of those that the ones before leave out."""
-    cart = structure.sites_cart().as_double().as_numpy_array().reshape(-1, 3)
+    cart = to_numpy(structure.sites_cart())
     heavy = [place for place, scatterer in enumerate(structure.scatterers()) if not is_hydrogen(scatterer)]
     table = bonds(structure)
     triples = [

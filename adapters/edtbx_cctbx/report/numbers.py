@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from libtbx.utils import format_float_with_standard_uncertainty
 
-from edtbx.experiment import BoolArray, FloatArray
+from edtbx.arrays import BoolArray, FloatArray
 from edtbx.intensities.nuisance import Nuisance
 from edtbx.intensities.thickness import thickness_weights
 from edtbx.statistics import r_factor

@@ -1,0 +1,1 @@
+"""SHELX files: text, instructions, atoms, free variables."""

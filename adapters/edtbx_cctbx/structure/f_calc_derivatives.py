@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from smtbx.structure_factors import direct
 
-from edtbx.experiment import ComplexArray, FloatArray, IntArray
+from edtbx.arrays import ComplexArray, FloatArray, IntArray
+from edtbx_cctbx.arrays import to_numpy
 from edtbx_cctbx.structure.structure_factors import Expansion
 
 
@@ -31,8 +32,8 @@ class StructureSlopes:
         by_atom = []
         for h in expansion.unique.indices():
             linear.linearise(h)
-            by_atom.append(linear.grad_f_calc.as_numpy_array())
-        jacobian = reparametrisation.jacobian_transpose_matching_grad_fc().as_dense_matrix().as_numpy_array()
+            by_atom.append(to_numpy(linear.grad_f_calc))
+        jacobian = to_numpy(reparametrisation.jacobian_transpose_matching_grad_fc().as_dense_matrix())
         return cls(expansion=expansion, slopes=np.array(by_atom) @ jacobian.T)
 
     def __call__(self, where: IntArray, rows: ComplexArray) -> FloatArray:

@@ -1,6 +1,6 @@
 """F(g) of an xray.structure on the g vectors of the solver, and the way back: derivatives by F of the asymmetric unit.
 
-Electron form factors must be in place (:func:`edtbx_cctbx.model_files.structures.set_electron_form_factors`).
+Electron form factors must be in place (:func:`edtbx_cctbx.structure.form_factors.set_electron_form_factors`).
 """
 
 from __future__ import annotations
@@ -10,12 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from cctbx import crystal, miller, xray
-from cctbx.array_family import flex
-from libtbx.utils import null_out
 
-from edtbx.experiment import BoolArray, ComplexArray, IntArray
+from edtbx.arrays import BoolArray, ComplexArray, IntArray
 from edtbx.intensities.potential import GVectors, add_equivalents, indices_within
-from edtbx_cctbx.model_files.structures import set_electron_form_factors
+from edtbx_cctbx.arrays import from_numpy, to_miller_index, to_numpy, translation_vector
 
 
 def g_vectors(symmetry: crystal.symmetry, g_max: float) -> GVectors:
@@ -28,20 +26,19 @@ def g_vectors(symmetry: crystal.symmetry, g_max: float) -> GVectors:
     for operation in symmetry.space_group().all_ops():
         if not operation.r().is_unit_mx():
             continue
-        phase = hkl @ np.array(operation.t().as_double())
+        phase = hkl @ translation_vector(operation)
         allowed &= np.abs(phase - np.rint(phase)) < 1e-6
     return GVectors.from_indices(hkl[allowed], g_max)
 
 
 def miller_set(symmetry: crystal.symmetry, hkl: IntArray, anomalous_flag: bool = True) -> miller.set:
     """The indices (G, 3) as a miller set in their own order."""
-    indices = flex.miller_index(*(flex.int(np.ascontiguousarray(column, dtype=np.int32)) for column in hkl.T))
-    return miller.set(symmetry, indices, anomalous_flag=anomalous_flag)
+    return miller.set(symmetry, to_miller_index(hkl), anomalous_flag=anomalous_flag)
 
 
 def indices_of(array: miller.set) -> IntArray:
     """The indices (G, 3) of a miller set."""
-    return np.asarray(np.rint(array.indices().as_vec3_double().as_numpy_array()), dtype=np.int64)
+    return to_numpy(array.indices())
 
 
 class InexactStructureFactors(UserWarning):
@@ -73,13 +70,6 @@ def warn_if_by_fft(f_000: float, structure: xray.structure, known: float) -> Non
     )
 
 
-def ensure_electron_form_factors(structure: xray.structure) -> None:
-    """Put them in, unless they are there; one that was pickled, or copied by ``copy.deepcopy``, forgets which it has."""
-    registry = getattr(structure, "_scattering_type_registry", None)
-    if registry is None or structure._scattering_type_registry_is_out_of_date or registry.last_table() != "electron":
-        set_electron_form_factors(structure, log=null_out())
-
-
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Expansion:
     """From F of the asymmetric unit to F of every g: F(hR) = F(h) e^{−2πi h·t}, conjugated for Friedel mates.
@@ -98,9 +88,9 @@ class Expansion:
         everywhere = miller_set(symmetry, vectors.hkl, anomalous_flag=False)
         unique = everywhere.select(~everywhere.sys_absent_flags().data()).map_to_asu().unique_under_symmetry()
         ones = _expanded(unique, np.ones(unique.size(), dtype=complex))
-        turned = _expanded(unique, np.full(unique.size(), 1j)).data().as_numpy_array()
-        places = _expanded(unique, np.arange(unique.size(), dtype=float)).data().as_numpy_array()
-        phase = ones.data().as_numpy_array()
+        turned = to_numpy(_expanded(unique, np.full(unique.size(), 1j)).data())
+        places = to_numpy(_expanded(unique, np.arange(unique.size(), dtype=float)).data())
+        phase = to_numpy(ones.data())
         at = vectors.find(indices_of(ones))
         parent = np.full(len(vectors.hkl), -1, dtype=np.int64)
         phases, mate = np.zeros(len(parent), dtype=complex), np.zeros(len(parent), dtype=bool)
@@ -138,9 +128,8 @@ class Expansion:
         f_calc = self.unique.structure_factors_from_scatterers(
             xray_structure=structure, algorithm="direct", cos_sin_table=False
         ).f_calc()
-        return np.asarray(f_calc.data().as_numpy_array())
+        return to_numpy(f_calc.data())
 
 
 def _expanded(unique: miller.set, data: ComplexArray) -> miller.array:
-    values = flex.complex_double(data) if np.iscomplexobj(data) else flex.double(data)
-    return unique.array(data=values).expand_to_p1().generate_bijvoet_mates()
+    return unique.array(data=from_numpy(data)).expand_to_p1().generate_bijvoet_mates()

@@ -1,0 +1,1 @@
+"""Refinement targets, least squares and minimisers that take the place of cctbx's own."""

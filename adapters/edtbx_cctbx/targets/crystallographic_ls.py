@@ -1,8 +1,8 @@
 """Full-matrix least squares on dynamical intensities, in place of ``smtbx.refinement.least_squares.crystallographic_ls``.
 
 The observations are a :class:`DynamicalTarget`; reparametrisation, restraints, weighting schemes and drivers are the stock
-ones. Scales, centres, spread and thickness are refined with the structure (see :mod:`edtbx.fitting.least_squares`) and live in
-``target.nuisance``.
+ones. Scales, centres, spread and thickness are refined with the structure (see :mod:`edtbx.fitting.least_squares`) and
+live in ``target.nuisance``.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from cctbx import miller
 from cctbx.array_family import flex
 from smtbx.refinement import least_squares
 
+from edtbx.arrays import BoolArray, ComplexArray, FloatArray
 from edtbx.execution.memory import expect_room
-from edtbx.experiment import BoolArray, ComplexArray, FloatArray
 from edtbx.fitting.least_squares import ReducedEquations, frame_equations, repetitions
 from edtbx.fitting.loss import LOSSES, variance_factor
 from edtbx.intensities.forward import Progress, no_progress
 from edtbx.intensities.frame_waves import Rows
 from edtbx.intensities.nuisance import FrameCube, Nuisance
+from edtbx_cctbx.arrays import from_numpy, to_numpy
 from edtbx_cctbx.boundary import expect_word
 from edtbx_cctbx.structure.f_calc_derivatives import StructureSlopes
 from edtbx_cctbx.targets.reweighting import settle
@@ -183,8 +184,8 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
             self.reparametrisation.asu_scatterer_parameters,
         )
         # drivers damp the matrix in place, and solving overwrites it
-        self.normal_matrix = self.normal_matrix_packed_u().matrix_packed_u_as_symmetric().as_numpy_array()
-        self.right_hand_side = self.opposite_of_gradient().as_numpy_array().copy()
+        self.normal_matrix = to_numpy(self.normal_matrix_packed_u().matrix_packed_u_as_symmetric())
+        self.right_hand_side = to_numpy(self.opposite_of_gradient())
 
     def _structure_factors(self) -> ComplexArray:
         """F (G,) where the structure stands, which is where its parameters are."""
@@ -194,15 +195,15 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
         target = self.observations
         f = target.structure_factors(self.xray_structure)
         at = target.forward.vectors.find(self._measured.hkl)
-        self.f_calc = self.fo_sq.array(data=flex.complex_double(f[at]), sigmas=None)
+        self.f_calc = self.fo_sq.array(data=from_numpy(f[at]), sigmas=None)
         return f
 
     def _start_with(self, normal: FloatArray, right: FloatArray) -> None:
         self._start_step_equations()
         # both are given by reference
         packed, opposite_of_gradient = self.normal_matrix_packed_u(), self.opposite_of_gradient()
-        packed += flex.double(np.ascontiguousarray(normal)).matrix_symmetric_as_packed_u()
-        opposite_of_gradient += flex.double(np.ascontiguousarray(right))
+        packed += from_numpy(normal).matrix_symmetric_as_packed_u()
+        opposite_of_gradient += from_numpy(right)
 
     def state(self) -> dict[str, Any]:
         """What the last ``build_up`` has left and nothing makes anew."""
@@ -229,7 +230,7 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
         f = target.structure_factors(self.xray_structure)
         cubes = self._with_offsets(target.forward.cubes(f, self._progress))
         ends = np.cumsum([len(cube.observed) for cube in cubes])[:-1]
-        parts = np.split(self.weights.as_numpy_array(), ends)
+        parts = np.split(to_numpy(self.weights), ends)
         self.cubes = [replace(cube, weights=part) for cube, part in zip(cubes, parts, strict=True)]
         self._reduced = self._reduce()
 
@@ -250,8 +251,8 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
         target.nuisance, self.cubes, calculated = settled.nuisance, settled.cubes, settled.calculated
         self.residuals, self._sizes = settled.residuals, settled.sizes
         weights = settled.weights
-        self.weights: flex.double = flex.double(weights)
-        self.fc_sq = self.fo_sq.array(data=flex.double(calculated), sigmas=None).set_observation_type_xray_intensity()
+        self.weights: flex.double = from_numpy(weights)
+        self.fc_sq = self.fo_sq.array(data=from_numpy(calculated), sigmas=None).set_observation_type_xray_intensity()
         self._sum_w_yo_sq: float = float(weights @ measured.intensity**2)
         self.objective_data_only = float(weights @ (measured.intensity - calculated) ** 2) / (2.0 * self._sum_w_yo_sq)
         self._objective = self.objective_data_only
@@ -307,9 +308,9 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
         rp = self.reparametrisation
         linearised = self.restraints_manager.build_linearised_eqns(self.xray_structure, rp.parameter_map())
         jacobian = rp.jacobian_transpose_matching(rp.mapping_to_grad_fc_all).transpose()
-        design = (linearised.design_matrix * jacobian).as_dense_matrix().as_numpy_array()
-        deltas = linearised.deltas.as_numpy_array()
-        weights = linearised.weights.as_numpy_array() * self.restraints_normalisation_factor
+        design = to_numpy((linearised.design_matrix * jacobian).as_dense_matrix())
+        deltas = to_numpy(linearised.deltas)
+        weights = to_numpy(linearised.weights) * self.restraints_normalisation_factor
         self._objective += 0.5 * float(weights @ deltas**2)
         self.n_restraints = linearised.n_restraints()
         self.chi_sq_data_and_restraints = self.chi_sq()
@@ -334,8 +335,8 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
 
     def shift_over_su(self, step: FloatArray | None = None) -> float:
         """The largest of the shifts of the solution, or of a step (P,) of the caller's own, in s.u.s."""
-        step = self.step().as_numpy_array() if step is None else step
-        variances = self.covariance_matrix().matrix_packed_u_diagonal().as_numpy_array()
+        step = to_numpy(self.step()) if step is None else step
+        variances = to_numpy(self.covariance_matrix().matrix_packed_u_diagonal())
         return float(np.max(np.abs(step) / np.sqrt(variances), initial=0.0))
 
     def step_forward(self, step: FloatArray | None = None) -> None:
@@ -344,7 +345,7 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
         if step is not None:
             solution = self.step()  # by reference
             solution *= 0.0
-            solution += flex.double(np.ascontiguousarray(step))
+            solution += from_numpy(step)
         super().step_forward()
 
     def step_backward(self) -> None:
@@ -355,7 +356,7 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
     def covariance_matrix(self, jacobian_transpose: Any = None, normalised_by_goof: bool = True) -> flex.double:
         """As in the stock class, packed; of the undamped equations, whatever a driver has made of them."""
         covariance = np.linalg.inv(self.normal_matrix) / self._sum_w_yo_sq
-        packed = flex.double(np.ascontiguousarray(covariance)).matrix_symmetric_as_packed_u()
+        packed = from_numpy(covariance).matrix_symmetric_as_packed_u()
         if jacobian_transpose is not None:
             packed = jacobian_transpose.self_transpose_times_symmetric_times_self(packed)
         return packed * self.restrained_goof() ** 2 if normalised_by_goof else packed

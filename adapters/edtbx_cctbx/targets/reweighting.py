@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from edtbx.experiment import FloatArray, Reflections
+from edtbx.arrays import FloatArray
+from edtbx.experiment import Reflections
 from edtbx.fitting.loss import loss_factors, usual_sizes
-from edtbx.intensities.nuisance import Choices, FrameCube, Grid, Nuisance, polish_nuisance, rescale
+from edtbx.fitting.nuisance_fit import Choices, polish_nuisance, rescale
+from edtbx.intensities.nuisance import FrameCube, Grid, Nuisance
 from edtbx_cctbx.targets.weighting import weights_of
 
 _ROUNDS = 20

@@ -20,15 +20,18 @@ from cctbx import miller, xray
 from cctbx.array_family import flex
 from libtbx.utils import Sorry, null_out
 
+from edtbx.arrays import BoolArray, ComplexArray, FloatArray, IntArray
 from edtbx.execution.executors import frame_executor
 from edtbx.execution.memory import expect_room_for
-from edtbx.experiment import BoolArray, ComplexArray, Experiment, FloatArray, IntArray
+from edtbx.experiment import Experiment
+from edtbx.fitting.nuisance_fit import Choices, fit_nuisance
 from edtbx.geometry import orthogonalisation_matrix
 from edtbx.intensities.forward import ForwardModel, Progress, Sampling, no_progress
-from edtbx.intensities.nuisance import Choices, FrameCube, Nuisance, fit_nuisance
+from edtbx.intensities.nuisance import FrameCube, Nuisance
 from edtbx.selection import Selection, SelectionRules, select_reflections
 from edtbx.solvers.registry import installed_solvers
 from edtbx.statistics import Statistics, statistics
+from edtbx_cctbx.arrays import from_numpy, to_numpy
 from edtbx_cctbx.boundary import (
     described,
     expect_experiment,
@@ -42,15 +45,8 @@ from edtbx_cctbx.boundary import (
 from edtbx_cctbx.indexing.absences import check_centring
 from edtbx_cctbx.indexing.diagnosis import Diagnosis, diagnose
 from edtbx_cctbx.indexing.model_cell import with_model_cell
-from edtbx_cctbx.model_files.structures import set_electron_form_factors
-from edtbx_cctbx.structure.structure_factors import (
-    Expansion,
-    ensure_electron_form_factors,
-    g_vectors,
-    indices_of,
-    miller_set,
-    warn_if_by_fft,
-)
+from edtbx_cctbx.structure.form_factors import ensure_electron_form_factors, set_electron_form_factors
+from edtbx_cctbx.structure.structure_factors import Expansion, g_vectors, indices_of, miller_set, warn_if_by_fft
 
 G_MAX_MARGIN = 0.2
 """How far in Å⁻¹ the beams reach beyond the reflections measured, where nothing else is said."""
@@ -250,7 +246,7 @@ class DynamicalTarget:
         if not compute_derivatives:
             return TargetResult(self.forward.target(f, self.nuisance, self.offsets), None, scale)
         value, gradient = self.forward.target_and_gradient(f, self.nuisance, self.offsets)
-        return TargetResult(value, flex.complex_double(self.expansion.collect(gradient)), scale)
+        return TargetResult(value, from_numpy(self.expansion.collect(gradient)), scale)
 
     def structure_factors(self, xray_structure: xray.structure) -> ComplexArray:
         """F (G,) in Å of a structure on all g vectors of the forward model."""
@@ -280,7 +276,7 @@ class DynamicalTarget:
         """Measured intensities and s.u.s of the used rows, for least squares."""
         measured = self.experiment.reflections.select(self.rows)
         intensities = miller_set(self.expansion.unique, measured.hkl).array(
-            data=flex.double(measured.intensity), sigmas=flex.double(measured.sigma)
+            data=from_numpy(measured.intensity), sigmas=from_numpy(measured.sigma)
         )
         return intensities.set_observation_type_xray_intensity()
 
@@ -315,7 +311,7 @@ def select_rows(experiment: Experiment, xray_structure: xray.structure, rules: S
     """The rows that the rules and the space group leave; `Sorry` where none is left, or the lattice is another."""
     check_centring(experiment, xray_structure)
     equivalents = miller_set(xray_structure, experiment.reflections.hkl)
-    absent = equivalents.sys_absent_flags().data().as_numpy_array()
+    absent = to_numpy(equivalents.sys_absent_flags().data())
     selection = select_reflections(experiment, rules, absent)
     if not selection.used.any():
         counts = ", ".join(f"{number} to {rule}" for rule, number in selection.left_out.items() if number)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from cctbx.array_family import flex
 from scipy.optimize import minimize_scalar
 from smtbx.refinement.least_squares import mainstream_shelx_weighting
 
-from edtbx.experiment import FloatArray
+from edtbx.arrays import FloatArray
+from edtbx_cctbx.arrays import from_numpy, to_numpy
 
 _BINS = 10
 _LARGEST = 0.2
@@ -39,5 +39,5 @@ def flat_weighting(observed: FloatArray, sigma: FloatArray, calculated: FloatArr
 
 def weights_of(scheme: Any, observed: FloatArray, sigma: FloatArray, calculated: FloatArray) -> FloatArray:
     """The weights (M,) that a scheme of smtbx gives scaled intensities."""
-    columns = [flex.double(np.ascontiguousarray(each)) for each in (observed, sigma, calculated)]
-    return np.asarray(scheme(*columns, 1.0).as_numpy_array())
+    columns = [from_numpy(each) for each in (observed, sigma, calculated)]
+    return to_numpy(scheme(*columns, 1.0))

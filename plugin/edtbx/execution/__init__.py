@@ -1,0 +1,1 @@
+"""Where and with how much memory frames are computed: threads, processes, clusters."""

@@ -6,7 +6,7 @@ import numpy as np
 import scipy.linalg
 import scipy.optimize
 
-from edtbx.experiment import FloatArray
+from edtbx.arrays import FloatArray
 
 _LARGEST_STEP = 4.0
 """No parameter moves by more than so many usual shifts in a cycle."""

@@ -20,8 +20,10 @@ from functools import cached_property
 
 import numpy as np
 
-from edtbx.experiment import BoolArray, FloatArray, IntArray, Reflections
-from edtbx.intensities.nuisance import Choices, FrameCube, Grid, Nuisance, centre_is_free
+from edtbx.arrays import BoolArray, FloatArray, IntArray
+from edtbx.experiment import Reflections
+from edtbx.fitting.nuisance_fit import Choices, centre_is_free
+from edtbx.intensities.nuisance import FrameCube, Grid, Nuisance
 
 _DETERMINED = 1e-8
 """What scales and centres must leave of the squared slopes of a shared parameter for it to be refined."""

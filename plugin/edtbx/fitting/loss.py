@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.polynomial.hermite_e import hermegauss
 
-from edtbx.experiment import FloatArray
+from edtbx.arrays import FloatArray
 
 LOSSES: Mapping[str, Callable[[FloatArray], FloatArray]] = {
     "squares": np.ones_like,

@@ -22,7 +22,7 @@ import scipy.linalg
 import scipy.sparse.linalg
 from scipy.optimize import minimize_scalar
 
-from edtbx.experiment import BoolArray, FloatArray
+from edtbx.arrays import BoolArray, FloatArray
 from edtbx.fitting.least_squares import FrameEquations
 
 _ROWS = 2000

@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from edtbx.arrays import ComplexArray, FloatArray
 from edtbx.execution.memory import TooLarge
-from edtbx.experiment import ComplexArray, FloatArray
+from edtbx.fitting.nuisance_fit import Choices
 from edtbx.intensities.forward import ForwardModel, Progress, no_progress
-from edtbx.intensities.nuisance import Choices, Nuisance, best_scale, intensity_weights
+from edtbx.intensities.nuisance import Nuisance, best_scale, intensity_weights
 from edtbx.intensities.sampling import Sampling
 from edtbx.intensities.thickness import mean_thickness
 from edtbx.solvers.block import Accuracy

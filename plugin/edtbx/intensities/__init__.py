@@ -1,0 +1,1 @@
+"""Structure factors in, intensities of frames out: the sum of waves over tilts, spread and thickness."""

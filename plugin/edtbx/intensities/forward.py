@@ -16,9 +16,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from edtbx.arrays import ComplexArray, FloatArray, IntArray
 from edtbx.execution.executors import portable, results
 from edtbx.execution.memory import FrameSize, at_once, bytes_text, expect_room, frames_bytes
-from edtbx.experiment import ComplexArray, Experiment, FloatArray, IntArray
+from edtbx.experiment import Experiment
 from edtbx.geometry import frame_vectors, scan_lever
 from edtbx.intensities.frame_task import FrameTask, Measured, Projection
 from edtbx.intensities.frame_waves import FrameWaves, Rows, is_real
@@ -71,8 +72,8 @@ class ForwardModel:
     """Intensities of the selected rows of an experiment as a function of F(g).
 
     ``f_000`` in Å sets the mean inner potential once and for all; ``executor`` takes one frame at a time and may be that
-    of threads, processes or a cluster (:mod:`edtbx.execution.executors`); ``bases`` in radians are the zeros of the y nodes, one for
-    each frame with rows (0 by default).
+    of threads, processes or a cluster (:mod:`edtbx.execution.executors`); ``bases`` in radians are the zeros of the y nodes,
+    one for each frame with rows (0 by default).
     """
 
     def __init__(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edtbx.experiment import ComplexArray, FloatArray, IntArray
+from edtbx.arrays import ComplexArray, FloatArray, IntArray
 from edtbx.intensities.frame_waves import FrameWaves, Rows
 from edtbx.intensities.nuisance import best_scale, intensity_weights
 from edtbx.solvers.block import Solver, derivatives_of

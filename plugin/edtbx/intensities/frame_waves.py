@@ -12,7 +12,8 @@ from enum import Enum
 
 import numpy as np
 
-from edtbx.experiment import BoolArray, ComplexArray, Experiment, FloatArray, Frame, IntArray
+from edtbx.arrays import BoolArray, ComplexArray, FloatArray, IntArray
+from edtbx.experiment import Experiment, Frame
 from edtbx.geometry import excitation_error_slopes, excitation_errors, frame_vectors
 from edtbx.intensities.local_jacobian import filled, local_rows
 from edtbx.intensities.potential import GVectors, surface_term, u_per_f
@@ -39,8 +40,8 @@ class Rows(Enum):
     """By the solver: two forward passes for every reflection."""
 
     LOCAL = "local"
-    """From the beams near each orientation (:mod:`edtbx.intensities.local_jacobian`): a few forward passes for all reflections; off by 5
-    to 15 % of a row (root mean square)."""
+    """From the beams near each orientation (:mod:`edtbx.intensities.local_jacobian`): a few forward passes for all
+    reflections; off by 5 to 15 % of a row (root mean square)."""
 
     OWN = "own"
     """All from one pass: each intensity depends on the structure factor of its own reflection alone (single scattering)."""

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 import numpy as np
 from numba import njit
 
-from edtbx.experiment import BoolArray, ComplexArray, FloatArray, IntArray
+from edtbx.arrays import BoolArray, ComplexArray, FloatArray, IntArray
 from edtbx.intensities.potential import GVectors, add_differences
 from edtbx.solvers.block import Block, Coupling
 from edtbx.solvers.precision import in_single, unit_phases

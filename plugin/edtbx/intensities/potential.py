@@ -10,9 +10,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from edtbx.arrays import BoolArray, ComplexArray, FloatArray, IntArray
 from edtbx.cell import Cell
 from edtbx.constants import lorentz_factor
-from edtbx.experiment import BoolArray, ComplexArray, FloatArray, IntArray
 from edtbx.geometry import orthogonalisation_matrix
 
 

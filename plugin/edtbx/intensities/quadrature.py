@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr
 
-from edtbx.experiment import FloatArray, ScanGeometry
+from edtbx.arrays import FloatArray
+from edtbx.experiment import ScanGeometry
 
 _GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 

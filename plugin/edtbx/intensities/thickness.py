@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.polynomial.legendre import leggauss
 
-from edtbx.experiment import FloatArray, IntArray
+from edtbx.arrays import FloatArray, IntArray
 
 QUANTILES: Mapping[str, Callable[[FloatArray], FloatArray]] = {
     "slab": np.ones_like,

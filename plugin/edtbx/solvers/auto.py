@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from edtbx.experiment import FloatArray
+from edtbx.arrays import FloatArray
 from edtbx.solvers.block import Adjoint, Block, Coupling, Pullback, jacobian_rows, pullback
 from edtbx.solvers.eigen import EigenSolver
 from edtbx.solvers.propagator import PropagatorSolver

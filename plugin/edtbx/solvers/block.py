@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from numpy.typing import NDArray
 
-from edtbx.experiment import FloatArray, IntArray
+from edtbx.arrays import FloatArray, IntArray
 
 Coupling: TypeAlias = NDArray[Any]
 """A matrix (N, N), complex or, for a centrosymmetric crystal, real."""

@@ -20,7 +20,7 @@ import math
 import numpy as np
 from numba import njit
 
-from edtbx.experiment import ComplexArray, FloatArray, IntArray
+from edtbx.arrays import ComplexArray, FloatArray, IntArray
 
 _AT_ONCE = 8
 """Terms whose outer products are taken together."""

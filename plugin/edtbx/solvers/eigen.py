@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from edtbx.experiment import ComplexArray, FloatArray, IntArray
+from edtbx.arrays import ComplexArray, FloatArray, IntArray
 from edtbx.solvers.block import Adjoint, Block
 
 _CLOSE = 1e-4

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from edtbx.experiment import BoolArray, FloatArray, IntArray
+from edtbx.arrays import BoolArray, FloatArray, IntArray
 from edtbx.solvers.block import Block, Coupling
 
 _TAIL = 0.5

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from edtbx.experiment import FloatArray, IntArray
+from edtbx.arrays import FloatArray, IntArray
 from edtbx.solvers.block import Adjoint, Block
 
 

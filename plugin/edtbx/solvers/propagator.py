@@ -18,7 +18,7 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from edtbx.experiment import FloatArray, IntArray
+from edtbx.arrays import FloatArray, IntArray
 from edtbx.solvers import chebyshev
 from edtbx.solvers.block import Adjoint, Block, Coupling, Pullback
 from edtbx.solvers.folding import Group, cheapest_groups

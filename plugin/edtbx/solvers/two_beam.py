@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edtbx.experiment import FloatArray
+from edtbx.arrays import FloatArray
 from edtbx.solvers.block import Adjoint, Block
 
 

@@ -9,8 +9,8 @@ from functools import lru_cache
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from edtbx.arrays import FloatArray
 from edtbx.cell import Cell
-from edtbx.experiment import FloatArray
 from edtbx.geometry import excitation_error, orthogonalisation_matrix, rotate
 from edtbx.intensities.potential import GVectors, indices_within, surface_term
 from edtbx.solvers.block import Accuracy, Block

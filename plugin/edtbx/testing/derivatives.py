@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from edtbx.experiment import FloatArray
+from edtbx.arrays import FloatArray
 from edtbx.solvers.block import Adjoint, Block, Coupling, DifferentiableSolver, jacobian_rows
 from edtbx.testing.crystal import copied, degenerate_block
 from edtbx.testing.solver_under_test import Finding, Subject

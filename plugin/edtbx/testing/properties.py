@@ -12,7 +12,7 @@ from dataclasses import fields, replace
 
 import numpy as np
 
-from edtbx.experiment import FloatArray
+from edtbx.arrays import FloatArray
 from edtbx.solvers.block import Block
 from edtbx.testing.crystal import copied, incident_flux, random_block, two_beam_block
 from edtbx.testing.reference import kinematical, one_by_one, relative, two_beam, weighted

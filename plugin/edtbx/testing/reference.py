@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from edtbx.experiment import FloatArray
+from edtbx.arrays import FloatArray
 from edtbx.solvers.block import Block
 from edtbx.solvers.eigen import EigenSolver
 from edtbx.testing.crystal import incident_flux

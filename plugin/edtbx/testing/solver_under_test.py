@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edtbx.experiment import FloatArray
+from edtbx.arrays import FloatArray
 from edtbx.solvers.block import Block, DifferentiableSolver, Solver
 from edtbx.testing.crystal import copied, random_block
 from edtbx.testing.reference import MODELS, Model, recognised, relative
