@@ -20,7 +20,7 @@ from test_target import experiment_for, model_in, nuisance_for, refining, target
 
 import edtbx_cctbx
 from edtbx.execution.executors import frame_threads
-from edtbx.fitting.nuisance_fit import Choices
+from edtbx.fitting.nuisance_fit import NuisanceBounds
 from edtbx.fitting.sampling_levels import COARSE
 from edtbx.intensities.forward import Sampling
 from edtbx.selection import SelectionRules
@@ -240,7 +240,7 @@ ARGUMENTS = [
     ({"g_max": float("nan")}, Sorry, "g_max must be > 0 1/Å, got nan"),
     ({"rules": {}}, TypeError, "rules must be of type SelectionRules, got {}"),
     ({"sampling": 3}, TypeError, "sampling must be of type Sampling, got 3"),
-    ({"choices": 1}, TypeError, "choices must be of type Choices, got 1"),
+    ({"choices": 1}, TypeError, "choices must be of type NuisanceBounds, got 1"),
     ({"nuisance": 3}, TypeError, "nuisance must be of type Nuisance, got 3"),
 ]
 
@@ -254,9 +254,13 @@ def test_arguments_of_a_target(kwds, error, said, structure, experiment):
 @pytest.mark.parametrize(
     ("make", "error", "said"),
     [
-        (lambda: Choices(shapes="wedge"), TypeError, "shapes must be a tuple of names"),
-        (lambda: Choices(shapes=("wegde",)), ValueError, "there is no thickness law 'wegde': choose from slab, wedge"),
-        (lambda: Choices(centre_max=0.2), ValueError, "centre_max .* got 0.2 .is it in degrees"),
+        (lambda: NuisanceBounds(shapes="wedge"), TypeError, "shapes must be a tuple of names"),
+        (
+            lambda: NuisanceBounds(shapes=("wegde",)),
+            ValueError,
+            "there is no thickness law 'wegde': choose from slab, wedge",
+        ),
+        (lambda: NuisanceBounds(centre_max=0.2), ValueError, "centre_max .* got 0.2 .is it in degrees"),
         (lambda: Sampling(tilts=0), ValueError, "tilts must be at least 1"),
         (lambda: Sampling(spread_spacing=0.0), ValueError, "spread_spacing must be > 0"),
         (lambda: Sampling(spread_reach=0.4), ValueError, "is it in degrees"),
@@ -404,7 +408,7 @@ def test_a_comparison_prints_nothing_and_is_copied(example, monkeypatch, capsys)
     few = replace(COARSE, accuracy=Accuracy(s_max=0.01, s_strong=0.003, tolerance=1e-4), spread_reach=0.004, tilts=6)
     monkeypatch.setattr("edtbx_cctbx.refinement.compare.COARSE", few)
     monkeypatch.setattr("edtbx_cctbx.refinement.compare.LEVELS", (edtbx_cctbx.refinement.compare.DRAFT,) * 3)
-    settings = Settings(rules=SelectionRules(d_min=1.1), s_max=0.01, choices=Choices(shapes=("slab",)), nproc=1)
+    settings = Settings(rules=SelectionRules(d_min=1.1), s_max=0.01, choices=NuisanceBounds(shapes=("slab",)), nproc=1)
     found = compare(experiment, structure, settings)
     written = capsys.readouterr()
     assert written.out == written.err == ""

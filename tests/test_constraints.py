@@ -15,7 +15,7 @@ from scitbx.lstbx import normal_eqns_solving
 from test_shelx_model import DATA, EXAMPLES, alanine
 from test_target import experiment_for, nuisance_for, simulated, target_for
 
-from edtbx.fitting.nuisance_fit import Choices
+from edtbx.fitting.nuisance_fit import NuisanceBounds
 from edtbx_cctbx import read_model
 from edtbx_cctbx.constraints.determined import is_singular, undetermined
 from edtbx_cctbx.constraints.linear import null_space
@@ -24,7 +24,7 @@ from edtbx_cctbx.programs import refine as refine_program
 from edtbx_cctbx.refinement.model import RefinementModel, make_anisotropic
 from edtbx_cctbx.refinement.parameters import StructureParameters
 from edtbx_cctbx.refinement.preparation import odd_occupancies, prepared
-from edtbx_cctbx.refinement.settings import Refined, Schedule
+from edtbx_cctbx.refinement.settings import Refined, RefinementSettings
 from edtbx_cctbx.refinement.shelx_instructions import shelx_model, with_instructions
 from edtbx_cctbx.targets.crystallographic_ls import crystallographic_ls
 from edtbx_cctbx.targets.target import KinematicalTarget
@@ -336,16 +336,16 @@ def test_all_occupancies_at_once_are_refused(tmp_path):
     ):
         refined = Refined(occupancies=parse_occupancies(groups))
         with pytest.raises(Sorry, match=said):
-            prepared(model, Schedule(refined=refined), str)
+            prepared(model, RefinementSettings(refined=refined), str)
     most = [",".join(label for label in labels if label not in ("N1", "C9")), "N1+C9=1"]
-    prepared(model, Schedule(refined=Refined(occupancies=parse_occupancies(most))), str)
+    prepared(model, RefinementSettings(refined=Refined(occupancies=parse_occupancies(most))), str)
 
 
 def test_occupancies_start_where_their_sum_is_right(tmp_path):
     _, structure = two_on_one_site(tmp_path, 0.5, 0.3)
     said = []
     refined = Refined(occupancies=parse_occupancies(["N1+C9=1", "O1,O2"]))
-    model = prepared(RefinementModel.of(structure, riding=True), Schedule(refined=refined), said.append)
+    model = prepared(RefinementModel.of(structure, riding=True), RefinementSettings(refined=refined), said.append)
     atoms = {s.label: s for s in model.structure.scatterers()}
     assert (atoms["N1"].occupancy, atoms["C9"].occupancy) == pytest.approx((0.625, 0.375))
     assert any("N1 0.6250, C9 0.3750" in line for line in said)
@@ -361,7 +361,7 @@ def occupancy_problem(tmp_path):
     truth = RefinementModel.of(truth, riding=False).structure
     experiment = experiment_for(truth, per_frame=80, frames=3)
     nuisance = replace(nuisance_for(experiment), centres=np.zeros(3))
-    options = {"nuisance": nuisance, "choices": Choices(refine_centres=False)}
+    options = {"nuisance": nuisance, "choices": NuisanceBounds(refine_centres=False)}
     experiment = simulated(truth, experiment, KinematicalTarget, **options)
     _, start = two_on_one_site(tmp_path, 0.45, 0.55)
     refined = Refined(displacements=False, occupancies=(OccupancyGroup.parse("N1+C9=1"),))
@@ -406,10 +406,10 @@ def test_occupancies_out_of_range_are_said(tmp_path):
     _, structure = two_on_one_site(tmp_path)
     refined = Refined(occupancies=parse_occupancies(["N1+C9=1"]))
     model = RefinementModel.of(structure, riding=True).copy()
-    assert odd_occupancies(model, Schedule(refined=refined)) == []
+    assert odd_occupancies(model, RefinementSettings(refined=refined)) == []
     model.structure.scatterers()[2].occupancy = 1.2
     model.structure.scatterers()[3].occupancy = 1e-4
-    fallen, above = odd_occupancies(model, Schedule(refined=refined))
+    fallen, above = odd_occupancies(model, RefinementSettings(refined=refined))
     assert "C9 fell to 0" in fallen
     assert "N1 came out as 1.200" in above
 
@@ -443,7 +443,7 @@ def test_parameters_without_data_are_named(tmp_path):
     assert is_singular(ls.normal_matrix)
     assert undetermined(ls.normal_matrix, ls.reparametrisation) == [f"{n} of C9" for n in ("x", "y", "z", "u_iso")]
     said = []
-    held = prepared(model, Schedule(), said.append)
+    held = prepared(model, RefinementSettings(), said.append)
     assert said == ["atoms of occupancy 0 stay where they are: C9"]
     ls = crystallographic_ls(target, held.reparametrisation(Refined()))
     ls.build_up()
@@ -456,23 +456,23 @@ def test_anisotropic_atoms_become_isotropic(tmp_path):
     model = RefinementModel(structure=anisotropic)
     assert model.copy().reparametrisation(Refined()).n_independents > 13 * 4
     said = []
-    model = prepared(model, Schedule(anisotropic="none"), said.append)
+    model = prepared(model, RefinementSettings(anisotropic="none"), said.append)
     assert model.reparametrisation(Refined()).n_independents == 13 * 4
     assert said == ["refinement.anisotropic=none: 6 anisotropic atoms are made isotropic"]
     cell = anisotropic.unit_cell()
     for before, after in zip(anisotropic.scatterers(), model.structure.scatterers(), strict=True):
         assert after.u_iso == pytest.approx(before.u_iso_or_equiv(cell))
-    same = prepared(RefinementModel(structure=anisotropic), Schedule(), said.append)
+    same = prepared(RefinementModel(structure=anisotropic), RefinementSettings(), said.append)
     assert same.structure.scatterers()[0].flags.use_u_aniso()
 
 
 def test_restraints_need_least_squares():
     model = RefinementModel.of(read_model(EXAMPLES / "example.cif", log=io.StringIO()), riding=True)
     model = with_instructions(model, ["DFIX 1.5 C1 C2"])
-    for schedule in (Schedule(method="gradient"), Schedule(most_parameters=100)):
+    for schedule in (RefinementSettings(method="gradient"), RefinementSettings(most_parameters=100)):
         with pytest.raises(Sorry, match="takes no restraints"):
             prepared(model, schedule, str)
-    prepared(model, Schedule(method="least_squares", most_parameters=100), str)
+    prepared(model, RefinementSettings(method="least_squares", most_parameters=100), str)
 
 
 @pytest.mark.parametrize(
@@ -490,7 +490,7 @@ def test_restraints_need_least_squares():
 def test_a_schedule_checks_its_choices(wrong):
     (name,) = wrong
     with pytest.raises(ValueError, match=f"{name} must be"):
-        Schedule(**wrong)
+        RefinementSettings(**wrong)
 
 
 def test_refined_takes_groups_only():

@@ -20,7 +20,7 @@ from edtbx_cctbx.refinement.checkpoint import Checkpoint
 from edtbx_cctbx.refinement.parameters import StructureParameters
 from edtbx_cctbx.refinement.refine import compare as comparison
 from edtbx_cctbx.refinement.refine import refine as refine_both
-from edtbx_cctbx.refinement.settings import Schedule
+from edtbx_cctbx.refinement.settings import RefinementSettings
 from edtbx_launch.signals import Interrupted, catch_signals, exit_status, finishing, shielded
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
@@ -77,7 +77,7 @@ def test_the_structure_kept_is_that_of_the_intensities(monkeypatch):
     """Both are of the last whole cycle: not those of the next one, whose structure was there when it was interrupted."""
     stopped_after(monkeypatch, crystallographic_ls, "build_up", 3, KeyboardInterrupt())
     experiment, structure = read_experiment(DATA).select_frames([1, 2, 3]), read_model(START)
-    found = refine_both(experiment, structure, Settings(nproc=2), Schedule()).kinematical
+    found = refine_both(experiment, structure, Settings(nproc=2), RefinementSettings()).kinematical
     sampling = replace(
         COARSE, thickness_max=1.01 * found.nuisance.thickness, thickness_step=found.nuisance.thickness / 100
     )

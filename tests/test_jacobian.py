@@ -2,21 +2,21 @@
 
 from dataclasses import replace
 
-import naive
 import numpy as np
+import plain_reference
 import pytest
 from test_solvers import CELL, DEGENERATE, EIGEN, EVERYTHING, G_MAX, PROPAGATOR, block_of, degenerate, inclined
 from test_target import experiment_for, model_in, target_for
 
 from edtbx.geometry import excitation_error, rotate
 from edtbx.intensities.frame_waves import Rows
-from edtbx.intensities.local_jacobian import local_rows
+from edtbx.intensities.local_jacobian import local_jacobian
 from edtbx.intensities.nuisance import Nuisance
 from edtbx.intensities.potential import GVectors, indices_within
 from edtbx.intensities.thickness import QUANTILES
 from edtbx.solvers import propagator
 from edtbx.solvers.auto import AutoSolver
-from edtbx.solvers.block import Accuracy, jacobian_rows
+from edtbx.solvers.block import Accuracy
 from edtbx_cctbx.targets.target import DynamicalTarget
 
 FOLDED = Accuracy(s_max=10.0, s_strong=0.01)
@@ -40,7 +40,7 @@ def one_by_one(solver, block, seed):
 def test_rows_are_the_adjoints_of_single_beams(solver, centric, accuracy):
     """Some orientations in several groups, beams wanted in no order, one of them twice."""
     block = replace(block_of(beams=40, tilts=30, centric=centric), accuracy=accuracy, wanted=np.array([9, 0, 3, 39, 3]))
-    rows = dict(jacobian_rows(solver, block, seed_of(block)))
+    rows = dict(solver.jacobian_rows(block, seed_of(block)))
     assert sorted(rows) == list(range(5))
     tolerance = 1e-6 if accuracy.tolerance > 1e-6 else 1e-12
     for place, expected in enumerate(one_by_one(solver, block, seed_of(block))):
@@ -50,9 +50,9 @@ def test_rows_are_the_adjoints_of_single_beams(solver, centric, accuracy):
 
 def test_rows_do_not_depend_on_how_many_are_held_at_a_time(monkeypatch):
     block = replace(block_of(beams=30, tilts=30), accuracy=FOLDED)
-    together = dict(jacobian_rows(PROPAGATOR, block, seed_of(block)))
+    together = dict(PROPAGATOR.jacobian_rows(block, seed_of(block)))
     monkeypatch.setattr(propagator, "_ROW_BYTES", 4 * block.u.nbytes)
-    in_fours = dict(jacobian_rows(PROPAGATOR, block, seed_of(block)))
+    in_fours = dict(PROPAGATOR.jacobian_rows(block, seed_of(block)))
     for place, row in together.items():
         np.testing.assert_allclose(in_fours[place], row, rtol=0, atol=1e-13 * np.abs(row).max())
 
@@ -64,7 +64,7 @@ def test_a_beam_that_is_never_strong_has_a_row_while_it_is_followed(reach, seen)
     farthest = int(np.argmax(nearest))
     accuracy = replace(FOLDED, s_strong=0.9 * nearest[farthest], s_max=reach * nearest[farthest])
     block = replace(block, accuracy=accuracy, wanted=np.array([farthest, 0]))
-    rows = dict(jacobian_rows(PROPAGATOR, block, seed_of(block)))
+    rows = dict(PROPAGATOR.jacobian_rows(block, seed_of(block)))
     expected = PROPAGATOR.adjoint(block, seed_of(block)[:, None, :] * np.array([[1.0], [0.0]])).u
     assert np.any(expected) == seen
     np.testing.assert_allclose(rows[0], expected, rtol=0, atol=1e-12)
@@ -90,7 +90,7 @@ def collected(vectors, hkl, row):
 def local_rows_of(block, vectors, hkl):
     """Of all g vectors, by the places of the beams."""
     rows = {}
-    for place, where, row in local_rows(block, seed_of(block), vectors, hkl):
+    for place, where, row in local_jacobian(block, seed_of(block), vectors, hkl):
         rows[place] = np.zeros(len(vectors.hkl), dtype=complex)
         rows[place][where] = row
     return rows
@@ -168,7 +168,7 @@ def test_rows_of_a_frame_are_derivatives_by_structure_factors(target):
     for n, direction in enumerate(directions):
         moved = {x: forward.intensities(f + x * direction, nuisance) for x in (-2e-3, -1e-3, 1e-3, 2e-3)}
         for place, found in enumerate(exact):
-            numerical = naive.derivative(lambda x, place=place, moved=moved: moved[x][place], 1e-3)
+            numerical = plain_reference.derivative(lambda x, place=place, moved=moved: moved[x][place], 1e-3)
             np.testing.assert_allclose(found[:, n], numerical, rtol=0, atol=1e-6 * np.abs(numerical).max())
 
 
@@ -210,10 +210,10 @@ def test_derivatives_by_centre_spread_and_thickness(target, shape):
 
     numerical = np.column_stack(
         [
-            naive.derivative(lambda x: intensities(centres=nuisance.centres + x), 1e-6),
-            naive.derivative(lambda x: intensities(sigma=nuisance.sigma + x), 1e-6),
+            plain_reference.derivative(lambda x: intensities(centres=nuisance.centres + x), 1e-6),
+            plain_reference.derivative(lambda x: intensities(sigma=nuisance.sigma + x), 1e-6),
             # the law is laid on a grid: its derivative is that of a polygon, the same within a cell
-            naive.derivative(lambda x: intensities(thickness=nuisance.thickness + x), 1e-4),
+            plain_reference.derivative(lambda x: intensities(thickness=nuisance.thickness + x), 1e-4),
         ]
     )
     for column in range(3):
@@ -241,5 +241,5 @@ def test_derivatives_by_the_orientation_of_a_frame(target):
         return np.sum(seed * EIGEN.intensities(replace(block, s_g=s_g)))
 
     by_x, by_y = found.orientation
-    assert by_x == pytest.approx(naive.derivative(lambda d: turned(d, 0.0), 1e-5), rel=1e-6)
-    assert by_y == pytest.approx(naive.derivative(lambda d: turned(0.0, d), 1e-5), rel=1e-6)
+    assert by_x == pytest.approx(plain_reference.derivative(lambda d: turned(d, 0.0), 1e-5), rel=1e-6)
+    assert by_y == pytest.approx(plain_reference.derivative(lambda d: turned(0.0, d), 1e-5), rel=1e-6)

@@ -13,7 +13,7 @@ from test_target import MODELS, experiment_for, model_in, nuisance_for, simulate
 
 from edtbx.fitting.bounded_steps import bounded_step, curvature
 from edtbx.fitting.least_squares import FrameEquations, ReducedEquations, repetitions
-from edtbx.fitting.nuisance_fit import Choices
+from edtbx.fitting.nuisance_fit import NuisanceBounds
 from edtbx.intensities.frame_waves import Rows
 from edtbx_cctbx.constraints.occupancies import OccupancyGroup
 from edtbx_cctbx.refinement.model import reparametrisation_of
@@ -22,7 +22,7 @@ from edtbx_cctbx.structure.f_calc_derivatives import StructureSlopes
 from edtbx_cctbx.targets.crystallographic_ls import crystallographic_ls
 from edtbx_cctbx.targets.target import KinematicalTarget
 
-FIXED = Choices(refine_centres=False)
+FIXED = NuisanceBounds(refine_centres=False)
 
 
 def frames_of(rng, *, noise, prior=2.0, frames=4, parameters=3, rows=9):
@@ -319,7 +319,7 @@ def test_uncertainties_are_the_spread_of_results(case):
         nuisance = centred(experiment)
         if refines_centres:
             drawn = np.random.default_rng(1000 + seed).normal(size=len(experiment.frames))
-            nuisance = replace(nuisance, centres=Choices().centre_prior * drawn)
+            nuisance = replace(nuisance, centres=NuisanceBounds().centre_prior * drawn)
         measured = noisy(truth, experiment, seed, nuisance)
         measured = measured if refines_centres else twice(measured)
         target = target_for(
@@ -327,7 +327,7 @@ def test_uncertainties_are_the_spread_of_results(case):
             measured,
             nuisance=centred(measured),
             thickness=430.0,
-            choices=Choices(refine_centres=refines_centres, centre_max=np.radians(0.4)),
+            choices=NuisanceBounds(refine_centres=refines_centres, centre_max=np.radians(0.4)),
         )
         ls = crystallographic_ls(
             target,

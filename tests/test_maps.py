@@ -17,12 +17,12 @@ from test_least_squares import frames_of
 from test_target import experiment_for, model_in, simulated, target_for
 
 from edtbx.constants import VOLTS_PER_E_PER_A, VOLTS_PER_U
-from edtbx.fitting.map_estimate import likely_step
+from edtbx.fitting.map_estimate import map_estimate
 from edtbx_cctbx import DynamicalMap, Settings, read_experiment, read_model
 from edtbx_cctbx.maps.coefficients import KINDS
 from edtbx_cctbx.maps.components import Components
 from edtbx_cctbx.maps.hydrogen_peaks import find_hydrogens
-from edtbx_cctbx.maps.make_maps import FOUND, MapChoices, chosen_atoms, make_maps
+from edtbx_cctbx.maps.make_maps import FOUND, MapSettings, chosen_atoms, make_maps
 from edtbx_cctbx.maps.peaks import Peak, distances_to, find_holes, find_peaks
 from edtbx_cctbx.programs import map as map_program
 from edtbx_cctbx.report.map_figure import best_planes, section
@@ -76,7 +76,7 @@ def dense_step(frames, ratio, shared, followers):
 @pytest.mark.parametrize(("shared", "followers"), [((True, True), 0), ((False, True), 0), ((True, True), 7)])
 def test_the_likely_step_is_that_of_dense_algebra(shared, followers):
     frames = frames_of(np.random.default_rng(3), noise=0.7, parameters=30, rows=40, frames=3)
-    found = likely_step(frames, np.array(shared), followers)
+    found = map_estimate(frames, np.array(shared), followers)
     dense = dense_step(frames, found.ratio, np.array(shared), followers)
     assert len(found.followed) == followers
     # what nothing holds is held by a prior of ten times the residuals: one part in a hundred
@@ -95,7 +95,7 @@ def test_the_strength_of_the_prior_comes_from_the_data(size):
     change = size * rng.normal(size=150)
     for frame in frames:
         frame.observed[:] += frame.design[:, 3:] @ change + noise * rng.normal(size=len(frame.observed))
-    found = likely_step(frames, np.array([False, False]))
+    found = map_estimate(frames, np.array([False, False]))
     assert found.noise == pytest.approx(noise**2, rel=0.3)
     assert found.ratio * found.noise == pytest.approx(size**2, rel=0.4)
 
@@ -112,7 +112,7 @@ def test_errors_are_as_large_as_they_are_said_to_be(rows):
             frame.slopes[:, :3] = 0.0
             frame.slopes[:, 3:] *= 0.005
             frame.observed[:] += frame.design[:, 3:] @ change + noise * rng.normal(size=len(frame.observed))
-        found = likely_step(frames, np.array([False, False]))
+        found = map_estimate(frames, np.array([False, False]))
         errors.append(sums @ (found.parameters - change) / np.sqrt(found.variances(sums)))
     assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(1.0, abs=0.2)
 
@@ -143,13 +143,13 @@ def test_expected_changes_are_those_of_atoms_anywhere(symbol):
 def test_the_gradient_is_that_of_finite_differences(planted):
     """Of the sum of squares by single structure factors; the map of that kind is parallel to it."""
     _, _, maps = planted
-    target, settled = maps.target, maps.settled
+    target, reweighted = maps.target, maps.reweighted
     unique = target.expansion.unique
 
     def objective(change):
-        there = target.forward.intensities(maps._f + target.expansion.expand(change), settled.nuisance)
-        scaled = np.concatenate([k * i for k, i in zip(settled.nuisance.scales, there, strict=True)])
-        return float(settled.weights @ (maps._measured.intensity - scaled) ** 2)
+        there = target.forward.intensities(maps._f + target.expansion.expand(change), reweighted.nuisance)
+        scaled = np.concatenate([k * i for k, i in zip(reweighted.nuisance.scales, there, strict=True)])
+        return float(reweighted.weights @ (maps._measured.intensity - scaled) ** 2)
 
     coefficients = (
         maps.coefficients("gradient").data().as_numpy_array() * unique.multiplicities().data().as_numpy_array()
@@ -268,7 +268,7 @@ def test_maps_without_derivatives_are_refused(planted):
 
 def test_the_target_is_left_as_it_was(planted):
     _, _, maps = planted
-    assert maps.settled.nuisance is not maps.target.nuisance
+    assert maps.reweighted.nuisance is not maps.target.nuisance
     assert maps.target.nuisance.scales.tolist() == [1.0] * 40
 
 
@@ -431,7 +431,7 @@ def test_hydrogen_of_urea_shows(data_dir):
     """Left out, the rest following: both within 0.35 Å, well above all else; the other maps are worse."""
     experiment = read_experiment(str(data_dir / "urea" / "urea.cif_pets"))
     model = read_model(str(data_dir / "urea" / "urea_jana.cif"), log=io.StringIO())
-    maps = make_maps(experiment, model, Settings(), MapChoices(omit=("H*",), hydrogens=True), say=lambda line: None)
+    maps = make_maps(experiment, model, Settings(), MapSettings(omit=("H*",), hydrogens=True), say=lambda line: None)
     mine = maps.quality
     assert [each.away < FOUND for each in mine.recovered] == [True, True]
     # not half of it, as squares alone say

@@ -22,7 +22,7 @@ from edtbx.execution.memory import (
     vectors_bytes,
 )
 from edtbx.experiment import ScanGeometry
-from edtbx.fitting.nuisance_fit import Choices
+from edtbx.fitting.nuisance_fit import NuisanceBounds
 from edtbx.fitting.sampling_levels import LEVELS, level_for
 from edtbx.intensities.forward import ForwardModel
 from edtbx.solvers.block import Accuracy
@@ -184,7 +184,7 @@ def test_levels_that_do_not_fit_are_left_out(monkeypatch):
     f, nuisance = target.structure_factors(structure), nuisance_for(experiment)
 
     def chosen():
-        return level_for(target.forward, f, nuisance, Choices(), 1e-9)
+        return level_for(target.forward, f, nuisance, NuisanceBounds(), 1e-9)
 
     assert chosen().level is LEVELS[-3]
     fits = ForwardModel.expect_room

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
-from edtbx.fitting.nuisance_fit import Choices, fit_nuisance, misfit, polish_nuisance, rescale
+from edtbx.fitting.nuisance_fit import NuisanceBounds, fit_nuisance, misfit, polish_nuisance, rescale
 from edtbx.intensities.nuisance import INSTABILITY, FrameCube, Grid, Nuisance, best_scale, intensity_weights
 from edtbx.intensities.quadrature import Quadrature
 
 GRID = Grid(y=Quadrature.spanning(1, np.radians(0.5), np.radians(0.06)).y, thickness=40.0 * np.arange(1, 41))
-LAWS = Choices().shapes
+LAWS = NuisanceBounds().shapes
 CENTRES = np.radians([0.06, -0.1, 0.0, 0.14])
 SCALES = np.array([3.0, 0.5, 40.0, 1.0])
 
@@ -59,7 +59,7 @@ def test_intensities_are_the_triple_sum():
 @pytest.mark.parametrize("shape", LAWS)
 def test_what_the_cubes_were_made_with_is_found_again(shape):
     truth = truth_of(shape)
-    found = fit_nuisance(measured(truth), GRID, Choices())
+    found = fit_nuisance(measured(truth), GRID, NuisanceBounds())
     assert found.shape == shape
     # the last steps stop at 0.02 of a step of the grids
     assert found.thickness == pytest.approx(truth.thickness, abs=2.0)
@@ -70,7 +70,7 @@ def test_what_the_cubes_were_made_with_is_found_again(shape):
 
 def test_noise_spoils_little():
     truth = truth_of("lens")
-    found = fit_nuisance(measured(truth, noise=1.0), GRID, Choices())
+    found = fit_nuisance(measured(truth, noise=1.0), GRID, NuisanceBounds())
     assert found.shape == "lens"
     assert found.thickness == pytest.approx(truth.thickness, rel=0.02)  # 160 intensities of 1 to 10 %
     assert found.sigma == pytest.approx(truth.sigma, rel=0.2)
@@ -78,12 +78,12 @@ def test_noise_spoils_little():
 
 
 def test_no_spread_is_found_as_none():
-    found = fit_nuisance(measured(truth_of(sigma=0.0)), GRID, Choices(shapes=("wedge",)))
+    found = fit_nuisance(measured(truth_of(sigma=0.0)), GRID, NuisanceBounds(shapes=("wedge",)))
     assert found.sigma < np.radians(0.006)
 
 
 def test_what_is_fixed_stays_fixed():
-    choices = Choices(shapes=("slab",), thickness=777.0, sigma=np.radians(0.05), refine_centres=False)
+    choices = NuisanceBounds(shapes=("slab",), thickness=777.0, sigma=np.radians(0.05), refine_centres=False)
     found = fit_nuisance(measured(truth_of()), GRID, choices)
     assert (found.shape, found.thickness, found.sigma) == ("slab", 777.0, np.radians(0.05))
     assert np.all(found.centres == 0.0)
@@ -98,7 +98,7 @@ def test_the_fit_is_no_worse_than_the_truth(shape):
         pairs = zip(cubes, nuisance.intensities(GRID, cubes), strict=True)
         return sum(float(cube.weights @ (cube.observed - calc) ** 2) for cube, calc in pairs)
 
-    found = fit_nuisance(cubes, GRID, Choices())
+    found = fit_nuisance(cubes, GRID, NuisanceBounds())
     assert misfit(found, GRID, cubes) == pytest.approx(sum_of_squares(found), rel=1e-12)
     # the prior of the centres may cost a little
     assert sum_of_squares(found) < 1.05 * sum_of_squares(rescale(truth, GRID, cubes))
@@ -107,7 +107,7 @@ def test_the_fit_is_no_worse_than_the_truth(shape):
 def test_a_frame_with_few_reflections_keeps_its_centre():
     truth = truth_of()
     cubes = measured(truth, rows=(40, 9, 40, 40))
-    found = fit_nuisance(cubes, GRID, Choices(shapes=("wedge",)))
+    found = fit_nuisance(cubes, GRID, NuisanceBounds(shapes=("wedge",)))
     assert found.centres[1] == 0.0
     np.testing.assert_allclose(found.centres[[0, 2, 3]], truth.centres[[0, 2, 3]], atol=np.radians(0.021))
 
@@ -117,7 +117,7 @@ def test_the_prior_holds_frames_that_say_nothing_of_their_centre():
     cubes = measured(truth, noise=1.0)
     flat = np.broadcast_to(cubes[1].intensities.mean(axis=0), cubes[1].intensities.shape)
     cubes[1] = replace(cubes[1], intensities=flat)
-    found = fit_nuisance(cubes, GRID, Choices(shapes=("wedge",)))
+    found = fit_nuisance(cubes, GRID, NuisanceBounds(shapes=("wedge",)))
     assert found.centres[1] == pytest.approx(0.0, abs=1e-12)
 
 
@@ -127,7 +127,7 @@ def test_a_free_histogram_explains_two_thicknesses():
     histogram[1, [9, 30]] = 0.7, 0.3
     truth = truth_of("free", thickness=float(histogram[0] @ histogram[1]), histogram=histogram)
     cubes = measured(truth)
-    choices = Choices(shapes=(*LAWS, "free"), sigma=truth.sigma)
+    choices = NuisanceBounds(shapes=(*LAWS, "free"), sigma=truth.sigma)
     found = fit_nuisance(cubes, GRID, choices)
     assert found.shape == "free"
     assert found.histogram[1].min() >= 0.0
@@ -138,7 +138,7 @@ def test_a_free_histogram_explains_two_thicknesses():
 
 
 def test_a_free_histogram_needs_no_other_law_beside_it():
-    found = fit_nuisance(measured(truth_of()), GRID, Choices(shapes=("free",), sigma=np.radians(0.09)))
+    found = fit_nuisance(measured(truth_of()), GRID, NuisanceBounds(shapes=("free",), sigma=np.radians(0.09)))
     assert found.shape == "free"
     assert found.histogram[1].sum() == pytest.approx(1.0)
 
@@ -165,7 +165,7 @@ def test_a_few_strong_reflections_that_are_wrong_do_not_outvote_the_others():
         observed[strong] = 2.0 * wrong[strong]
         weights = intensity_weights(observed, 0.02 * cube.observed.mean())
         cubes.append(replace(cube, observed=observed, weights=weights))
-    choices = Choices(shapes=("slab",))
+    choices = NuisanceBounds(shapes=("slab",))
     found, there = fit_nuisance(cubes, GRID, choices), polish_nuisance(cubes, GRID, choices, other)
     assert misfit(found, GRID, cubes) > misfit(there, GRID, cubes)
     assert found.thickness == pytest.approx(truth.thickness, rel=0.05)

@@ -15,7 +15,7 @@ from cctbx.array_family import flex
 from edtbx.experiment import ScanGeometry
 from edtbx.fitting.sampling_levels import DRAFT, LEVELS, Level, intensity_error
 from edtbx.intensities.thickness import QUANTILES
-from edtbx.solvers.block import Accuracy
+from edtbx.solvers.block import Accuracy, Solver
 from edtbx_cctbx import read_experiment, read_model, with_model_cell
 from edtbx_cctbx.programs import compare as compare_program
 from edtbx_cctbx.programs import refine as refine_program
@@ -284,7 +284,7 @@ def test_the_error_promised_is_the_error_found(tmp_path):
 
 
 def test_a_solver_without_derivatives_cannot_refine(tmp_path, monkeypatch, capsys):
-    class Blind:
+    class Blind(Solver):
         def intensities(self, block):
             raise AssertionError("nothing is to be computed")
 

@@ -1,7 +1,7 @@
 """Weights of the orientation spread, and the orientations of a frame."""
 
-import naive
 import numpy as np
+import plain_reference
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,7 +18,7 @@ STEP = NODES[1] - NODES[0]
 @pytest.mark.parametrize("sigma", [0.05, 0.7, 3.0])
 def test_weights_against_numerical_integration(centre, sigma):
     found = spread_weights(NODES, centre * STEP, sigma * STEP)
-    np.testing.assert_allclose(found, naive.spread_weights(NODES, centre * STEP, sigma * STEP), atol=1e-9)
+    np.testing.assert_allclose(found, plain_reference.spread_weights(NODES, centre * STEP, sigma * STEP), atol=1e-9)
 
 
 @given(st.floats(-0.02, 0.02), st.floats(0.0, 0.02), st.integers(1, 11))

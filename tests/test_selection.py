@@ -3,8 +3,8 @@
 import io
 from dataclasses import replace
 
-import naive
 import numpy as np
+import plain_reference
 import pytest
 from scipy.spatial.transform import Rotation
 from test_statistics import jana_rows
@@ -48,7 +48,7 @@ def by_loops(experiment, rules, absent):
     rows, kept = experiment.reflections, []
     for n, (hkl, frame_id) in enumerate(zip(rows.hkl, rows.frame_id, strict=True)):
         (g,) = frame_vectors(experiment, frames[frame_id], hkl[None, :])
-        s = abs(naive.excitation_error(g, 1 / experiment.wavelength))
+        s = abs(plain_reference.excitation_error(g, 1 / experiment.wavelength))
         length = float(np.sqrt(g @ g))
         lever = abs(g[1]) if experiment.geometry is ScanGeometry.ROTATION else length
         swept = lever * frames[frame_id].semi_angle

@@ -11,7 +11,7 @@ from cctbx.array_family import flex
 from scipy.spatial.transform import Rotation
 
 from edtbx.experiment import ScanGeometry
-from edtbx.fitting.nuisance_fit import Choices
+from edtbx.fitting.nuisance_fit import NuisanceBounds
 from edtbx.geometry import excitation_error, frame_vectors, scan_lever
 from edtbx.intensities.forward import Sampling
 from edtbx.selection import SelectionRules
@@ -65,7 +65,7 @@ def fitted(structure, experiment):
         thickness_max=1000.0,
         thickness_step=12.5,
     )
-    choices = Choices(shapes=("slab", "wedge", "thin"))
+    choices = NuisanceBounds(shapes=("slab", "wedge", "thin"))
     rules = SelectionRules(rsg_max=0.9, dsg_min=0.0)
     return DynamicalTarget(experiment, structure, choices=choices, rules=rules, sampling=sampling, g_max=1 / 0.75 + 0.2)
 

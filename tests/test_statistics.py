@@ -2,8 +2,8 @@
 
 import math
 
-import naive
 import numpy as np
+import plain_reference
 import pytest
 
 from edtbx.statistics import DEFINITION, amplitude_weights, r_factor, statistics
@@ -23,11 +23,14 @@ def fake(seed, m=400):
 def test_against_loops(seed):
     observed, sigma, calculated, frames, unique = fake(seed)
     found = statistics(observed, sigma, calculated, frames, unique)
-    expected = naive.r_factors(observed, sigma, calculated)
+    expected = plain_reference.r_factors(observed, sigma, calculated)
     np.testing.assert_allclose((found.r_obs, found.wr_obs, found.r_all, found.wr_all), expected, rtol=1e-12)
-    assert found.mr_obs == pytest.approx(naive.merged_r(observed, sigma, calculated, unique.tolist()), rel=1e-12)
+    assert found.mr_obs == pytest.approx(
+        plain_reference.merged_r(observed, sigma, calculated, unique.tolist()), rel=1e-12
+    )
     of_frames = [
-        naive.r_factors(observed[frames == n], sigma[frames == n], calculated[frames == n])[0] for n in range(6)
+        plain_reference.r_factors(observed[frames == n], sigma[frames == n], calculated[frames == n])[0]
+        for n in range(6)
     ]
     assert found.r_frames == pytest.approx(np.mean(of_frames), rel=1e-12)
     assert (found.n_obs, found.n_all) == (np.sum(observed > 3 * sigma), len(observed))

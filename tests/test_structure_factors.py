@@ -1,7 +1,7 @@
 """Structure factors of all g from those of the asymmetric unit, and the way back."""
 
-import naive
 import numpy as np
+import plain_reference
 import pytest
 from cctbx import crystal, sgtbx
 from cctbx.array_family import flex
@@ -81,7 +81,7 @@ def test_expansion_against_direct_summation(symbol):
     found = Expansion.of(structure, vectors).structure_factors(structure)
     chosen = np.random.default_rng(0).choice(len(vectors.hkl), 25, replace=False)
     chosen = np.concatenate([chosen, vectors.find(np.zeros((1, 3), dtype=np.int64))])
-    expected = [naive.structure_factor(structure, h) for h in vectors.hkl[chosen]]
+    expected = [plain_reference.structure_factor(structure, h) for h in vectors.hkl[chosen]]
     # cctbx sums in doubles: 1e-13 of F(000) leaves a wide margin
     np.testing.assert_allclose(found[chosen], expected, atol=1e-11 * np.abs(expected[-1]))
 
@@ -128,7 +128,7 @@ def test_g_vectors_are_all_that_the_centring_allows(symbol, rule):
     structure = structure_in(symbol)
     g_max = small_reach(structure, 300)
     vectors = g_vectors(structure, g_max)
-    inverse = np.linalg.inv(naive.metric(structure.unit_cell().parameters()))
+    inverse = np.linalg.inv(plain_reference.metric(structure.unit_cell().parameters()))
     span = range(-12, 13)
     expected = {
         (h, k, l)

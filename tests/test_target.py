@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-import naive
 import numpy as np
+import plain_reference
 import pytest
 from cctbx import adptbx, crystal, xray
 from cctbx.array_family import flex
@@ -14,7 +14,7 @@ from scitbx import lbfgs as scitbx_lbfgs
 from test_structure_factors import structure_in
 
 from edtbx.experiment import Experiment, Frame, Reflections, ScanGeometry
-from edtbx.fitting.nuisance_fit import Choices
+from edtbx.fitting.nuisance_fit import NuisanceBounds
 from edtbx.geometry import excitation_error, frame_vectors, rotate
 from edtbx.intensities.forward import Sampling
 from edtbx.intensities.nuisance import Nuisance, intensity_weights
@@ -202,7 +202,7 @@ def test_derivatives_by_parameters_of_atoms(symbol, kind):
         def along(x, direction=direction):
             return value_at(target, structure, x * direction)
 
-        numerical = naive.derivative(along, step)
+        numerical = plain_reference.derivative(along, step)
         scale = np.linalg.norm(gradient) * np.linalg.norm(direction)
         assert scale > 1e-4
         # error of the five-point formula at these steps, and rounding 1e-16/step
@@ -227,7 +227,9 @@ def test_derivatives_by_structure_factors(geometry):
         def along(x, direction=direction):
             return target(f.customized_copy(data=flex.complex_double(values + x * direction)), False).target()
 
-        assert np.sum((exact.conj() * direction).real) == pytest.approx(naive.derivative(along, 1e-3), rel=1e-6)
+        assert np.sum((exact.conj() * direction).real) == pytest.approx(
+            plain_reference.derivative(along, 1e-3), rel=1e-6
+        )
 
 
 def test_derivatives_with_offsets_from_a_finer_sampling():
@@ -239,7 +241,7 @@ def test_derivatives_with_offsets_from_a_finer_sampling():
     target.offsets = [0.2 * c.mean() * rng.normal(size=len(c)) for c in calc]
     gradient, direction = packed_gradient(target, structure), rng.normal(size=9)
     assert value_at(target, structure, np.zeros(9)) != pytest.approx(plain, rel=1e-3)
-    numerical = naive.derivative(lambda x: value_at(target, structure, x * direction), 3e-4)
+    numerical = plain_reference.derivative(lambda x: value_at(target, structure, x * direction), 3e-4)
     assert gradient @ direction == pytest.approx(numerical, rel=1e-6)
 
 
@@ -259,7 +261,7 @@ def test_intensities_against_plain_sums(geometry):
     gamma = 1 + (np.hypot(12398.419843 / experiment.wavelength, 510998.95) - 510998.95) / 510998.95
     to_u = gamma / np.pi / structure.unit_cell().volume()
     k = np.sqrt(experiment.wavelength**-2 + to_u * f_000)
-    b = np.linalg.cholesky(np.linalg.inv(naive.metric(experiment.cell))).T
+    b = np.linalg.cholesky(np.linalg.inv(plain_reference.metric(experiment.cell))).T
     beams = [h for h in f if np.linalg.norm(b @ h) <= 0.71]
     beams.sort(key=lambda h: h != (0, 0, 0))
     place = {h: n for n, h in enumerate(beams)}
@@ -268,17 +270,24 @@ def test_intensities_against_plain_sums(geometry):
     frames = {frame.id: frame for frame in experiment.frames}
     for n, data in enumerate(target.forward.frames):  # those with reflections
         frame = frames[data.frame_id]
-        turned = naive.turn((1, 0, 0), frame.alpha) @ naive.turn((0, 1, 0), frame.beta) @ experiment.orientation @ b
+        turned = (
+            plain_reference.turn((1, 0, 0), frame.alpha)
+            @ plain_reference.turn((0, 1, 0), frame.beta)
+            @ experiment.orientation
+            @ b
+        )
         total = np.zeros(len(data.rows))
         wanted = [place[tuple(h)] for h in experiment.reflections.hkl[data.rows].tolist()]
         orientations = data.waves.orientations
         over_y = nuisance.over_spread(grid, n) @ orientations.weights
         for w_y, x, y in zip(over_y, orientations.x, orientations.y, strict=True):
             if w_y:
-                g = [naive.turn((1, 0, 0), x) @ naive.turn((0, 1, 0), y) @ turned @ h for h in beams]
-                s_g = [naive.excitation_error(v, k) for v in g]
+                g = [
+                    plain_reference.turn((1, 0, 0), x) @ plain_reference.turn((0, 1, 0), y) @ turned @ h for h in beams
+                ]
+                s_g = [plain_reference.excitation_error(v, k) for v in g]
                 m = np.array([(1 - v[2] / k) ** -0.5 for v in g])
-                a = naive.coupling_matrix(np.array(beams), lambda h: to_u * f.get(h, 0.0), s_g, m, k)
+                a = plain_reference.coupling_matrix(np.array(beams), lambda h: to_u * f.get(h, 0.0), s_g, m, k)
                 eigenvalues, c = np.linalg.eigh(a)  # exponentials of this matrix are checked with the solvers
                 for w_t, t in zip(nuisance.over_thickness(grid), grid.thickness, strict=True):
                     wave = (c * np.exp(1j * np.pi * t / k * eigenvalues)) @ c[0].conj()
@@ -427,7 +436,7 @@ def test_the_nuisance_parameters_are_fitted_at_the_start():
     structure = model_in("P 1")
     fine = replace(SAMPLING, thickness_step=25.0, thickness_max=800.0)
     experiment = simulated(structure, experiment_for(structure, per_frame=60, reach=2.0), sampling=fine)
-    choices = Choices(shapes=("wedge",))
+    choices = NuisanceBounds(shapes=("wedge",))
     target = target_for(structure, experiment, nuisance=None, sampling=fine, choices=choices)
     assert target.nuisance.thickness == pytest.approx(430.0, abs=10.0)
     assert target.nuisance.sigma == pytest.approx(np.radians(0.07), abs=np.radians(0.01))
@@ -438,7 +447,7 @@ def test_fixed_thickness_and_spread_and_a_named_solver():
     structure = model_in("P 1")
     experiment = experiment_for(structure)
     target = target_for(
-        structure, experiment, nuisance=None, thickness=333.0, spread=0.001, solver="two_beam", choices=Choices()
+        structure, experiment, nuisance=None, thickness=333.0, spread=0.001, solver="two_beam", choices=NuisanceBounds()
     )
     assert (target.nuisance.thickness, target.nuisance.sigma) == (333.0, 0.001)
     assert target.solver_name == "two_beam"

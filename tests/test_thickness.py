@@ -1,7 +1,7 @@
 """Thickness laws as weights on a grid."""
 
-import naive
 import numpy as np
+import plain_reference
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,7 +46,7 @@ def test_a_histogram_on_another_grid_keeps_sum_and_mean():
 @pytest.mark.parametrize("shape", LAWS)
 def test_weights_against_sampled_thicknesses(shape):
     for thickness in (60.0, 733.0, 1990.0):
-        samples = naive.sampled_thicknesses(shape, thickness)
+        samples = plain_reference.sampled_thicknesses(shape, thickness)
         for values in (np.cos(GRID / 300.0), GRID**2 / 1e6, np.exp(-GRID / 500.0)):
             expected = np.interp(samples, np.concatenate([[0.0], GRID]), np.concatenate([[0.0], values])).mean()
             # 256 Gauss nodes on a function with kinks at every point of the grid: 1/256² of the step in value
@@ -57,7 +57,7 @@ def test_weights_against_sampled_thicknesses(shape):
 def test_weights_are_not_negative_and_sum_to_one_but_for_what_is_thinner_than_the_first_step(shape):
     weights = thickness_weights(GRID, shape, 1430.0)
     assert weights.min() >= 0.0
-    samples = naive.sampled_thicknesses(shape, 1430.0)
+    samples = plain_reference.sampled_thicknesses(shape, 1430.0)
     lost = np.clip(1.0 - samples / GRID[0], 0.0, None).mean()
     assert weights.sum() == pytest.approx(1.0 - lost, abs=1e-4)
     assert weights[GRID > 1450.0].sum() == 0.0

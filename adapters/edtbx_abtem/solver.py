@@ -15,14 +15,13 @@ from ase.cell import Cell
 
 from edtbx.arrays import ComplexArray, FloatArray
 from edtbx.constants import energy_from_wavelength
-from edtbx.solvers.block import Block
+from edtbx.solvers.block import Block, Solver
 
 
-class AbtemSolver:
+class AbtemSolver(Solver):
     """Bloch waves by ``abtem.bloch.dynamical.calculate_dynamical_scattering``; no derivatives."""
 
     def intensities(self, block: Block) -> FloatArray:
-        """Σ_b w_jb I_h(b, t), shape (J, M, T)."""
         total = np.zeros((len(block.weights), len(block.wanted), len(block.thickness)))
         for b, weights in enumerate(block.weights.T):
             flux = np.zeros((len(block.u), len(block.thickness)))

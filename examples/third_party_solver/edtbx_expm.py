@@ -7,11 +7,10 @@ Slow, and no beam is ever left out: what counts here is what edtbx asks of a sol
 import numpy as np
 from scipy.linalg import expm, expm_frechet
 
-from edtbx.solvers.block import Adjoint
-from edtbx.solvers.hookspecs import hookimpl
+from edtbx import Adjoint, Solver, hookimpl
 
 
-class ExpmSolver:
+class ExpmSolver(Solver):
     """Intensities are all that is needed; ``adjoint`` is for refinement and maps."""
 
     def intensities(self, block):

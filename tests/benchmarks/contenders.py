@@ -8,7 +8,7 @@ import numpy as np
 from scipy.linalg import eigh
 
 from edtbx.arrays import ComplexArray, FloatArray
-from edtbx.solvers.block import Block, pullback
+from edtbx.solvers.block import Block
 from edtbx.solvers.registry import installed_solvers
 
 
@@ -34,7 +34,7 @@ def _ours(name: str) -> Contender:
         name=name,
         folds=getattr(solver, "folds", False),
         intensities=solver.intensities,
-        gradient=lambda block, seed: pullback(solver, block)[1](seed).u,
+        gradient=lambda block, seed: solver.pullback(block)[1](seed).u,
     )
 
 

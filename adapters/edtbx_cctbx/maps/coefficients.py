@@ -21,13 +21,12 @@ from edtbx.constants import VOLTS_PER_U
 from edtbx.execution.memory import expect_room
 from edtbx.fitting.least_squares import FrameEquations, frame_equations, repetitions
 from edtbx.fitting.loss import LOSSES
-from edtbx.fitting.map_estimate import LikelyStep, likely_step
+from edtbx.fitting.map_estimate import MapEstimate, map_estimate
 from edtbx.fitting.sampling_levels import COARSE
 from edtbx.intensities.forward import Progress, no_progress, one_step
 from edtbx.intensities.frame_task import Projection
 from edtbx.intensities.frame_waves import Rows
 from edtbx.intensities.nuisance import FrameCube, Nuisance
-from edtbx.solvers.block import DifferentiableSolver
 from edtbx_cctbx.arrays import from_numpy, to_numpy
 from edtbx_cctbx.boundary import expect_number, expect_word
 from edtbx_cctbx.maps.components import Components, ComponentsAndAtoms
@@ -36,7 +35,7 @@ from edtbx_cctbx.refinement.model import RefinementModel, usual_shifts
 from edtbx_cctbx.refinement.settings import Refined
 from edtbx_cctbx.structure.f_calc_derivatives import StructureSlopes
 from edtbx_cctbx.structure.form_factors import ensure_electron_form_factors, form_factor
-from edtbx_cctbx.targets.reweighting import Settled, settle
+from edtbx_cctbx.targets.reweighting import Reweighted, reweight
 from edtbx_cctbx.targets.target import DynamicalTarget, KinematicalTarget, expect_target
 from edtbx_cctbx.targets.weighting import flat_weighting
 
@@ -135,7 +134,7 @@ class DynamicalMap:
         """
         if kind not in KINDS:
             raise Sorry(f"there is no map of kind {kind!r}: choose from {', '.join(KINDS)}")
-        if kind in ("newton", "gradient") and not isinstance(self.target.forward.solver, DifferentiableSolver):
+        if kind in ("newton", "gradient") and not self.target.forward.solver.gives_derivatives:
             raise Sorry(f"the solver {self.target.solver_name} gives no derivatives, which a map of kind {kind} needs")
         data = VOLTS_PER_U * getattr(self, f"_{kind}")
         return self.target.expansion.unique.array(data=from_numpy(data))
@@ -151,12 +150,12 @@ class DynamicalMap:
         return self.fft_map(kind, **kwds).peak_search(parameters=parameters, verify_symmetry=False)
 
     @cached_property
-    def likely_step(self) -> LikelyStep:
+    def map_estimate(self) -> MapEstimate:
         """What the kind ``newton`` came from."""
         shared = np.array([self.target.choices.sigma is None, self.target.choices.thickness is None])
         equations = self._linear[0]
         with one_step(self._progress):
-            return likely_step(equations, shared, len(self._usual_shifts))
+            return map_estimate(equations, shared, len(self._usual_shifts))
 
     def standard_uncertainties(self, sites: FloatArray) -> FloatArray:
         """Of the map of kind ``newton`` at fractional sites (K, 3), in volts.
@@ -167,7 +166,7 @@ class DynamicalMap:
         volume = self.xray_structure.unit_cell().volume()
         waves = np.exp(2j * np.pi * np.asarray(sites).reshape(-1, 3) @ self.target.forward.vectors.hkl.T)
         by_parameter = self.components.likely()(np.arange(waves.shape[1]), waves / volume)
-        return VOLTS_PER_U * np.sqrt(self.likely_step.variances(by_parameter))
+        return VOLTS_PER_U * np.sqrt(self.map_estimate.variances(by_parameter))
 
     @cached_property
     def followed(self) -> xray.structure:
@@ -176,7 +175,7 @@ class DynamicalMap:
             return self.xray_structure
         model = self._model.copy()
         rp = model.reparametrisation(Refined())
-        rp.apply_shifts(from_numpy(self._usual_shifts * self.likely_step.followed))
+        rp.apply_shifts(from_numpy(self._usual_shifts * self.map_estimate.followed))
         rp.linearise()
         rp.store()
         return model.structure
@@ -190,23 +189,23 @@ class DynamicalMap:
         return np.array([self.xray_structure.unit_cell().distance(here, there) for here, there in pairs])
 
     @cached_property
-    def fitted(self) -> Settled:
+    def fitted(self) -> Reweighted:
         """The nuisance parameters that suit the structure, as refinement would find them; those of the target stay."""
         cubes = self.target.forward.cubes(self._f, self._progress)
         scheme = self._weighting_scheme or mainstream_shelx_weighting(a=_WEIGHT, b=0)
-        return self._settled(cubes, self.target.nuisance, scheme, polish=True)
+        return self._reweighted(cubes, self.target.nuisance, scheme, polish=True)
 
     @cached_property
-    def settled(self) -> Settled:
+    def reweighted(self) -> Reweighted:
         """The same with the weights of the maps, and the scales that suit these."""
         if self._weighting_scheme is not None:
             return self.fitted
         # thickness and spread are best told by the strong reflections, which such weights count for less
         scheme = flat_weighting(self._measured.intensity, self._measured.sigma, self.fitted.calculated)
-        return self._settled(self.fitted.cubes, self.fitted.nuisance, scheme, polish=False)
+        return self._reweighted(self.fitted.cubes, self.fitted.nuisance, scheme, polish=False)
 
-    def _settled(self, cubes: list[FrameCube], nuisance: Nuisance, scheme: Any, polish: bool) -> Settled:
-        return settle(
+    def _reweighted(self, cubes: list[FrameCube], nuisance: Nuisance, scheme: Any, polish: bool) -> Reweighted:
+        return reweight(
             cubes,
             self._measured,
             nuisance,
@@ -249,7 +248,7 @@ class DynamicalMap:
         """Equations of all frames, with ∂I/∂p (M, P + Q) by the likely components and by what follows; and Σ seed · ∂I/∂p by
         every component.
         """
-        target, settled = self.target, self.settled
+        target, reweighted = self.target, self.reweighted
         forward, components = self._rows_from.forward, self.components
         project: Projection = components
         if self._atoms_follow:
@@ -263,25 +262,27 @@ class DynamicalMap:
         )
         kept = np.concatenate([components.are_likely, np.ones(len(self._usual_shifts), dtype=bool)])
         by_frame, total = {}, np.zeros(len(components.place))
-        rows = forward.jacobian(self._f, settled.nuisance, project, Rows.usual(forward.solver))
+        rows = forward.jacobian(self._f, reweighted.nuisance, project, Rows.usual(forward.solver))
         shown = self._progress(rows, len(forward.frames))
         for frame, seed, found in zip(forward.frames, self._seeds, shown, strict=True):
             by_frame[frame.frame_id] = found[:, kept]
             total += seed @ found[:, : len(total)]
-        equations = frame_equations(settled.cubes, target.forward.grid, settled.nuisance, target.choices, by_frame)
+        equations = frame_equations(
+            reweighted.cubes, target.forward.grid, reweighted.nuisance, target.choices, by_frame
+        )
         return equations, total
 
     @cached_property
     def _seeds(self) -> list[FloatArray]:
         """Derivatives of Σ w (I_obs − k I_calc)² by the unscaled I_calc of each frame."""
-        settled = self.settled
-        calculated = settled.nuisance.intensities(self.target.forward.grid, settled.cubes)
-        frames = zip(settled.cubes, calculated, settled.nuisance.scales, strict=True)
+        reweighted = self.reweighted
+        calculated = reweighted.nuisance.intensities(self.target.forward.grid, reweighted.cubes)
+        frames = zip(reweighted.cubes, calculated, reweighted.nuisance.scales, strict=True)
         return [-2.0 * scale * cube.weights * (cube.observed - mine) for cube, mine, scale in frames]
 
     @cached_property
     def _newton(self) -> ComplexArray:
-        return self.components.likely().change(self.likely_step.parameters)
+        return self.components.likely().change(self.map_estimate.parameters)
 
     @cached_property
     def gradient(self) -> ComplexArray:
@@ -291,7 +292,7 @@ class DynamicalMap:
         """
         if self._rows_from is not self.target:
             return self.components.gradient(self._linear[1])
-        by_g = self.target.forward.gradient(self._f, self.settled.nuisance, self._seeds, self._progress)
+        by_g = self.target.forward.gradient(self._f, self.reweighted.nuisance, self._seeds, self._progress)
         return self.target.expansion.collect(by_g)
 
     @cached_property

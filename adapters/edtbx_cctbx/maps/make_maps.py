@@ -29,7 +29,7 @@ FOUND = 0.35
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MapChoices:
+class MapSettings:
     """What is wanted of the maps.
 
     ``kind`` is the one whose peaks count; ``omit`` are patterns of labels (``H*``) of atoms that are left out;
@@ -130,7 +130,7 @@ def make_maps(
     experiment: Experiment,
     structure: xray.structure,
     settings: Settings,
-    choices: MapChoices,
+    choices: MapSettings,
     progress: ProgressFactory = silent,
     say: Say = say_nothing,
     parameters: dict[str, Any] | None = None,

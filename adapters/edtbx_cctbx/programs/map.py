@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edtbx_cctbx.command_line.progress import Reporter
 from edtbx_cctbx.io.output_files import OutputFiles, output_phil
-from edtbx_cctbx.maps.make_maps import MapChoices, chosen_atoms, make_maps
+from edtbx_cctbx.maps.make_maps import MapSettings, chosen_atoms, make_maps
 from edtbx_cctbx.programs import running as command_line
 from edtbx_cctbx.programs.cluster import workers_of
 from edtbx_cctbx.programs.dry_run import reserving_outputs, show_outputs, show_target, show_workers
@@ -83,7 +83,7 @@ Example: edtbx.map urea_without_h.cif urea.cif_pets map.hydrogens=True output.pr
                 experiment,
                 structure,
                 settings_from(self.params, executor),
-                MapChoices(
+                MapSettings(
                     kind=word(asked.kind),
                     omit=tuple(asked.omit or ()),
                     atoms_follow=asked.atoms_follow,

@@ -10,7 +10,7 @@ from libtbx import Auto
 from libtbx.utils import Sorry
 
 from edtbx.experiment import Experiment, ScanGeometry
-from edtbx.fitting.nuisance_fit import Choices
+from edtbx.fitting.nuisance_fit import NuisanceBounds
 from edtbx.intensities.thickness import QUANTILES
 from edtbx.selection import SelectionRules
 from edtbx.solvers.registry import installed_solvers
@@ -235,7 +235,7 @@ def settings_from(params: Any, executor: Executor | None = None) -> Settings:
         s_strong=params.beams.s_strong,
         thickness=thickness.value,
         spread=None if sigma is None else float(np.radians(sigma)),
-        choices=Choices(
+        choices=NuisanceBounds(
             shapes=shapes,
             sigma_max=float(np.radians(max(spread.sigma_max, sigma or 0.0))),
             refine_centres=frames.refine_orientation,

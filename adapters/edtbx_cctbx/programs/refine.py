@@ -21,7 +21,7 @@ from edtbx_cctbx.refinement.checkpoint import Checkpoint
 from edtbx_cctbx.refinement.model import RefinementModel
 from edtbx_cctbx.refinement.preparation import prepared
 from edtbx_cctbx.refinement.refine import refine, without_free_frames
-from edtbx_cctbx.refinement.settings import Refined, Schedule
+from edtbx_cctbx.refinement.settings import Refined, RefinementSettings
 from edtbx_cctbx.refinement.shelx_instructions import shelx_model, with_instructions
 from edtbx_cctbx.report.csv_json import versions
 from edtbx_cctbx.report.tables import show_comparison, show_structure, write_outputs
@@ -170,9 +170,9 @@ Example: edtbx.refine quartz.cif quartz.cif_pets output.prefix=quartz_refined
     def _instructions(self) -> list[str]:
         return [line for line in self.params.refinement.instruction if line]
 
-    def _schedule(self) -> Schedule:
+    def _schedule(self) -> RefinementSettings:
         asked = self.params.refinement
-        return Schedule(
+        return RefinementSettings(
             refined=Refined(
                 sites=asked.sites,
                 displacements=asked.displacements,

@@ -13,7 +13,7 @@ from cctbx import xray
 from edtbx.arrays import FloatArray
 from edtbx.experiment import Experiment
 from edtbx.fitting.nuisance_fit import fit_nuisance, rescale
-from edtbx.fitting.sampling_levels import COARSE, Found
+from edtbx.fitting.sampling_levels import COARSE, ChosenLevel
 from edtbx.intensities.nuisance import FrameCube, Grid, Nuisance
 from edtbx_cctbx.boundary import described
 from edtbx_cctbx.indexing.diagnosis import warn_if_hopeless
@@ -81,7 +81,7 @@ def theory_fit(
     target: DynamicalTarget,
     structure: xray.structure,
     cubes: Sequence[FrameCube],
-    found: Found | None,
+    found: ChosenLevel | None,
     seconds: float,
     least_squares: LeastSquaresFit | None = None,
 ) -> TheoryFit:

@@ -21,7 +21,7 @@ from smtbx.refinement.least_squares import mainstream_shelx_weighting
 from edtbx.arrays import FloatArray
 from edtbx.fitting.bounded_steps import bounded_step, corrected, curvature
 from edtbx.fitting.nuisance_fit import fit_nuisance, misfit
-from edtbx.fitting.sampling_levels import FOR_ROWS, LEVELS, Found, Level
+from edtbx.fitting.sampling_levels import FOR_ROWS, LEVELS, ChosenLevel, Level
 from edtbx.intensities.forward import Progress, Sampling
 from edtbx.intensities.nuisance import FrameCube, Nuisance
 from edtbx.intensities.thickness import mean_thickness
@@ -31,7 +31,7 @@ from edtbx_cctbx.refinement.checkpoint import Checkpoint, atoms_of, put_atoms
 from edtbx_cctbx.refinement.compare import theory_fit
 from edtbx_cctbx.refinement.model import RefinementModel, allows_anisotropic, make_anisotropic, usual_shifts
 from edtbx_cctbx.refinement.results import LeastSquaresFit, TheoryFit
-from edtbx_cctbx.refinement.settings import ProgressFactory, Say, Schedule, Settings
+from edtbx_cctbx.refinement.settings import ProgressFactory, RefinementSettings, Say, Settings
 from edtbx_cctbx.targets.crystallographic_ls import crystallographic_ls
 from edtbx_cctbx.targets.target import DynamicalTarget
 from edtbx_cctbx.targets.weighting import flat_weighting
@@ -83,7 +83,7 @@ def refine_by_least_squares(
     target: DynamicalTarget,
     model: RefinementModel,
     settings: Settings,
-    schedule: Schedule,
+    schedule: RefinementSettings,
     progress: ProgressFactory,
     say: Say,
     checkpoint: Checkpoint,
@@ -123,11 +123,11 @@ class LeastSquaresRun:
     target: DynamicalTarget
     model: RefinementModel
     settings: Settings
-    schedule: Schedule
+    schedule: RefinementSettings
     progress: ProgressFactory
     say: Say
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
-    found: Found | None = None
+    found: ChosenLevel | None = None
     a: float = _START
     correction: FloatArray | None = None
 
@@ -229,7 +229,7 @@ class LeastSquaresRun:
 
     def _rows_from(self, target: DynamicalTarget) -> DynamicalTarget:
         """Frames enough for a normal matrix, coarsely sampled."""
-        if getattr(target.forward.solver, "approximation", None) is not None:
+        if target.forward.solver.approximation is not None:
             return target
         settings, places = self.settings, self._some_frames(target, _ROWS_FOR_MATRIX, _FEWEST_FRAMES // 2)
         return target.resampled(settings.sampling(target, FOR_ROWS), places)

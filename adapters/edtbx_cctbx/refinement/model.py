@@ -19,7 +19,7 @@ from edtbx_cctbx.arrays import to_numpy
 from edtbx_cctbx.constraints.linear import SITE, LinearEquation, Reparametrisation
 from edtbx_cctbx.constraints.shared_sites import atoms_on_one_site, described, make_alike, merged, parts_without
 from edtbx_cctbx.hydrogens.riding import riding_constraints
-from edtbx_cctbx.refinement.settings import Refined, Schedule
+from edtbx_cctbx.refinement.settings import Refined, RefinementSettings
 from edtbx_cctbx.structure.connectivity import Parts, connectivity, is_hydrogen, joined
 
 SITE_STEP = 0.05
@@ -237,7 +237,7 @@ def make_anisotropic(model: RefinementModel, hydrogen: bool = False) -> int:
     return chosen.count(True)
 
 
-def allows_anisotropic(structure: xray.structure, experiment: Experiment, schedule: Schedule) -> bool:
+def allows_anisotropic(structure: xray.structure, experiment: Experiment, schedule: RefinementSettings) -> bool:
     """Whether atoms are to become anisotropic, and there are rows enough for it."""
     if schedule.anisotropic == "none" or not schedule.refined.displacements:
         return False

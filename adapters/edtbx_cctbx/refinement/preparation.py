@@ -13,10 +13,10 @@ from smtbx.refinement.constraints.site import shared_site
 from edtbx_cctbx.constraints.linear import U_ISO, U_STAR, LinearEquation
 from edtbx_cctbx.constraints.occupancies import OccupancyGroup, check_overlap, check_scales, occupancy_notes
 from edtbx_cctbx.refinement.model import RefinementModel, groups_of
-from edtbx_cctbx.refinement.settings import Schedule
+from edtbx_cctbx.refinement.settings import RefinementSettings
 
 
-def prepared(model: RefinementModel, schedule: Schedule, say: Callable[[str], None]) -> RefinementModel:
+def prepared(model: RefinementModel, schedule: RefinementSettings, say: Callable[[str], None]) -> RefinementModel:
     """A copy with occupancies as the groups that are refined need them, and isotropic atoms if no others are wanted.
 
     Atoms of occupancy 0 that is not refined stay as they are: no data say anything of them.
@@ -50,12 +50,12 @@ def prepared(model: RefinementModel, schedule: Schedule, say: Callable[[str], No
     return _without_empty(model, schedule, say)
 
 
-def odd_occupancies(model: RefinementModel, schedule: Schedule) -> list[str]:
+def odd_occupancies(model: RefinementModel, schedule: RefinementSettings) -> list[str]:
     """A line on every occupancy that was refined to a value that none can have."""
     return occupancy_notes(model.structure, sorted(_free(model, schedule)))
 
 
-def _free(model: RefinementModel, schedule: Schedule) -> frozenset[int]:
+def _free(model: RefinementModel, schedule: RefinementSettings) -> frozenset[int]:
     """Places of the atoms whose occupancies are refined."""
     return model.free_occupancies.union(*(_places(model, group) for group in schedule.refined.occupancies))
 
@@ -74,7 +74,7 @@ def _make_isotropic(model: RefinementModel, say: Callable[[str], None]) -> None:
         say(f"refinement.anisotropic=none: {chosen.count(True)} anisotropic atoms are made isotropic")
 
 
-def _without_empty(model: RefinementModel, schedule: Schedule, say: Callable[[str], None]) -> RefinementModel:
+def _without_empty(model: RefinementModel, schedule: RefinementSettings, say: Callable[[str], None]) -> RefinementModel:
     scatterers = model.structure.scatterers()
     busy = set(_free(model, schedule))
     for kind in (shared_site, shared_u):

@@ -24,7 +24,7 @@ from edtbx_cctbx.refinement.compare import fit_coarse, fit_theory
 from edtbx_cctbx.refinement.model import RefinementModel, allows_anisotropic, make_anisotropic
 from edtbx_cctbx.refinement.parameters import StructureParameters
 from edtbx_cctbx.refinement.results import TheoryFit
-from edtbx_cctbx.refinement.settings import ProgressFactory, Say, Schedule, Settings
+from edtbx_cctbx.refinement.settings import ProgressFactory, RefinementSettings, Say, Settings
 from edtbx_cctbx.targets.target import DynamicalTarget
 
 _DAMPING = 0.01
@@ -45,7 +45,7 @@ def refine_by_gradient(
     target: DynamicalTarget,
     model: RefinementModel,
     settings: Settings,
-    schedule: Schedule,
+    schedule: RefinementSettings,
     progress: ProgressFactory,
     say: Say,
     checkpoint: Checkpoint,
@@ -96,7 +96,7 @@ def _draft(
     target: DynamicalTarget,
     model: RefinementModel,
     settings: Settings,
-    schedule: Schedule,
+    schedule: RefinementSettings,
     progress: ProgressFactory,
     say: Say,
 ) -> None:
@@ -110,7 +110,7 @@ def _draft(
 
 
 def _with_offsets(
-    target: DynamicalTarget, model: RefinementModel, settings: Settings, schedule: Schedule, fit: TheoryFit
+    target: DynamicalTarget, model: RefinementModel, settings: Settings, schedule: RefinementSettings, fit: TheoryFit
 ) -> None:
     """Atoms at the draft level, corrected by what the fine level adds to its intensities where they start."""
     draft, nuisance = settings.draft_of(target), fit.nuisance
@@ -122,7 +122,7 @@ def _with_offsets(
     minimise(draft, model, schedule)
 
 
-def minimise(target: DynamicalTarget, model: RefinementModel, schedule: Schedule) -> tuple[float, float, int]:
+def minimise(target: DynamicalTarget, model: RefinementModel, schedule: RefinementSettings) -> tuple[float, float, int]:
     """Move the atoms to lower the target; its value before and after, and the number of parameters.
 
     Quasi-Newton steps in coordinates in which the estimated curvature is the same in all directions.

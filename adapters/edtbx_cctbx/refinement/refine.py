@@ -21,7 +21,7 @@ from edtbx_cctbx.refinement.model import RefinementModel
 from edtbx_cctbx.refinement.preparation import odd_occupancies, prepared
 from edtbx_cctbx.refinement.quasi_newton import refine_by_gradient
 from edtbx_cctbx.refinement.results import Comparison, TheoryFit
-from edtbx_cctbx.refinement.settings import ProgressFactory, Say, Schedule, Settings, say_nothing, silent
+from edtbx_cctbx.refinement.settings import ProgressFactory, RefinementSettings, Say, Settings, say_nothing, silent
 from edtbx_cctbx.refinement.shelx_instructions import with_instructions
 from edtbx_cctbx.structure.form_factors import set_electron_form_factors
 from edtbx_cctbx.targets.target import DynamicalTarget
@@ -31,7 +31,7 @@ def refine(
     experiment: Experiment,
     structure: xray.structure | RefinementModel,
     settings: Settings,
-    schedule: Schedule,
+    schedule: RefinementSettings,
     progress: ProgressFactory = silent,
     say: Say = say_nothing,
     parameters: dict[str, Any] | None = None,
@@ -100,7 +100,7 @@ def _model_of(
     structure: xray.structure | RefinementModel,
     experiment: Experiment,
     settings: Settings,
-    schedule: Schedule,
+    schedule: RefinementSettings,
     progress: ProgressFactory,
     say: Say,
     checkpoint: Checkpoint,
@@ -119,7 +119,7 @@ def _model_of(
 
 
 def without_free_frames(
-    experiment: Experiment, structure: xray.structure, settings: Settings, schedule: Schedule
+    experiment: Experiment, structure: xray.structure, settings: Settings, schedule: RefinementSettings
 ) -> tuple[Experiment, Experiment | None]:
     """The experiment to refine against, and the frames that serve R(free), where the schedule wants it.
 
@@ -139,7 +139,7 @@ def _with_hydrogens(
     experiment: Experiment,
     structure: xray.structure,
     settings: Settings,
-    schedule: Schedule,
+    schedule: RefinementSettings,
     progress: ProgressFactory,
     say: Say,
     checkpoint: Checkpoint,
@@ -166,7 +166,7 @@ def _refine_theory(
     target: DynamicalTarget,
     model: RefinementModel,
     settings: Settings,
-    schedule: Schedule,
+    schedule: RefinementSettings,
     progress: ProgressFactory,
     say: Say,
     checkpoint: Checkpoint,

@@ -12,12 +12,12 @@ from libtbx.utils import Sorry
 
 from edtbx.experiment import Experiment
 from edtbx.fitting.loss import LOSSES
-from edtbx.fitting.nuisance_fit import Choices
-from edtbx.fitting.sampling_levels import COARSE, DRAFT, LEVELS, Found, Level, level_for
+from edtbx.fitting.nuisance_fit import NuisanceBounds
+from edtbx.fitting.sampling_levels import COARSE, DRAFT, LEVELS, ChosenLevel, Level, level_for
 from edtbx.intensities.forward import Progress, Sampling, no_progress
 from edtbx.intensities.nuisance import FrameCube, Nuisance
 from edtbx.selection import SelectionRules
-from edtbx.solvers.block import Accuracy, DifferentiableSolver, Solver
+from edtbx.solvers.block import Accuracy, Solver
 from edtbx.solvers.registry import installed_solvers
 from edtbx_cctbx.constraints.occupancies import OccupancyGroup
 from edtbx_cctbx.targets.target import DynamicalTarget
@@ -58,7 +58,7 @@ class Settings:
     s_strong: float | None = None
     thickness: float | None = None
     spread: float | None = None
-    choices: Choices = field(default_factory=Choices)
+    choices: NuisanceBounds = field(default_factory=NuisanceBounds)
     rules: SelectionRules = field(default_factory=SelectionRules)
     nproc: int | None = None
     executor: Executor | None = None
@@ -82,13 +82,13 @@ class Settings:
 
     def check_derivatives(self, purpose: str) -> None:
         """Refuse a solver without derivatives, which the purpose ("refinement needs") asks for."""
-        if not isinstance(created(self.solver), DifferentiableSolver):
+        if not created(self.solver).gives_derivatives:
             raise Sorry(f"the solver {self.solver} gives no derivatives, which {purpose}: take solver.name=auto")
 
     def beams(self, accuracy: Accuracy, solver: Solver) -> Accuracy:
         """The limits on beams with what was set by hand; a solver that folds none takes more of them in full."""
         strong = self.s_strong or accuracy.s_strong
-        most = accuracy.s_max if getattr(solver, "folds", False) else _FULL * strong
+        most = accuracy.s_max if solver.folds else _FULL * strong
         return replace(accuracy, s_strong=strong, s_max=self.s_max or most)
 
     def level_for(
@@ -97,7 +97,7 @@ class Settings:
         structure: xray.structure,
         nuisance: Nuisance,
         progress: ProgressFactory = silent,
-    ) -> Found:
+    ) -> ChosenLevel:
         """The level of sampling that the tolerance asks for."""
         return level_for(
             target.forward,
@@ -156,7 +156,7 @@ class Refined:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Schedule:
+class RefinementSettings:
     """What moves, how, and for how long.
 
     ``method`` is "least_squares", "gradient", or "auto": least squares up to ``most_parameters``. ``anisotropic`` is "auto"

@@ -39,7 +39,7 @@ DIFFERENCE = "DELFWT"
 
 def show_maps(maps: Maps, out: TextIO) -> None:
     """Print the kinds side by side, the peaks of the one that counts, and what was found of atoms left out."""
-    nuisance, mine = maps.calculator.settled.nuisance, maps.quality
+    nuisance, mine = maps.calculator.reweighted.nuisance, maps.quality
     print(
         f"R(obs) {maps.statistics.r_obs:.4f} of {maps.structure.scatterers().size()} atoms, {nuisance.describe()}",
         file=out,
@@ -130,7 +130,7 @@ def write_maps(prefix: str | Path, maps: Maps) -> list[Path]:
 
 def maps_json(maps: Maps) -> str:
     """Everything that was found, in JSON; heights in volts, and in e/Å where it says so."""
-    step, mine = maps.calculator.likely_step, maps.quality
+    step, mine = maps.calculator.map_estimate, maps.quality
     atom, far = maps.farthest_to_follow
     summary = {
         "kind": maps.kind,
@@ -150,8 +150,8 @@ def maps_json(maps: Maps) -> str:
         ],
         "statistics": {"r_obs": maps.statistics.r_obs, "r_all": maps.statistics.r_all},
         "thickness": {
-            "value": maps.calculator.settled.nuisance.thickness,
-            "shape": maps.calculator.settled.nuisance.shape,
+            "value": maps.calculator.reweighted.nuisance.thickness,
+            "shape": maps.calculator.reweighted.nuisance.shape,
         },
         "cell": cell_report(maps.experiment),
         "warnings": maps.experiment.warnings,

@@ -25,7 +25,7 @@ from edtbx.intensities.nuisance import FrameCube, Nuisance
 from edtbx_cctbx.arrays import from_numpy, to_numpy
 from edtbx_cctbx.boundary import expect_word
 from edtbx_cctbx.structure.f_calc_derivatives import StructureSlopes
-from edtbx_cctbx.targets.reweighting import settle
+from edtbx_cctbx.targets.reweighting import reweight
 from edtbx_cctbx.targets.step_equations import StepEquations
 from edtbx_cctbx.targets.target import DynamicalTarget, expect_target
 
@@ -237,7 +237,7 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
     def _settle(self, f: ComplexArray) -> None:
         """Nuisance parameters and weights, each for the other; then what sums are divided by, and the objective."""
         target, measured = self.observations, self._measured
-        settled = settle(
+        reweighted = reweight(
             self._with_offsets(target.forward.cubes(f, self._progress)),
             measured,
             target.nuisance,
@@ -248,9 +248,9 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
             shares=self._shares,
             sizes=None if self.renew_sizes else self._sizes,
         )
-        target.nuisance, self.cubes, calculated = settled.nuisance, settled.cubes, settled.calculated
-        self.residuals, self._sizes = settled.residuals, settled.sizes
-        weights = settled.weights
+        target.nuisance, self.cubes, calculated = reweighted.nuisance, reweighted.cubes, reweighted.calculated
+        self.residuals, self._sizes = reweighted.residuals, reweighted.sizes
+        weights = reweighted.weights
         self.weights: flex.double = from_numpy(weights)
         self.fc_sq = self.fo_sq.array(data=from_numpy(calculated), sigmas=None).set_observation_type_xray_intensity()
         self._sum_w_yo_sq: float = float(weights @ measured.intensity**2)

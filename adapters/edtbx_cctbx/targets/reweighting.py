@@ -11,7 +11,7 @@ import numpy as np
 from edtbx.arrays import FloatArray
 from edtbx.experiment import Reflections
 from edtbx.fitting.loss import loss_factors, usual_sizes
-from edtbx.fitting.nuisance_fit import Choices, polish_nuisance, rescale
+from edtbx.fitting.nuisance_fit import NuisanceBounds, polish_nuisance, rescale
 from edtbx.intensities.nuisance import FrameCube, Grid, Nuisance
 from edtbx_cctbx.targets.weighting import weights_of
 
@@ -20,7 +20,7 @@ _ROUNDS = 20
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Settled:
+class Reweighted:
     """Computed beside measured intensities of every frame, at nuisance parameters that suit the weights.
 
     ``cubes`` hold the weights, those of the loss and of repeated measurements in them; ``calculated`` (M,) is scaled;
@@ -39,19 +39,19 @@ class Settled:
         return np.concatenate([cube.weights for cube in self.cubes])
 
 
-def settle(
+def reweight(
     cubes: Sequence[FrameCube],
     measured: Reflections,
     nuisance: Nuisance,
     *,
     grid: Grid,
-    choices: Choices,
+    choices: NuisanceBounds,
     weighting_scheme: Any,
     loss: str,
     shares: FloatArray,
     sizes: FloatArray | None = None,
     polish: bool = True,
-) -> Settled:
+) -> Reweighted:
     """From a start nearby; the thickness law stays, and so do thickness, spread and centres unless they are to be polished.
 
     ``measured`` has the rows of all cubes in their order, ``shares`` (M,) says how many rows share the weight of each, and
@@ -71,7 +71,7 @@ def settle(
             nuisance = polish_nuisance(cubes, grid, choices, nuisance)
         elif np.allclose(nuisance.scales, before.scales, rtol=1e-6, atol=0.0):
             break
-    return Settled(
+    return Reweighted(
         nuisance=nuisance,
         cubes=list(cubes),
         calculated=np.concatenate(nuisance.intensities(grid, cubes)),

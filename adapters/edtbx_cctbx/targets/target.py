@@ -24,7 +24,7 @@ from edtbx.arrays import BoolArray, ComplexArray, FloatArray, IntArray
 from edtbx.execution.executors import frame_executor
 from edtbx.execution.memory import expect_room_for
 from edtbx.experiment import Experiment
-from edtbx.fitting.nuisance_fit import Choices, fit_nuisance
+from edtbx.fitting.nuisance_fit import NuisanceBounds, fit_nuisance
 from edtbx.geometry import orthogonalisation_matrix
 from edtbx.intensities.forward import ForwardModel, Progress, Sampling, no_progress
 from edtbx.intensities.nuisance import FrameCube, Nuisance
@@ -123,7 +123,7 @@ class DynamicalTarget:
         solver: str | None = None,
         thickness: float | None = None,
         spread: float | None = None,
-        choices: Choices | None = None,
+        choices: NuisanceBounds | None = None,
         rules: SelectionRules | None = None,
         sampling: Sampling | None = None,
         g_max: float | None = None,
@@ -136,7 +136,7 @@ class DynamicalTarget:
         self.rules = expect_kind(SelectionRules() if rules is None else rules, SelectionRules, "rules")
         self._structure_at_hand: xray.structure | None = xray_structure
         sampling = expect_kind(Sampling() if sampling is None else sampling, Sampling, "sampling")
-        choices = expect_kind(Choices() if choices is None else choices, Choices, "choices")
+        choices = expect_kind(NuisanceBounds() if choices is None else choices, NuisanceBounds, "choices")
         if nuisance is not None:
             expect_kind(nuisance, Nuisance, "nuisance")
         for name, value in (("thickness", thickness), ("spread", spread), ("g_max", g_max)):

@@ -22,7 +22,7 @@ import numpy as np
 
 from edtbx.arrays import BoolArray, FloatArray, IntArray
 from edtbx.experiment import Reflections
-from edtbx.fitting.nuisance_fit import Choices, centre_is_free
+from edtbx.fitting.nuisance_fit import NuisanceBounds, centre_is_free
 from edtbx.intensities.nuisance import FrameCube, Grid, Nuisance
 
 _DETERMINED = 1e-8
@@ -109,7 +109,11 @@ class FrameEquations:
 
 
 def frame_equations(
-    cubes: Sequence[FrameCube], grid: Grid, nuisance: Nuisance, choices: Choices, by_structure: Mapping[int, FloatArray]
+    cubes: Sequence[FrameCube],
+    grid: Grid,
+    nuisance: Nuisance,
+    choices: NuisanceBounds,
+    by_structure: Mapping[int, FloatArray],
 ) -> list[FrameEquations]:
     """Of every frame, with the weights of its cube; ∂I/∂p (M, P), unscaled, of those frames whose ids have them."""
     found = []

@@ -41,7 +41,7 @@ paracetamol stands 1.5 times as high as the highest false peak in place of 2.5, 
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class LikelyStep:
+class MapEstimate:
     """δ (P,), in units of its expected size, and λ; ``noise`` is the mean square of what the residuals are made of.
 
     ``followed`` (Q,) is what the parameters that follow change by; ``design`` (M, N) holds the derivatives by all that
@@ -69,7 +69,7 @@ class LikelyStep:
         return np.asarray(np.sum(units**2, axis=0) - told, dtype=float)
 
 
-def likely_step(frames: Sequence[FrameEquations], shared: BoolArray, followers: int = 0) -> LikelyStep:
+def map_estimate(frames: Sequence[FrameEquations], shared: BoolArray, followers: int = 0) -> MapEstimate:
     """From the equations of all frames, whose derivatives by structure are by parameters of expected size 1.
 
     The last Q of these, the ``followers``, are no part of δ: they follow as if measured to be 0 ± 1, whatever λ is. So do
@@ -99,7 +99,7 @@ def likely_step(frames: Sequence[FrameEquations], shared: BoolArray, followers: 
         dtype=float,
     )
     found = scipy.sparse.linalg.lsqr(operator, residual, damp=1.0, atol=_CLOSE, btol=_CLOSE, iter_lim=_MOST_ROUNDS)[0]
-    return LikelyStep(
+    return MapEstimate(
         parameters=math.sqrt(ratio) * found[:number],
         ratio=ratio,
         noise=noise,

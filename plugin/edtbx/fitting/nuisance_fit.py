@@ -30,7 +30,7 @@ _ENOUGH = 3000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choices:
+class NuisanceBounds:
     """What may be fitted and within which bounds; angles in radians, thickness in Å."""
 
     shapes: tuple[str, ...] = ("slab", "wedge", "cylinder", "lens", "thin")
@@ -59,7 +59,7 @@ class Choices:
                 )
 
 
-def fit_nuisance(cubes: Sequence[FrameCube], grid: Grid, choices: Choices) -> Nuisance:
+def fit_nuisance(cubes: Sequence[FrameCube], grid: Grid, choices: NuisanceBounds) -> Nuisance:
     """The nuisance parameters that fit the cubes best, over the allowed laws.
 
     Costs O(T·S·C·J·M) multiplications for each frame, S spreads and C centres, and no wave.
@@ -71,14 +71,14 @@ def fit_nuisance(cubes: Sequence[FrameCube], grid: Grid, choices: Choices) -> Nu
         for shape in laws
         for t, sigma in _search(few, grid, choices, shape)
     ]
-    found = min(hollows, key=lambda each: _doubt(each, grid, few))
+    found = min(hollows, key=lambda each: _negative_log_likelihood(each, grid, few))
     best = polish_nuisance(cubes, grid, choices, found)
     if "free" in choices.shapes:
         best = _fit_histogram(cubes, grid, best)
     return best
 
 
-def polish_nuisance(cubes: Sequence[FrameCube], grid: Grid, choices: Choices, start: Nuisance) -> Nuisance:
+def polish_nuisance(cubes: Sequence[FrameCube], grid: Grid, choices: NuisanceBounds, start: Nuisance) -> Nuisance:
     """Thickness and spread at the minimum near a start, centres and scales at the best; the law stays."""
     if start.histogram is not None:
         return rescale(start, grid, cubes)
@@ -91,7 +91,7 @@ def polish_nuisance(cubes: Sequence[FrameCube], grid: Grid, choices: Choices, st
 
 
 def _law_cost(
-    cubes: Sequence[FrameCube], grid: Grid, choices: Choices, shape: str
+    cubes: Sequence[FrameCube], grid: Grid, choices: NuisanceBounds, shape: str
 ) -> tuple[Callable[[FloatArray], float], tuple[tuple[float, float], ...]]:
     """The objective as a function of thickness and spread, and their bounds."""
     steps = _centre_steps(grid, choices)
@@ -104,7 +104,7 @@ def _law_cost(
     return cost, ((0.5 * float(grid.thickness[0]), float(grid.thickness[-1])), (0.0, choices.sigma_max))
 
 
-def _search(cubes: Sequence[FrameCube], grid: Grid, choices: Choices, shape: str) -> list[FloatArray]:
+def _search(cubes: Sequence[FrameCube], grid: Grid, choices: NuisanceBounds, shape: str) -> list[FloatArray]:
     """Where the objective of a law has its lowest minima over all thicknesses and spreads."""
     every = math.ceil(len(grid.thickness) / _TRIED)
     thicknesses = grid.thickness[every - 1 :: every] if choices.thickness is None else np.array([choices.thickness])
@@ -120,7 +120,7 @@ def _search(cubes: Sequence[FrameCube], grid: Grid, choices: Choices, shape: str
     return [_polished(cost, start, sizes, bounds, rough=True)[1] for start in starts]
 
 
-def _doubt(nuisance: Nuisance, grid: Grid, cubes: Sequence[FrameCube]) -> float:
+def _negative_log_likelihood(nuisance: Nuisance, grid: Grid, cubes: Sequence[FrameCube]) -> float:
     """Minus the logarithms of two likelihoods of the residuals: normal, and Lorentzian, each of the width that suits them.
 
     The former says what a few strong reflections do, the latter what most do. Urea without hydrogen: the sum of squares is
@@ -169,25 +169,25 @@ def _polished(
     return float(found.fun), place(found.x)
 
 
-def _centre_steps(grid: Grid, choices: Choices) -> FloatArray:
+def _centre_steps(grid: Grid, choices: NuisanceBounds) -> FloatArray:
     """Centres tried (C,), counted from the base of each frame."""
     reach = min(choices.centre_max, grid.centre_reach)
     return np.linspace(-reach, reach, 21) if choices.refine_centres else np.zeros(1)
 
 
-def centre_is_free(centre: float, base: float, rows: int, grid: Grid, choices: Choices) -> bool:
+def centre_is_free(centre: float, base: float, rows: int, grid: Grid, choices: NuisanceBounds) -> bool:
     """Whether the data say where a centre is: those of poor frames stay put, and others end at a bound."""
     inside = abs(centre) < 0.999 * choices.centre_max and abs(centre - base) < 0.999 * grid.centre_reach
     return choices.refine_centres and rows >= choices.min_reflections and inside
 
 
-def _centre_tables(grid: Grid, sigmas: FloatArray, choices: Choices) -> FloatArray:
+def _centre_tables(grid: Grid, sigmas: FloatArray, choices: NuisanceBounds) -> FloatArray:
     """Weights (S, C, J) on the y nodes for every spread and centre."""
     return np.array([[spread_weights(grid.y, c, s) for c in _centre_steps(grid, choices)] for s in sigmas])
 
 
 def _frame_costs(
-    cube: FrameCube, over_t: FloatArray, tables: FloatArray, steps: FloatArray, choices: Choices
+    cube: FrameCube, over_t: FloatArray, tables: FloatArray, steps: FloatArray, choices: NuisanceBounds
 ) -> FloatArray:
     """Objective (S, C) of one frame at its best scale, the prior of its centre added; infinite out of bounds."""
     calc = tables @ (cube.intensities @ over_t)
@@ -204,7 +204,9 @@ def _frame_costs(
     return np.asarray(np.where(np.abs(centres) <= choices.centre_max * (1.0 + 1e-9), cost, np.inf))
 
 
-def _settle(cubes: Sequence[FrameCube], grid: Grid, choices: Choices, shape: str, t: float, sigma: float) -> Nuisance:
+def _settle(
+    cubes: Sequence[FrameCube], grid: Grid, choices: NuisanceBounds, shape: str, t: float, sigma: float
+) -> Nuisance:
     """Centres and scales for a given law, thickness and spread."""
     over_t = thickness_weights(grid.thickness, shape, t)
     tables, steps = _centre_tables(grid, np.array([sigma]), choices), _centre_steps(grid, choices)

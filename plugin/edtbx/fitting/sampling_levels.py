@@ -16,7 +16,7 @@ import numpy as np
 
 from edtbx.arrays import ComplexArray, FloatArray
 from edtbx.execution.memory import TooLarge
-from edtbx.fitting.nuisance_fit import Choices
+from edtbx.fitting.nuisance_fit import NuisanceBounds
 from edtbx.intensities.forward import ForwardModel, Progress, no_progress
 from edtbx.intensities.nuisance import Nuisance, best_scale, intensity_weights
 from edtbx.intensities.sampling import Sampling
@@ -57,7 +57,7 @@ class Level:
     tilts: float
     spacing: float
 
-    def sampling(self, nuisance: Nuisance, choices: Choices, g_max: float) -> Sampling:
+    def sampling(self, nuisance: Nuisance, choices: NuisanceBounds, g_max: float) -> Sampling:
         """For what is known of thickness and spread, and reflections out to ``g_max`` in Å⁻¹.
 
         The y nodes, counted from the centre of each frame, reach as far as it may still move and 2.5 σ more.
@@ -92,7 +92,7 @@ LEVELS = (
     Level(accuracy=Accuracy(s_max=0.12, s_strong=0.015, tolerance=1e-5), tilts=1.0, spacing=0.8),
     Level(accuracy=Accuracy(s_max=0.16, s_strong=0.02, tolerance=1e-5), tilts=1.2, spacing=0.7),
 )
-"""From coarse to fine. Errors against the last (as in :class:`Found`) on urea: 0.18, 0.07, 0.06, 0.04, 0.03; each
+"""From coarse to fine. Errors against the last (as in :class:`ChosenLevel`) on urea: 0.18, 0.07, 0.06, 0.04, 0.03; each
 costs some 1.8 times as much as the one before."""
 
 _FINER = 2
@@ -102,7 +102,7 @@ _FRAMES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class ChosenLevel:
     """A level, and its error: the root mean square of ΔI/max(σ, 0.01 I_obs) on a few frames."""
 
     level: Level
@@ -114,11 +114,11 @@ def level_for(
     model: ForwardModel,
     f: ComplexArray,
     nuisance: Nuisance,
-    choices: Choices,
+    choices: NuisanceBounds,
     tolerance: float,
     levels: Sequence[Level] = LEVELS,
     progress: Progress[Any] = no_progress,
-) -> Found:
+) -> ChosenLevel:
     """The coarsest of the levels whose error is within the tolerance; the last but two, with its error, if none is.
 
     The model gives frames and reflections; its own sampling does not matter. Levels that the memory does not hold are left
@@ -146,11 +146,11 @@ def level_for(
                 except TooLarge:
                     if place == 0:
                         raise
-                    return Found(level=levels[place - 1], error=error, kept=False)
+                    return ChosenLevel(level=levels[place - 1], error=error, kept=False)
         error = intensity_error(model, places, known[place], known[place + _FINER])
         if error <= tolerance:
-            return Found(level=level, error=error, kept=True)
-    return Found(level=level, error=error, kept=False)
+            return ChosenLevel(level=level, error=error, kept=True)
+    return ChosenLevel(level=level, error=error, kept=False)
 
 
 def intensity_error(

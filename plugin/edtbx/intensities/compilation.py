@@ -8,7 +8,7 @@ from typing import Any
 
 from numba.core.dispatcher import Dispatcher
 
-from edtbx.intensities import local_jacobian as local_rows
+from edtbx.intensities import local_jacobian as local_jacobian
 from edtbx.intensities import potential
 from edtbx.solvers import kinematical
 
@@ -18,7 +18,7 @@ SECONDS = 30
 INTENSITIES = (kinematical, potential)
 """Modules with kernels that run before anything else does, whatever the solver."""
 
-ROWS = (local_rows,)
+ROWS = (local_jacobian,)
 """Modules with kernels for the derivatives of single intensities."""
 
 

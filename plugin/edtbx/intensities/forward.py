@@ -129,7 +129,7 @@ class ForwardModel:
         experiment, sampling = self.experiment, self.sampling
         frame, reflections = experiment.frames[position], experiment.reflections
         hkl = reflections.hkl[rows]
-        approximate = getattr(self.solver, "approximation", None) is not None
+        approximate = self.solver.approximation is not None
         waves = FrameWaves.prepare(
             experiment,
             frame,
@@ -201,7 +201,7 @@ class ForwardModel:
             return
         sizes = [self._size(frame, summed=derivatives) for frame in self.frames]
         workers, accuracy = min(at_once(self.executor), len(sizes)), self.sampling.accuracy
-        folds = getattr(self.solver, "folds", False) and accuracy.s_strong < accuracy.s_max
+        folds = self.solver.folds and accuracy.s_strong < accuracy.s_max
         taken = partial(frames_bytes, sizes, coupling_bytes=8.0 if real else 16.0, folds=folds, derivatives=derivatives)
         needed, alone = taken(workers), taken(min(workers, 1))
         expect_room(

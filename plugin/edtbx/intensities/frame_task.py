@@ -10,7 +10,7 @@ import numpy as np
 from edtbx.arrays import ComplexArray, FloatArray, IntArray
 from edtbx.intensities.frame_waves import FrameWaves, Rows
 from edtbx.intensities.nuisance import best_scale, intensity_weights
-from edtbx.solvers.block import Solver, derivatives_of
+from edtbx.solvers.block import Solver
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -72,7 +72,7 @@ class FrameTask:
 
     def misfit_and_gradient(self) -> tuple[float, ComplexArray]:
         """The same, and ∂T/∂Re F + i ∂T/∂Im F (G,)."""
-        cube, gradient = self.waves.pullback(derivatives_of(self.solver), self.f, self.thickness)
+        cube, gradient = self.waves.pullback(self.solver, self.f, self.thickness)
         value, by_calc = self._measured.misfit(cube[0] @ self._law)
         return value, gradient(by_calc[None, :, None] * self._law).f
 

@@ -15,18 +15,14 @@ import numpy as np
 from edtbx.arrays import BoolArray, ComplexArray, FloatArray, IntArray
 from edtbx.experiment import Experiment, Frame
 from edtbx.geometry import excitation_error_slopes, excitation_errors, frame_vectors
-from edtbx.intensities.local_jacobian import filled, local_rows
+from edtbx.intensities.local_jacobian import filled, local_jacobian
 from edtbx.intensities.potential import GVectors, surface_term, u_per_f
 from edtbx.intensities.quadrature import Orientations, Quadrature
 from edtbx.solvers.block import (
     Accuracy,
     Adjoint,
     Block,
-    DifferentiableSolver,
     Solver,
-    derivatives_of,
-    jacobian_rows,
-    pullback,
 )
 
 _ROUNDING = 1e-12
@@ -49,7 +45,7 @@ class Rows(Enum):
     @classmethod
     def usual(cls, solver: Solver) -> Rows:
         """Local ones, unless the solver is an approximation on purpose."""
-        return {None: cls.LOCAL, "kinematical": cls.OWN}.get(getattr(solver, "approximation", None), cls.EXACT)
+        return {None: cls.LOCAL, "kinematical": cls.OWN}.get(solver.approximation, cls.EXACT)
 
 
 LOCAL = Accuracy(s_max=0.03, s_strong=0.003)
@@ -133,16 +129,16 @@ class FrameWaves:
         return solver.intensities(self.block(f, thickness))
 
     def pullback(
-        self, solver: DifferentiableSolver, f: ComplexArray, thickness: FloatArray
+        self, solver: Solver, f: ComplexArray, thickness: FloatArray
     ) -> tuple[FloatArray, Callable[[FloatArray], FrameGradient]]:
         """The cube (J, M, T), and what leads from ∂T/∂cube to derivatives by F and by the orientation."""
-        cube, back = pullback(solver, self.block(f, thickness))
+        cube, back = solver.pullback(self.block(f, thickness))
 
         return cube, lambda seed: FrameGradient(waves=self, adjoint=back(seed))
 
     def gradient(self, solver: Solver, f: ComplexArray, thickness: FloatArray, seed: FloatArray) -> FrameGradient:
         """From ∂T/∂cube (J, M, T), where it is known beforehand: cheaper than a pullback, which is asked for it later."""
-        return FrameGradient(waves=self, adjoint=derivatives_of(solver).adjoint(self.block(f, thickness), seed))
+        return FrameGradient(waves=self, adjoint=solver.adjoint(self.block(f, thickness), seed))
 
     def jacobian_rows(
         self, rows: Rows, solver: Solver, block: Block, seed: FloatArray
@@ -156,18 +152,16 @@ class FrameWaves:
             strong = max(LOCAL.s_strong, _CURVE * float(np.sum(seed) / np.sum(seed @ block.thickness)))
             few = replace(block.accuracy, s_max=min(LOCAL.s_max, limit), s_strong=min(strong, limit))
             block = replace(block, accuracy=few)
-            found = local_rows(block, seed, self.vectors, self.hkl)
+            found = local_jacobian(block, seed, self.vectors, self.hkl)
         elif rows is Rows.OWN:
-            found = self._own_rows(derivatives_of(solver), block, seed)
+            found = self._own_rows(solver, block, seed)
         else:
-            exact = jacobian_rows(derivatives_of(solver), block, seed)
+            exact = solver.jacobian_rows(block, seed)
             found = ((place, *filled(self.vectors.collect(self.hkl, row))) for place, row in exact)
         for place, where, row in found:
             yield place, where, np.asarray(self.scale * row, dtype=complex)
 
-    def _own_rows(
-        self, solver: DifferentiableSolver, block: Block, seed: FloatArray
-    ) -> Iterator[tuple[int, IntArray, ComplexArray]]:
+    def _own_rows(self, solver: Solver, block: Block, seed: FloatArray) -> Iterator[tuple[int, IntArray, ComplexArray]]:
         by_u = solver.adjoint(block, np.repeat(seed[:, None, :], len(block.wanted), axis=1)).u
         where = self.vectors.find(-self.hkl[block.wanted])
         for place, beam in enumerate(block.wanted):

@@ -29,7 +29,7 @@ _CLOSE = {"float32": 1e-2, "float64": 1e-4}
 """Phase difference in radians below which a divided difference gives way to the mean of the derivatives at either end."""
 
 
-def local_rows(
+def local_jacobian(
     block: Block, seed: FloatArray, vectors: GVectors, hkl: IntArray
 ) -> Iterator[tuple[int, IntArray, ComplexArray]]:
     """∂/∂Re U + i ∂/∂Im U of Σ_jt seed_jt I_m(j, t) for each wanted beam m: its place, the g with derivatives, and these.

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from edtbx.arrays import FloatArray
-from edtbx.solvers.block import Adjoint, Block, Coupling, Pullback, jacobian_rows, pullback
+from edtbx.solvers.block import Adjoint, Block, Coupling, Pullback, Solver
 from edtbx.solvers.eigen import EigenSolver
 from edtbx.solvers.propagator import PropagatorSolver
 
@@ -26,7 +26,7 @@ _SAMPLE = 32
 """Orientations that are looked at."""
 
 
-class AutoSolver:
+class AutoSolver(Solver):
     """The propagator wherever beams may be folded; else the eigensolver for few beams and thick crystals.
 
     With beams to fold the propagator is five times faster already for one orientation.
@@ -35,20 +35,16 @@ class AutoSolver:
     folds = True
 
     def intensities(self, block: Block) -> FloatArray:
-        """Σ_b w_jb I_h(b, t), shape (J, M, T)."""
         return _faster(block).intensities(block)
 
     def adjoint(self, block: Block, seed: FloatArray) -> Adjoint:
-        """Derivatives of T = Σ seed · intensities."""
         return _faster(block).adjoint(block, seed)
 
     def pullback(self, block: Block) -> tuple[FloatArray, Pullback]:
-        """Intensities, and the way back from a seed of them."""
-        return pullback(_faster(block), block)
+        return _faster(block).pullback(block)
 
     def jacobian_rows(self, block: Block, seed: FloatArray) -> Iterator[tuple[int, Coupling]]:
-        """∂/∂u of Σ_jt seed_jt I_m(j, t), beam by beam."""
-        return jacobian_rows(_faster(block), block, seed)
+        return _faster(block).jacobian_rows(block, seed)
 
 
 def _faster(block: Block) -> EigenSolver | PropagatorSolver:

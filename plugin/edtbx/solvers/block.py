@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, ClassVar, TypeAlias
 
 from numpy.typing import NDArray
 
@@ -91,69 +92,59 @@ class Adjoint:
     s_g: FloatArray
 
 
-class Solver(Protocol):
-    """Intensities of a block.
-
-    One that folds the beams beyond ``s_strong`` says so in an attribute ``folds = True``; it is then given more of them.
-    A solver is stateless and may be called from several threads at once. One that is an approximation on purpose says
-    so in an attribute ``approximation``, "two_beam" or "kinematical": :func:`edtbx.testing.check_solver` then holds it to
-    that formula, for the diffracted beams; without the attribute, to all beams.
-    """
-
-    def intensities(self, block: Block) -> FloatArray:
-        """Σ_b w_jb I_h(b, t), shape (J, M, T): the flux of each wanted beam for unit incident flux."""
-        ...
-
-
-@runtime_checkable
-class DifferentiableSolver(Solver, Protocol):
-    """A solver that gives derivatives, too: what refinement and maps need."""
-
-    def adjoint(self, block: Block, seed: FloatArray) -> Adjoint:
-        """Derivatives of ``T = Σ seed · intensities`` for a seed (J, M, T)."""
-        ...
-
-
 Pullback: TypeAlias = Callable[[FloatArray], Adjoint]
 """Takes a seed (J, M, T) of the intensities to the derivatives of a block."""
 
 
-def derivatives_of(solver: Solver) -> DifferentiableSolver:
-    """The solver itself.
+class Solver(ABC):
+    """Intensities of a block, and their derivatives: what every solver derives from.
 
-    Raises
-    ------
-    ValueError
-        It gives no derivatives.
+    ``intensities`` must be there, ``adjoint`` is what refinement and maps need, and the others have defaults, which a solver
+    may do better. A solver is stateless and may be called from several threads at once.
+
+    Attributes
+    ----------
+    approximation : str or None
+        "two_beam" or "kinematical" for one that is an approximation on purpose: :func:`edtbx.testing.check_solver` then
+        holds it to that formula, for the diffracted beams; None for one that couples all beams.
+    folds : bool
+        Whether it folds the beams beyond ``accuracy.s_strong`` into the others; it is then given more of them.
     """
-    if not isinstance(solver, DifferentiableSolver):
-        raise ValueError(f"the solver {type(solver).__name__} gives no derivatives: take another one to refine")
-    return solver
 
+    approximation: ClassVar[str | None] = None
+    folds: ClassVar[bool] = False
 
-def pullback(solver: DifferentiableSolver, block: Block) -> tuple[FloatArray, Pullback]:
-    """The intensities (J, M, T), and what leads from a seed of them to derivatives.
+    @abstractmethod
+    def intensities(self, block: Block) -> FloatArray:
+        """Σ_b w_jb I_h(b, t), shape (J, M, T): the flux of each wanted beam for unit incident flux."""
 
-    A solver that can keep what the way back needs has a method ``pullback(block)`` of its own.
-    """
-    if hasattr(solver, "pullback"):
-        found: tuple[FloatArray, Pullback] = solver.pullback(block)
-        return found
-    return solver.intensities(block), partial(solver.adjoint, block)
+    @property
+    def gives_derivatives(self) -> bool:
+        """Whether there is an ``adjoint``."""
+        return type(self).adjoint is not Solver.adjoint
 
+    def adjoint(self, block: Block, seed: FloatArray) -> Adjoint:
+        """Derivatives of ``T = Σ seed · intensities`` for a seed (J, M, T).
 
-def jacobian_rows(solver: DifferentiableSolver, block: Block, seed: FloatArray) -> Iterator[tuple[int, Coupling]]:
-    """∂/∂u (N, N), as in :class:`Adjoint`, of Σ_jt seed_jt I_m(j, t) for each wanted beam m: its place, and the row.
+        Raises
+        ------
+        ValueError
+            The solver gives none.
+        """
+        raise ValueError(f"the solver {type(self).__name__} gives no derivatives: take another one to refine")
 
-    The seed (J, T) is one for all. Beams come in any order, one row at a time, for M of them may not fit the memory. A
-    solver that does better than an adjoint for each beam has a method ``jacobian_rows(block, seed)`` of its own.
-    """
-    if hasattr(solver, "jacobian_rows"):
-        yield from solver.jacobian_rows(block, seed)
-        return
-    for place in range(len(block.wanted)):
-        one = replace(block, wanted=block.wanted[place : place + 1])
-        yield place, solver.adjoint(one, seed[:, None, :]).u
+    def pullback(self, block: Block) -> tuple[FloatArray, Pullback]:
+        """The intensities (J, M, T), and what leads from a seed of them to derivatives."""
+        return self.intensities(block), partial(self.adjoint, block)
+
+    def jacobian_rows(self, block: Block, seed: FloatArray) -> Iterator[tuple[int, Coupling]]:
+        """∂/∂u (N, N), as in :class:`Adjoint`, of Σ_jt seed_jt I_m(j, t) for each wanted beam m: its place, and the row.
+
+        The seed (J, T) is one for all. Beams come in any order, one row at a time, for M of them may not fit the memory.
+        """
+        for place in range(len(block.wanted)):
+            one = replace(block, wanted=block.wanted[place : place + 1])
+            yield place, self.adjoint(one, seed[:, None, :]).u
 
 
 SolverFactory: TypeAlias = Callable[[], Solver]

@@ -16,18 +16,17 @@ import numpy as np
 from numba import njit
 
 from edtbx.arrays import ComplexArray, FloatArray, IntArray
-from edtbx.solvers.block import Adjoint, Block
+from edtbx.solvers.block import Adjoint, Block, Solver
 
 _CLOSE = 1e-4
 """Phase difference in radians below which a divided difference gives way to its sinc form: there cancellation
 would cost more than the eight digits that the derivatives promise."""
 
 
-class EigenSolver:
+class EigenSolver(Solver):
     """Bloch waves by diagonalisation: the solver that the others are held to."""
 
     def intensities(self, block: Block) -> FloatArray:
-        """Σ_b w_jb I_h(b, t), shape (J, M, T)."""
         return _intensities(
             block.u.astype(complex),
             block.s_g,
@@ -40,7 +39,6 @@ class EigenSolver:
         )
 
     def adjoint(self, block: Block, seed: FloatArray) -> Adjoint:
-        """Derivatives of T = Σ seed · intensities."""
         by_u, by_s = _adjoint(
             block.u.astype(complex),
             block.s_g,

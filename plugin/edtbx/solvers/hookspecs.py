@@ -2,7 +2,7 @@
 
 A third-party package names a module in its entry points, group ``edtbx``, and there writes::
 
-    from edtbx.solvers.hookspecs import hookimpl
+    from edtbx import hookimpl
 
     @hookimpl
     def edtbx_register_solvers(register):
@@ -26,4 +26,4 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @hookspec
 def edtbx_register_solvers(register: Callable[[str, SolverFactory], None]) -> None:
-    """Call ``register(name, factory)`` for each solver; ``factory()`` returns a :class:`edtbx.solvers.block.Solver`."""
+    """Call ``register(name, factory)`` for each solver; ``factory()`` returns a :class:`edtbx.Solver`."""

@@ -14,20 +14,19 @@ import numpy as np
 from numba import njit
 
 from edtbx.arrays import FloatArray, IntArray
-from edtbx.solvers.block import Adjoint, Block
+from edtbx.solvers.block import Adjoint, Block, Solver
 
 
-class KinematicalSolver:
+class KinematicalSolver(Solver):
     """First Born approximation, surface term included."""
 
     approximation = "kinematical"
 
     def intensities(self, block: Block) -> FloatArray:
-        """Σ_b w_jb I_h(b, t), shape (J, M, T)."""
         return np.asarray(np.abs(block.u[block.wanted, 0])[:, None] ** 2 * _rocking_curves(*_arguments(block)))
 
     def adjoint(self, block: Block, seed: FloatArray) -> Adjoint:
-        """Derivatives of T = Σ seed · intensities; only the first column of u couples."""
+        # only the first column of u couples
         by_square = np.einsum("jmt,jmt->m", seed, _rocking_curves(*_arguments(block)))
         by_u, by_s = np.zeros_like(block.u), np.zeros_like(block.s_g)
         np.add.at(by_u[:, 0], block.wanted, 2.0 * block.u[block.wanted, 0] * by_square)

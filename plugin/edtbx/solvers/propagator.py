@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from edtbx.arrays import FloatArray, IntArray
 from edtbx.solvers import chebyshev
-from edtbx.solvers.block import Adjoint, Block, Coupling, Pullback
+from edtbx.solvers.block import Adjoint, Block, Coupling, Pullback, Solver
 from edtbx.solvers.folding import Group, cheapest_groups
 from edtbx.solvers.precision import in_single, unit_phases
 
@@ -44,7 +44,7 @@ _FEWEST = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PropagatorSolver:
+class PropagatorSolver(Solver):
     """Block Chebyshev propagation.
 
     Attributes
@@ -57,19 +57,17 @@ class PropagatorSolver:
     folds: ClassVar[bool] = True
 
     def intensities(self, block: Block) -> FloatArray:
-        """Σ_b w_jb I_h(b, t), shape (J, M, T)."""
         total = np.zeros((len(block.weights), len(block.wanted), len(block.thickness)))
         for group, series in self._series(block):
             _add_fluxes(total, series.waves(series.picked()), block, group)
         return total
 
     def adjoint(self, block: Block, seed: FloatArray) -> Adjoint:
-        """Derivatives of T = Σ seed · intensities."""
         parts = ((group, series, *series.terms()) for group, series in self._series(block))
         return self._way_back(block, parts, seed)
 
     def pullback(self, block: Block) -> tuple[FloatArray, Pullback]:
-        """Intensities, and the way back, for which all terms are kept where they are few enough."""
+        # for the way back all terms are kept where they are few enough
         kept = list(self._series(block))
         if sum(series.size for _, series in kept) > _KEPT_BYTES:
             return self.intensities(block), partial(self.adjoint, block)
@@ -82,7 +80,7 @@ class PropagatorSolver:
         return total, partial(self._way_back, block, with_terms)
 
     def jacobian_rows(self, block: Block, seed: FloatArray) -> Iterator[tuple[int, Coupling]]:
-        """∂/∂u of Σ_jt seed_jt I_m(j, t), beam by beam, those that are strong in the same groups side by side.
+        """As :meth:`Solver.jacobian_rows`, beams that are strong in the same groups side by side.
 
         Costs some 2 m + 1 forward passes of a group with m of the wanted beams, and holds a few of the rows at a time.
         """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.metadata import EntryPoint, entry_points
 
 import pluggy
@@ -21,6 +21,8 @@ class SolverRegistry:
     """Names and factories of all solvers, with the plugin that brought each."""
 
     def __init__(self) -> None:
+        self._manager = pluggy.PluginManager(hookspecs.PROJECT)
+        self._manager.add_hookspecs(hookspecs)
         self._factories: dict[str, SolverFactory] = {}
         self._origins: dict[str, str] = {}
 
@@ -31,20 +33,21 @@ class SolverRegistry:
 
     def collect(self, plugin: object, origin: str) -> None:
         """Let one plugin register its solvers."""
-        manager = pluggy.PluginManager(hookspecs.PROJECT)
-        manager.add_hookspecs(hookspecs)
-        manager.register(plugin, name=origin)
-        manager.check_pending()
+        # a distribution may bring several plugins, and pluggy takes a name once only
+        name = self._manager.register(plugin, name=f"{origin} ({id(plugin)})")
+        try:
+            self._manager.check_pending()  # a misspelt hook
+        except pluggy.PluginValidationError:
+            self._manager.unregister(plugin)
+            raise
+        for hook in self._manager.hook.edtbx_register_solvers.get_hookimpls():
+            if hook.plugin_name == name:
+                hook.function(partial(self._add, origin))
 
-        def register(name: str, factory: SolverFactory) -> None:
-            if name in self._factories:
-                raise DuplicateSolverError(
-                    f"the solver '{name}' is registered by both {self._origins[name]} and {origin}"
-                )
-            self._factories[name] = factory
-            self._origins[name] = origin
-
-        manager.hook.edtbx_register_solvers(register=register)
+    def _add(self, origin: str, name: str, factory: SolverFactory) -> None:
+        if name in self._factories:
+            raise DuplicateSolverError(f"the solver '{name}' is registered by both {self._origins[name]} and {origin}")
+        self._factories[name], self._origins[name] = factory, origin
 
     def create(self, name: str) -> Solver:
         """A solver by name.
@@ -52,11 +55,17 @@ class SolverRegistry:
         Raises
         ------
         ValueError
-            If nobody registered the name; the message lists the known ones.
+            Nobody registered the name (the message lists the known ones), or what was registered makes no :class:`Solver`.
         """
         if name not in self._factories:
             raise ValueError(f"unknown solver '{name}'; the known ones are {', '.join(sorted(self._factories))}")
-        return self._factories[name]()
+        solver = self._factories[name]()
+        if not isinstance(solver, Solver):
+            raise ValueError(
+                f"the solver '{name}' of {self._origins[name]} is of type {type(solver).__name__}: derive its class from "
+                "edtbx.Solver"
+            )
+        return solver
 
 
 @lru_cache(maxsize=1)
@@ -66,7 +75,7 @@ def installed_solvers() -> SolverRegistry:
     Raises
     ------
     DuplicateSolverError
-        If two plugins register the same name.
+        Two plugins register the same name.
     """
     registry = SolverRegistry()
     registry.collect(builtin, "edtbx")

@@ -12,16 +12,15 @@ from __future__ import annotations
 import numpy as np
 
 from edtbx.arrays import FloatArray
-from edtbx.solvers.block import Adjoint, Block
+from edtbx.solvers.block import Adjoint, Block, Solver
 
 
-class TwoBeamSolver:
+class TwoBeamSolver(Solver):
     """Closed form for one reflection at a time; the incident beam itself is asked for as what the waves leave."""
 
     approximation = "two_beam"
 
     def intensities(self, block: Block) -> FloatArray:
-        """Σ_b w_jb I_h(b, t), shape (J, M, T)."""
         squared, argument, phase = _terms(block)
         sine = phase * np.sinc(argument[..., None] * phase / np.pi)
         each = squared[..., None] * sine * sine
@@ -29,10 +28,7 @@ class TwoBeamSolver:
         return np.asarray(np.tensordot(block.weights, each, 1))
 
     def adjoint(self, block: Block, seed: FloatArray) -> Adjoint:
-        """Derivatives of T = Σ seed · intensities.
-
-        |u|² stands for the product u_g0 u_0g of the two elements of a Hermitian pair, each of which takes half.
-        """
+        # |u|² stands for the product u_g0 u_0g of the two elements of a Hermitian pair, each of which takes half
         squared, x, phase = _terms(block)
         x = x[..., None]
         sinc = np.sinc(x * phase / np.pi)

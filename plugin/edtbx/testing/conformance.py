@@ -104,7 +104,7 @@ def check_solver(solver: str | Solver, *, tolerance: float | None = None) -> Rep
         If nobody registered the name, or the solver says that it is an approximation nobody knows.
     """
     backend = installed_solvers().create(solver) if isinstance(solver, str) else solver
-    approximation = getattr(backend, "approximation", None)
+    approximation = backend.approximation
     if approximation not in MODELS:
         known = ", ".join(f"'{name}'" for name in MODELS if name)
         raise ValueError(f"approximation must be {known} or None, got {approximation!r}")

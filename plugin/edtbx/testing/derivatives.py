@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from edtbx.arrays import FloatArray
-from edtbx.solvers.block import Adjoint, Block, Coupling, DifferentiableSolver, jacobian_rows
+from edtbx.solvers.block import Adjoint, Block, Coupling, Solver
 from edtbx.testing.crystal import copied, degenerate_block
 from edtbx.testing.solver_under_test import Finding, Subject
 
@@ -43,18 +43,18 @@ def derivative_at_equal_eigenvalues(subject: Subject) -> Iterator[Finding]:
 def derivative_by_s_g(subject: Subject) -> Iterator[Finding]:
     """The adjoint gives ∂T/∂S_g of every orientation, the surface terms held."""
     for block in (subject.block(54), subject.block(55, inclined=True), subject.block(56, centric=True)):
-        if subject.differentiable:
-            yield _by_s_g(subject, subject.differentiable, _shuffled(block))
+        if subject.solver.gives_derivatives:
+            yield _by_s_g(subject, _shuffled(block))
 
 
 def derivative_rows(subject: Subject) -> Iterator[Finding]:
     """Rows of the Jacobian are the adjoints of single beams."""
-    solver = subject.differentiable
-    if solver is None:
+    solver = subject.solver
+    if not solver.gives_derivatives:
         return
     for block in (_shuffled(subject.block(57)), _shuffled(subject.block(58, inclined=True, centric=True))):
         seed = _seed(block)[:, 0]
-        rows = dict(jacobian_rows(solver, copied(block), seed))
+        rows = dict(solver.jacobian_rows(copied(block), seed))
         if sorted(rows) != list(range(len(block.wanted))):
             yield Finding.wrong(
                 f"rows of the places {sorted(rows)}; one for each of the {len(block.wanted)} wanted beams"
@@ -79,8 +79,8 @@ def derivative_rows(subject: Subject) -> Iterator[Finding]:
 
 def _by_u(subject: Subject, block: Block) -> Iterator[Finding]:
     """Along Hermitian directions, the only ones that a structure can take."""
-    if subject.differentiable:
-        found = _adjoint(subject.differentiable, block).u
+    if subject.solver.gives_derivatives:
+        found = _adjoint(subject.solver, block).u
         problem = _misshapen("u", found, block.u)
         if not problem and np.any(np.diag(found)):
             problem = "the diagonal of adjoint.u is not 0: that of u is not used, and that of A belongs to adjoint.s_g"
@@ -96,8 +96,8 @@ def _by_u(subject: Subject, block: Block) -> Iterator[Finding]:
         yield _judged(subject, along, conjugate, numerical, cause)
 
 
-def _by_s_g(subject: Subject, solver: DifferentiableSolver, block: Block) -> Finding:
-    found = _adjoint(solver, block).s_g
+def _by_s_g(subject: Subject, block: Block) -> Finding:
+    found = _adjoint(subject.solver, block).s_g
     problem = _misshapen("s_g", found, block.s_g)
     if problem:
         return Finding.wrong(problem)
@@ -145,7 +145,7 @@ def _slopes(subject: Subject, moved: list[Callable[[float], Block]], phase_per_u
     return np.asarray(values @ np.array([1.0, -8.0, 8.0, -1.0]) / (12.0 * step))
 
 
-def _adjoint(solver: DifferentiableSolver, block: Block) -> Adjoint:
+def _adjoint(solver: Solver, block: Block) -> Adjoint:
     return solver.adjoint(copied(block), _seed(block))
 
 

@@ -191,8 +191,8 @@ def input_and_results_kept(subject: Subject) -> Iterator[Finding]:
     given, given_seed = copied(block), seed.copy()
     first = subject.solver.intensities(given)
     before = np.array(first)
-    if subject.differentiable:
-        subject.differentiable.adjoint(given, given_seed)
+    if subject.solver.gives_derivatives:
+        subject.solver.adjoint(given, given_seed)
     for field in fields(block):
         if not np.array_equal(getattr(given, field.name), getattr(block, field.name)):
             yield Finding.wrong(f"block.{field.name} was changed; it is the caller's, work on a copy")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edtbx.arrays import FloatArray
-from edtbx.solvers.block import Block, DifferentiableSolver, Solver
+from edtbx.solvers.block import Block, Solver
 from edtbx.testing.crystal import copied, random_block
 from edtbx.testing.reference import MODELS, Model, recognised, relative
 
@@ -47,11 +47,6 @@ class Subject:
     def model(self) -> Model:
         """What the solver has to agree with."""
         return MODELS[self.approximation]
-
-    @property
-    def differentiable(self) -> DifferentiableSolver | None:
-        """The solver, if it gives derivatives."""
-        return self.solver if isinstance(self.solver, DifferentiableSolver) else None
 
     def asked(self, block: Block) -> Block:
         """The block with all beams wanted, but for the incident one where an approximation knows nothing of it."""

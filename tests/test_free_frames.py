@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from libtbx.utils import Sorry
 
-from edtbx.fitting.nuisance_fit import Choices
+from edtbx.fitting.nuisance_fit import NuisanceBounds
 from edtbx.selection import SelectionRules
 from edtbx_cctbx import read_experiment, read_model
 from edtbx_cctbx.programs import refine as refine_program
 from edtbx_cctbx.refinement.compare import compare
 from edtbx_cctbx.refinement.free_frames import free_statistics, without_every
 from edtbx_cctbx.refinement.refine import refine
-from edtbx_cctbx.refinement.settings import Schedule, Settings
+from edtbx_cctbx.refinement.settings import RefinementSettings, Settings
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 SETTINGS = Settings(tolerance=0.5, nproc=2)
@@ -91,9 +91,9 @@ def test_the_program_prints_and_writes_them(tmp_path, capsys):
 
 
 def test_a_free_histogram_is_refused_before_any_work(structure):
-    settings = replace(SETTINGS, choices=Choices(shapes=("free",)))
+    settings = replace(SETTINGS, choices=NuisanceBounds(shapes=("free",)))
     with pytest.raises(Sorry, match="free_frames needs a thickness law"):
-        refine(read_experiment(EXAMPLES / "example.cif_pets"), structure, settings, Schedule(free_frames=3))
+        refine(read_experiment(EXAMPLES / "example.cif_pets"), structure, settings, RefinementSettings(free_frames=3))
 
 
 def test_nothing_to_leave_out_is_told(structure):
