@@ -6,7 +6,7 @@ from edtbx_cctbx import DynamicalMap, DynamicalTarget, read_experiment, read_mod
 
 from cctbx import maptbx
 
-from edtbx.intensities.forward import Sampling
+from edtbx.intensities.sampling import Sampling
 from edtbx.selection import SelectionRules
 from edtbx.solvers.block import Accuracy
 

@@ -10,7 +10,7 @@ from cctbx import xray
 from cctbx.array_family import flex
 from scitbx import lbfgs
 
-from edtbx.intensities.forward import Sampling
+from edtbx.intensities.sampling import Sampling
 from edtbx.selection import SelectionRules
 from edtbx.solvers.block import Accuracy
 

@@ -12,7 +12,7 @@ from cctbx.array_family import flex
 from scitbx.lstbx import normal_eqns_solving
 from smtbx.refinement import constraints
 
-from edtbx.intensities.forward import Sampling
+from edtbx.intensities.sampling import Sampling
 from edtbx.selection import SelectionRules
 from edtbx.solvers.block import Accuracy
 

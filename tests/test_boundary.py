@@ -22,7 +22,7 @@ import edtbx_cctbx
 from edtbx.execution.executors import frame_threads
 from edtbx.fitting.nuisance_fit import NuisanceBounds
 from edtbx.fitting.sampling_levels import COARSE
-from edtbx.intensities.forward import Sampling
+from edtbx.intensities.sampling import Sampling
 from edtbx.selection import SelectionRules
 from edtbx.solvers.block import Accuracy
 from edtbx_cctbx import DynamicalMap, DynamicalTarget, KinematicalTarget, Settings, compare, crystallographic_ls

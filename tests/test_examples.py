@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edtbx.fitting.nuisance_fit import NuisanceBounds
-from edtbx.intensities.forward import Sampling
+from edtbx.intensities.sampling import Sampling
 from edtbx.selection import SelectionRules
 from edtbx.solvers.block import Accuracy
 from edtbx_cctbx import DynamicalTarget, KinematicalTarget, read_experiment, read_model

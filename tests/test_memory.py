@@ -25,10 +25,11 @@ from edtbx.experiment import ScanGeometry
 from edtbx.fitting.nuisance_fit import NuisanceBounds
 from edtbx.fitting.sampling_levels import LEVELS, level_for
 from edtbx.intensities.forward import ForwardModel
+from edtbx.simulation import Crystal, Noise, Scan
 from edtbx.solvers.block import Accuracy
 from edtbx_cctbx.programs import compare
 from edtbx_cctbx.programs import running as command_line
-from edtbx_cctbx.simulation import Crystal, Noise, Scan, simulate
+from edtbx_cctbx.simulation import simulate
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
@@ -114,7 +115,7 @@ print(json.dumps(peak(both)))
 @pytest.mark.parametrize(("solver", "s_max", "s_strong"), [("propagator", 0.25, 0.003), ("eigen", 0.08, np.inf)])
 def test_frames_take_what_is_estimated(solver, s_max, s_strong):
     forward, back, *sizes = peaks(f"""
-from edtbx.intensities.forward import Sampling
+from edtbx.intensities.sampling import Sampling
 from edtbx.solvers.block import Accuracy
 import io, numpy as np
 from dataclasses import asdict

@@ -13,12 +13,13 @@ from scipy.spatial.transform import Rotation
 from edtbx.experiment import ScanGeometry
 from edtbx.fitting.nuisance_fit import NuisanceBounds
 from edtbx.geometry import excitation_error, frame_vectors, scan_lever
-from edtbx.intensities.forward import Sampling
+from edtbx.intensities.sampling import Sampling
 from edtbx.selection import SelectionRules
+from edtbx.simulation import Crystal, Noise, Scan
 from edtbx.solvers.block import Accuracy
 from edtbx_cctbx.io.cif_pets import read_experiment, write_experiment
 from edtbx_cctbx.programs import simulate as program
-from edtbx_cctbx.simulation import Crystal, Noise, Scan, simulate
+from edtbx_cctbx.simulation import simulate
 from edtbx_cctbx.targets.target import DynamicalTarget
 
 QUIET = Noise(counts=1e7)

@@ -16,9 +16,9 @@ from test_structure_factors import structure_in
 from edtbx.experiment import Experiment, Frame, Reflections, ScanGeometry
 from edtbx.fitting.nuisance_fit import NuisanceBounds
 from edtbx.geometry import excitation_error, frame_vectors, rotate
-from edtbx.intensities.forward import Sampling
 from edtbx.intensities.nuisance import Nuisance, intensity_weights
 from edtbx.intensities.potential import indices_within
+from edtbx.intensities.sampling import Sampling
 from edtbx.selection import SelectionRules
 from edtbx.solvers.block import Accuracy
 from edtbx_cctbx.io.cif_pets import read_experiment

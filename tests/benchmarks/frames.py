@@ -17,15 +17,16 @@ from scipy.spatial.transform import Rotation
 
 from edtbx.arrays import ComplexArray, FloatArray
 from edtbx.fitting.sampling_levels import LEVELS
-from edtbx.intensities.forward import Sampling
 from edtbx.intensities.frame_waves import FrameWaves
 from edtbx.intensities.nuisance import Nuisance
 from edtbx.intensities.quadrature import Orientations
+from edtbx.intensities.sampling import Sampling
 from edtbx.selection import SelectionRules
+from edtbx.simulation import Crystal, Noise, Scan
 from edtbx.solvers.block import Accuracy, Block
 from edtbx_cctbx.refinement.compare import fit_coarse
 from edtbx_cctbx.refinement.settings import Settings
-from edtbx_cctbx.simulation import Crystal, Noise, Scan, simulate
+from edtbx_cctbx.simulation import simulate
 
 DATA = Path(os.environ.get("EDTBX_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
 MEASURED = {

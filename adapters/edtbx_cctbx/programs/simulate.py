@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 from edtbx.arrays import FloatArray
 from edtbx.constants import wavelength_from_energy
 from edtbx.experiment import ScanGeometry
+from edtbx.simulation import Crystal, Noise, Scan, Simulation
 from edtbx_cctbx.command_line.progress import Reporter
 from edtbx_cctbx.io.cif_pets import experiment_text
 from edtbx_cctbx.io.output_files import OutputFiles, output_phil, write_files
@@ -19,7 +20,7 @@ from edtbx_cctbx.programs.cluster import workers_of
 from edtbx_cctbx.programs.dry_run import reserving_outputs, show_outputs, show_workers
 from edtbx_cctbx.programs.parameters import WORKERS, check_workers, solver_name
 from edtbx_cctbx.programs.template import EdtbxProgram
-from edtbx_cctbx.simulation import Crystal, Noise, Scan, Simulation, forward_model, simulate
+from edtbx_cctbx.simulation import forward_model, simulate
 from edtbx_launch.signals import finishing
 
 PHIL = r"""

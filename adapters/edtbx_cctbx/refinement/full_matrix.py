@@ -22,8 +22,9 @@ from edtbx.arrays import FloatArray
 from edtbx.fitting.bounded_steps import bounded_step, corrected, curvature
 from edtbx.fitting.nuisance_fit import fit_nuisance, misfit
 from edtbx.fitting.sampling_levels import FOR_ROWS, LEVELS, ChosenLevel, Level
-from edtbx.intensities.forward import Progress, Sampling
+from edtbx.intensities.forward import Progress
 from edtbx.intensities.nuisance import FrameCube, Nuisance
+from edtbx.intensities.sampling import Sampling
 from edtbx.intensities.thickness import mean_thickness
 from edtbx_cctbx.arrays import to_numpy
 from edtbx_cctbx.constraints.determined import is_singular, undetermined

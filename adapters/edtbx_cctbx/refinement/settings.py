@@ -14,8 +14,9 @@ from edtbx.experiment import Experiment
 from edtbx.fitting.loss import LOSSES
 from edtbx.fitting.nuisance_fit import NuisanceBounds
 from edtbx.fitting.sampling_levels import COARSE, DRAFT, LEVELS, ChosenLevel, Level, level_for
-from edtbx.intensities.forward import Progress, Sampling, no_progress
+from edtbx.intensities.forward import Progress, no_progress
 from edtbx.intensities.nuisance import FrameCube, Nuisance
+from edtbx.intensities.sampling import Sampling
 from edtbx.selection import SelectionRules
 from edtbx.solvers.block import Accuracy, Solver
 from edtbx.solvers.registry import installed_solvers

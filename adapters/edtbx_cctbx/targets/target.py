@@ -26,8 +26,9 @@ from edtbx.execution.memory import expect_room_for
 from edtbx.experiment import Experiment
 from edtbx.fitting.nuisance_fit import NuisanceBounds, fit_nuisance
 from edtbx.geometry import orthogonalisation_matrix
-from edtbx.intensities.forward import ForwardModel, Progress, Sampling, no_progress
+from edtbx.intensities.forward import ForwardModel, Progress, no_progress
 from edtbx.intensities.nuisance import FrameCube, Nuisance
+from edtbx.intensities.sampling import G_MAX_MARGIN, Sampling
 from edtbx.selection import Selection, SelectionRules, select_reflections
 from edtbx.solvers.registry import installed_solvers
 from edtbx.statistics import Statistics, statistics
@@ -47,9 +48,6 @@ from edtbx_cctbx.indexing.diagnosis import Diagnosis, diagnose
 from edtbx_cctbx.indexing.model_cell import with_model_cell
 from edtbx_cctbx.structure.form_factors import ensure_electron_form_factors, set_electron_form_factors
 from edtbx_cctbx.structure.structure_factors import Expansion, g_vectors, indices_of, miller_set, warn_if_by_fft
-
-G_MAX_MARGIN = 0.2
-"""How far in Å⁻¹ the beams reach beyond the reflections measured, where nothing else is said."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

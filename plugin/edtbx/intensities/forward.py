@@ -30,8 +30,6 @@ from edtbx.intensities.sampling import Sampling
 from edtbx.selection import Selection
 from edtbx.solvers.block import Solver
 
-__all__ = ["ForwardModel", "FrameData", "Progress", "Sampling", "no_progress", "one_step"]
-
 _Result = TypeVar("_Result")
 Progress = Callable[[Iterable[_Result], int], Iterable[_Result]]
 """Wraps an iterable of the given length to show how far it has come."""

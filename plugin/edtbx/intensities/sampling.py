@@ -68,3 +68,7 @@ class Sampling:
     def thickness_grid(self) -> FloatArray:
         """Thicknesses (T,) in Å."""
         return self.thickness_step * np.arange(1, round(self.thickness_max / self.thickness_step) + 1.0)
+
+
+G_MAX_MARGIN = 0.2
+"""How far in Å⁻¹ the beams reach beyond the reflections measured, where nothing else is said."""
