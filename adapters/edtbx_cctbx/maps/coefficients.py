@@ -8,7 +8,7 @@ L. Palatinus et al., Science 355, 166 (2017), doi:10.1126/science.aak9652 (the k
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from edtbx.execution.memory import expect_room
 from edtbx.fitting.least_squares import FrameEquations, frame_equations, repetitions
 from edtbx.fitting.loss import LOSSES
 from edtbx.fitting.map_estimate import MapEstimate, map_estimate
+from edtbx.fitting.reweighting import Reweighted, reweight
 from edtbx.fitting.sampling_levels import COARSE
 from edtbx.intensities.forward import Progress, no_progress, one_step
 from edtbx.intensities.frame_task import Projection
@@ -35,9 +36,8 @@ from edtbx_cctbx.refinement.model import RefinementModel, usual_shifts
 from edtbx_cctbx.refinement.settings import Refined
 from edtbx_cctbx.structure.f_calc_derivatives import StructureSlopes
 from edtbx_cctbx.structure.form_factors import ensure_electron_form_factors, form_factor
-from edtbx_cctbx.targets.reweighting import Reweighted, reweight
 from edtbx_cctbx.targets.target import DynamicalTarget, KinematicalTarget, expect_target
-from edtbx_cctbx.targets.weighting import flat_weighting
+from edtbx_cctbx.targets.weighting import flat_weighting, weights_of
 
 KINDS = {
     "newton": "the most likely change of the structure factors that the residuals of all frames ask for",
@@ -211,7 +211,7 @@ class DynamicalMap:
             nuisance,
             grid=self.target.forward.grid,
             choices=self.target.choices,
-            weighting_scheme=scheme,
+            weighting=partial(weights_of, scheme),
             loss=self._loss,
             shares=self._shares,
             polish=polish,

@@ -8,6 +8,7 @@ live in ``target.nuisance``.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,15 +20,16 @@ from edtbx.arrays import BoolArray, ComplexArray, FloatArray
 from edtbx.execution.memory import expect_room
 from edtbx.fitting.least_squares import ReducedEquations, frame_equations, repetitions
 from edtbx.fitting.loss import LOSSES, variance_factor
+from edtbx.fitting.reweighting import reweight
 from edtbx.intensities.forward import Progress, no_progress
 from edtbx.intensities.frame_waves import Rows
 from edtbx.intensities.nuisance import FrameCube, Nuisance
 from edtbx_cctbx.arrays import from_numpy, to_numpy
 from edtbx_cctbx.boundary import expect_word
 from edtbx_cctbx.structure.f_calc_derivatives import StructureSlopes
-from edtbx_cctbx.targets.reweighting import reweight
 from edtbx_cctbx.targets.step_equations import StepEquations
 from edtbx_cctbx.targets.target import DynamicalTarget, expect_target
+from edtbx_cctbx.targets.weighting import weights_of
 
 _WEIGHT = 0.02
 """The a of w = 1/(σ² + (a P)²), P = (max(I_obs, 0) + 2 I_calc)/3, where no weighting scheme is given."""
@@ -243,7 +245,7 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
             target.nuisance,
             grid=target.forward.grid,
             choices=target.choices,
-            weighting_scheme=self.weighting_scheme,
+            weighting=partial(weights_of, self.weighting_scheme),
             loss=self.loss,
             shares=self._shares,
             sizes=None if self.renew_sizes else self._sizes,

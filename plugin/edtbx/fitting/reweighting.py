@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 
@@ -13,7 +13,9 @@ from edtbx.experiment import Reflections
 from edtbx.fitting.loss import loss_factors, usual_sizes
 from edtbx.fitting.nuisance_fit import NuisanceBounds, polish_nuisance, rescale
 from edtbx.intensities.nuisance import FrameCube, Grid, Nuisance
-from edtbx_cctbx.targets.weighting import weights_of
+
+Weighting: TypeAlias = Callable[[FloatArray, FloatArray, FloatArray], FloatArray]
+"""Weights (M,) of least squares from measured intensities, their s.u.s and scaled calculated ones."""
 
 _ROUNDS = 20
 """Most rounds of weights and scales, each from the other; spread, thickness and centres follow in the first."""
@@ -46,21 +48,31 @@ def reweight(
     *,
     grid: Grid,
     choices: NuisanceBounds,
-    weighting_scheme: Any,
+    weighting: Weighting,
     loss: str,
     shares: FloatArray,
     sizes: FloatArray | None = None,
     polish: bool = True,
 ) -> Reweighted:
-    """From a start nearby; the thickness law stays, and so do thickness, spread and centres unless they are to be polished.
+    """Iteratively reweighted scales, after one fit of thickness, spread and centres from a start nearby; the law stays.
 
-    ``measured`` has the rows of all cubes in their order, ``shares`` (M,) says how many rows share the weight of each, and
-    ``sizes`` (M,) are asked anew where they are not given.
+    Parameters
+    ----------
+    measured : Reflections
+        The rows (M,) of all cubes in their order.
+    weighting, loss
+        The weights, and one of :data:`edtbx.fitting.loss.LOSSES`, by which residuals count for less.
+    shares : (M,)
+        How many rows share the weight of each.
+    sizes : (M,)
+        What size of residuals is usual; asked anew where it is not given.
+    polish : bool
+        Whether thickness, spread and centres are fitted.
     """
     ends = np.cumsum([len(cube.observed) for cube in cubes])[:-1]
     for number in range(_ROUNDS):
         calculated = np.concatenate(nuisance.intensities(grid, cubes))
-        weights = weights_of(weighting_scheme, measured.intensity, measured.sigma, calculated)
+        weights = weighting(measured.intensity, measured.sigma, calculated)
         weighted = np.sqrt(weights) * (measured.intensity - calculated)
         usual = usual_sizes(weighted, calculated) if sizes is None else sizes
         residuals = weighted / usual
