@@ -6,9 +6,7 @@ from edtbx_cctbx import DynamicalMap, DynamicalTarget, read_experiment, read_mod
 
 from cctbx import maptbx
 
-from edtbx.intensities.sampling import Sampling
-from edtbx.selection import SelectionRules
-from edtbx.solvers.block import Accuracy
+from edtbx import Accuracy, Sampling, SelectionRules
 
 HERE = Path(__file__).resolve().parent
 experiment = read_experiment(HERE / "example.cif_pets")

@@ -10,9 +10,7 @@ from cctbx import xray
 from cctbx.array_family import flex
 from scitbx import lbfgs
 
-from edtbx.intensities.sampling import Sampling
-from edtbx.selection import SelectionRules
-from edtbx.solvers.block import Accuracy
+from edtbx import Accuracy, Sampling, SelectionRules
 
 HERE = Path(__file__).resolve().parent
 experiment = read_experiment(HERE / "example.cif_pets")

@@ -12,9 +12,7 @@ from cctbx.array_family import flex
 from scitbx.lstbx import normal_eqns_solving
 from smtbx.refinement import constraints
 
-from edtbx.intensities.sampling import Sampling
-from edtbx.selection import SelectionRules
-from edtbx.solvers.block import Accuracy
+from edtbx import Accuracy, Sampling, SelectionRules
 
 HERE = Path(__file__).resolve().parent
 experiment = read_experiment(HERE / "example.cif_pets")

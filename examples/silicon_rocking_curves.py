@@ -12,17 +12,23 @@ import re
 import sys
 from pathlib import Path
 
-from edtbx_cctbx import read_model  # isort: skip  (before numpy, scipy and matplotlib)
-from edtbx_cctbx.structure.structure_factors import Expansion, g_vectors  # isort: skip
+from edtbx_cctbx import read_model, structure_factors  # isort: skip  (before numpy, scipy and matplotlib)
 import matplotlib.pyplot as plt
 import numpy as np
 from scipy.ndimage import gaussian_filter1d, uniform_filter1d
 from scipy.spatial.transform import Rotation
 
-from edtbx.geometry import excitation_error, orthogonalisation_matrix, rotate
-from edtbx.intensities.potential import surface_term, u_per_f, wave_number
-from edtbx.solvers.block import Accuracy, Block
-from edtbx.solvers.registry import installed_solvers
+from edtbx import (
+    Accuracy,
+    Block,
+    excitation_error,
+    installed_solvers,
+    orthogonalisation_matrix,
+    rotate,
+    surface_term,
+    u_per_f,
+    wave_number,
+)
 
 WAVELENGTH, CELL = 0.02508, (5.42196, 5.42196, 5.42196, 90.0, 90.0, 90.0)
 UB = np.array([[0.17985, 0.03374, 0.02309], [0.04014, -0.12581, -0.12875], [-0.00780, 0.13057, -0.13002]])
@@ -85,8 +91,7 @@ def main() -> None:
     if not folder.is_dir():
         sys.exit(f"no silicon data in {folder}: name the folder that holds silicon/, or set EDTBX_DATA to it")
     structure = read_model(folder / "felix_cRED_Si.cif")
-    vectors = g_vectors(structure, G_MAX)
-    f = Expansion.of(structure, vectors).structure_factors(structure)
+    vectors, f = structure_factors(structure, G_MAX)
     tables = strong_curves(folder / "reflprofiles_strong.dat")
     trials = [candidates(table, vectors, f) for table in tables]
     misfits = [np.sum((c - t[:, 4]) ** 2, axis=-1).min(axis=-1) / np.sum(t[:, 4] ** 2) for c, t in zip(trials, tables)]  # noqa: B905

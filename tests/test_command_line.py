@@ -19,10 +19,10 @@ from libtbx import citations
 from libtbx.utils import Sorry, multi_out
 
 import edtbx.intensities.compilation
-from edtbx.intensities.forward import one_step
+from edtbx.execution.progress import one_step
 from edtbx_cctbx.command_line.arguments import named_files, prepared, quoted
 from edtbx_cctbx.command_line.parameter_checks import nearest_parameters, unquoted
-from edtbx_cctbx.command_line.progress import Reporter
+from edtbx_cctbx.command_line.progress import ProgramReporter
 from edtbx_cctbx.programs import compare, refine, simulate
 from edtbx_cctbx.programs import map as map_program
 from edtbx_cctbx.programs import running as command_line
@@ -304,7 +304,7 @@ class Clock:
 
 def test_a_log_gets_a_line_for_every_stage_and_every_thirty_seconds():
     clock, log = Clock(), StringIO()
-    reporter = Reporter(log, clock=clock)
+    reporter = ProgramReporter(log, clock=clock)
     for _ in reporter.progress("kinematical, fine")(range(67), 67):
         clock.now += 4.0
     for _ in reporter.progress("kinematical, fine")(range(2), 2):
@@ -328,7 +328,7 @@ def test_a_long_frame_gets_its_lines_from_the_clock(monkeypatch):
     monkeypatch.setattr("edtbx_cctbx.command_line.progress.EVERY", 0.2)
     monkeypatch.setattr("edtbx_cctbx.command_line.progress._TICK", 0.05)
     log = StringIO()
-    with Reporter(log) as reporter:
+    with ProgramReporter(log) as reporter:
         for _ in reporter.progress("fine")(range(2), 2):
             time.sleep(0.7)
     assert log.getvalue().count("fine: ") > 4
@@ -342,7 +342,7 @@ def test_nothing_is_shown_where_nobody_looks(monkeypatch, capsys):
     quiet = multi_out()
     quiet.register("parser_log", StringIO())
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    for _ in Reporter.of(quiet).progress("fine")(range(2), 2):
+    for _ in ProgramReporter.of(quiet).progress("fine")(range(2), 2):
         pass
     assert capsys.readouterr() == ("", "")
 
@@ -353,7 +353,7 @@ def test_compilation_is_announced_where_it_comes(monkeypatch):
     for cached, count in ((True, 0), (False, 1)):
         kernels["potential"] = cached
         log = StringIO()
-        Reporter(log).announce_compilation(rows=True)
+        ProgramReporter(log).announce_compilation(rows=True)
         assert log.getvalue().count("compiling kernels, once after installation") == count
 
 

@@ -18,7 +18,7 @@ from test_target import experiment_for, model_in, target_for
 
 from edtbx.execution.executors import frame_executor
 from edtbx.fitting.sampling_levels import COARSE
-from edtbx_cctbx.command_line.progress import Reporter
+from edtbx_cctbx.command_line.progress import ProgramReporter
 from edtbx_cctbx.io.cif_pets import read_experiment
 from edtbx_cctbx.model_files.structures import read_model
 from edtbx_cctbx.programs import refine
@@ -152,7 +152,7 @@ def test_a_refinement_on_a_cluster_that_loses_a_worker_ends_as_on_threads(cluste
 
         return wrap
 
-    monkeypatch.setattr(Reporter, "progress", fatal_bar)
+    monkeypatch.setattr(ProgramReporter, "progress", fatal_bar)
     command_line.run(refine.Program, [*files, *options, f"cluster={address}", f"output.prefix={tmp_path / 'there'}"])
     assert workers[0].returncode == -signal.SIGKILL
     assert workers[1].poll() is None

@@ -431,7 +431,7 @@ def test_hydrogen_of_urea_shows(data_dir):
     """Left out, the rest following: both within 0.35 Å, well above all else; the other maps are worse."""
     experiment = read_experiment(str(data_dir / "urea" / "urea.cif_pets"))
     model = read_model(str(data_dir / "urea" / "urea_jana.cif"), log=io.StringIO())
-    maps = make_maps(experiment, model, Settings(), MapSettings(omit=("H*",), hydrogens=True), say=lambda line: None)
+    maps = make_maps(experiment, model, Settings(), MapSettings(omit=("H*",), hydrogens=True))
     mine = maps.quality
     assert [each.away < FOUND for each in mine.recovered] == [True, True]
     # not half of it, as squares alone say

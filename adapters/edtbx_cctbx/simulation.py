@@ -12,7 +12,8 @@ from edtbx import simulation
 from edtbx.arrays import FloatArray
 from edtbx.execution.executors import frame_executor
 from edtbx.execution.memory import expect_room_for
-from edtbx.intensities.forward import ForwardModel, Progress, no_progress
+from edtbx.execution.progress import Progress, no_progress
+from edtbx.intensities.forward import ForwardModel
 from edtbx.intensities.nuisance import FrameCube, Nuisance
 from edtbx.intensities.sampling import G_MAX_MARGIN
 from edtbx.simulation import Crystal, Noise, Scan, Simulation

@@ -1,12 +1,42 @@
-"""Dynamical (many-beam) electron diffraction: intensities, and their derivatives, as functions of structure factors."""
+"""Dynamical (many-beam) electron diffraction: intensities, and their derivatives, as functions of structure factors.
+
+What experiments are made of, what solvers are given and give back, and the geometry and units that both go by.
+"""
 
 from edtbx import _import_order  # noqa: F401  # isort: skip  (first: it loads cctbx's C++ runtime, if there is one)
 
-from importlib.metadata import PackageNotFoundError, version
+from edtbx.experiment import Experiment, Frame, Reflections, ScanGeometry
+from edtbx.fitting.nuisance_fit import NuisanceBounds
+from edtbx.geometry import excitation_error, orthogonalisation_matrix, rotate
+from edtbx.intensities.nuisance import Nuisance
+from edtbx.intensities.potential import surface_term, u_per_f, wave_number
+from edtbx.intensities.sampling import Sampling
+from edtbx.selection import SelectionRules
+from edtbx.solvers.block import Accuracy, Adjoint, Block, Solver
+from edtbx.solvers.hookspecs import hookimpl
+from edtbx.solvers.registry import installed_solvers
+from edtbx.version import __version__
 
-try:
-    __version__ = version("edtbx")
-except PackageNotFoundError:  # run from a source tree that is not installed
-    __version__ = "0+unknown"
-
-__all__ = ["__version__"]
+__all__ = [
+    "Accuracy",
+    "Adjoint",
+    "Block",
+    "Experiment",
+    "Frame",
+    "Nuisance",
+    "NuisanceBounds",
+    "Reflections",
+    "Sampling",
+    "ScanGeometry",
+    "SelectionRules",
+    "Solver",
+    "__version__",
+    "excitation_error",
+    "hookimpl",
+    "installed_solvers",
+    "orthogonalisation_matrix",
+    "rotate",
+    "surface_term",
+    "u_per_f",
+    "wave_number",
+]

@@ -6,17 +6,16 @@ crystallographic degrees. See :mod:`edtbx.geometry` for the frame of reference.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import TextIO
 
 import numpy as np
 
 from edtbx.arrays import BoolArray, FloatArray, IntArray
 from edtbx.cell import Cell, metric_matrix
 from edtbx.constants import energy_from_wavelength
+from edtbx.summary import Summarised
 
 
 class ScanGeometry(Enum):
@@ -89,7 +88,7 @@ class Reflections:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Experiment:
+class Experiment(Summarised):
     """One crystal, measured: wavelength, orientation, frames and reflections.
 
     ``orientation`` is the rotation matrix U of ``g_lab = R(frame) U B(cell) h`` at alpha = beta = 0. ``ub`` (3, 3) in Å⁻¹
@@ -153,23 +152,12 @@ class Experiment:
             reflections=self.reflections.select(keep),
         )
 
-    def show_summary(self, f: TextIO | None = None, prefix: str = "") -> Experiment:
-        """The experiment itself, after a description on ``f`` (standard output), each line behind ``prefix``.
-
-        Angles in degrees, lengths in Å; observed are intensities above 3σ.
-        """
-        print("\n".join(prefix + line for line in self._summary()), file=sys.stdout if f is None else f)
-        return self
-
-    def __str__(self) -> str:
-        """What ``show_summary`` shows."""
-        return "\n".join(self._summary())
-
     def __repr__(self) -> str:
         source = f" of {self.source}" if self.source else ""
         return f"<Experiment{source}: {len(self.frames)} frames, {len(self.reflections)} reflections>"
 
-    def _summary(self) -> list[str]:
+    def summary_lines(self) -> list[str]:
+        """Frames, beam, cell, reflections, notes; angles in degrees, lengths in Å; observed are intensities above 3σ."""
         rows, d = self.reflections, self._spacings()
         alpha, beta, semi = (np.degrees([getattr(frame, name) for frame in self.frames]) for name in _ANGLES)
         listed = np.isin([frame.id for frame in self.frames], rows.frame_id)

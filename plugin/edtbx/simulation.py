@@ -9,9 +9,10 @@ import numpy as np
 
 from edtbx.arrays import ComplexArray, FloatArray, IntArray
 from edtbx.cell import Cell
+from edtbx.execution.progress import Progress, no_progress
 from edtbx.experiment import Experiment, Frame, Reflections, ScanGeometry
 from edtbx.geometry import excitation_error, frame_vectors, orthogonalisation_matrix, scan_lever
-from edtbx.intensities.forward import ForwardModel, Progress, no_progress
+from edtbx.intensities.forward import ForwardModel
 from edtbx.intensities.nuisance import THICKEST, FrameCube, Nuisance
 from edtbx.intensities.potential import GVectors
 from edtbx.intensities.sampling import Sampling

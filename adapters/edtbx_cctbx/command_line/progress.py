@@ -12,6 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from edtbx.execution.progress import Reporter
 from edtbx.intensities.compilation import ROWS, SECONDS, is_compiled
 
 EVERY = 30.0
@@ -21,10 +22,8 @@ _TICK = 0.5
 """Seconds between looks at the clock while a stage has nothing to tell."""
 
 
-class Reporter:
+class ProgramReporter(Reporter):
     """What the stages of a program tell while they work; to be used in a ``with`` block.
-
-    ``progress`` and ``say`` are what :func:`edtbx_cctbx.refinement.compare.compare` and the like take under these names.
 
     Parameters
     ----------
@@ -58,7 +57,7 @@ class Reporter:
         self._ended = threading.Event()
 
     @classmethod
-    def of(cls, log: Any) -> Reporter:
+    def of(cls, log: Any) -> ProgramReporter:
         """Bars where standard error is a terminal, lines where a log goes elsewhere; neither with ``--quiet``.
 
         cctbx takes standard output out of the log of a quiet program.
@@ -67,7 +66,7 @@ class Reporter:
         bars = sys.stderr if sys.stderr.isatty() and not quiet else None
         return cls(log, bars=bars, lines=bars is None or not sys.stdout.isatty())
 
-    def __enter__(self) -> Reporter:
+    def __enter__(self) -> ProgramReporter:
         self._ended.clear()
         threading.Thread(target=self._watch, name="progress", daemon=True).start()
         return self

@@ -19,12 +19,12 @@ from smtbx.refinement.least_squares import mainstream_shelx_weighting
 from edtbx.arrays import ComplexArray, FloatArray
 from edtbx.constants import VOLTS_PER_U
 from edtbx.execution.memory import expect_room
+from edtbx.execution.progress import Progress, no_progress, one_step
 from edtbx.fitting.least_squares import FrameEquations, frame_equations, repetitions
 from edtbx.fitting.loss import LOSSES
 from edtbx.fitting.map_estimate import MapEstimate, map_estimate
 from edtbx.fitting.reweighting import Reweighted, reweight
 from edtbx.fitting.sampling_levels import COARSE
-from edtbx.intensities.forward import Progress, no_progress, one_step
 from edtbx.intensities.frame_task import Projection
 from edtbx.intensities.frame_waves import Rows
 from edtbx.intensities.nuisance import FrameCube, Nuisance

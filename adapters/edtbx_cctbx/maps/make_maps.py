@@ -13,16 +13,18 @@ from cctbx import xray
 from cctbx.array_family import flex
 from libtbx.utils import Sorry
 
+from edtbx.execution.progress import SILENT, Reporter, one_step
 from edtbx.experiment import Experiment
 from edtbx.fitting.sampling_levels import DRAFT, LEVELS
-from edtbx.intensities.forward import one_step
 from edtbx.statistics import Statistics
+from edtbx.summary import Summarised
 from edtbx_cctbx.arrays import from_numpy
+from edtbx_cctbx.boundary import expect_kind
 from edtbx_cctbx.maps.coefficients import KINDS, DynamicalMap
 from edtbx_cctbx.maps.hydrogen_peaks import Proposal, find_hydrogens
 from edtbx_cctbx.maps.peaks import ON_ATOM, Peak, distances_to, find_holes, find_peaks
 from edtbx_cctbx.refinement.compare import fit_coarse
-from edtbx_cctbx.refinement.settings import ProgressFactory, Say, Settings, say_nothing, silent
+from edtbx_cctbx.refinement.settings import Settings
 
 FOUND = 0.35
 """A peak nearer than this to the site of an atom left out, in Å, is that atom."""
@@ -96,7 +98,7 @@ class MapQuality:
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Maps:
+class Maps(Summarised):
     """Maps of one structure, and what they show.
 
     ``structure`` is the one whose maps these are, ``with_hydrogen`` the same with the hydrogen proposed.
@@ -112,6 +114,22 @@ class Maps:
     with_hydrogen: xray.structure | None
     total_seconds: float
     parameters: dict[str, Any] = field(default_factory=dict)
+
+    def summary_lines(self) -> list[str]:
+        """R factor; of each kind of map root mean square, extremes off the atoms, and what it shows of atoms left out."""
+        lines = [
+            f"Maps of {self.structure.scatterers().size()} atoms, R(obs) {self.statistics.r_obs:.4f}",
+            f"Crystal: {self.calculator.reweighted.nuisance.describe()}",
+        ]
+        for kind, quality in self.qualities.items():
+            omitted = len(quality.recovered)
+            found = f", {quality.number_found} of {omitted} atoms left out" if omitted else ""
+            lines.append(
+                f"{kind}: rms {quality.rms:.2f} V, off the atoms {quality.deepest:.2f} to {quality.highest:.2f} V{found}"
+            )
+        if self.proposals:
+            lines.append(f"Hydrogen proposed: {len(self.proposals)} atoms")
+        return lines
 
     @property
     def quality(self) -> MapQuality:
@@ -129,10 +147,9 @@ class Maps:
 def make_maps(
     experiment: Experiment,
     structure: xray.structure,
-    settings: Settings,
-    choices: MapSettings,
-    progress: ProgressFactory = silent,
-    say: Say = say_nothing,
+    settings: Settings | None = None,
+    choices: MapSettings | None = None,
+    report: Reporter = SILENT,
     parameters: dict[str, Any] | None = None,
 ) -> Maps:
     """All kinds of maps of a structure, which stays as it is but for atoms left out.
@@ -143,29 +160,31 @@ def make_maps(
         No atom has a label to leave out, none is left, or the solver gives no derivatives.
     """
     began = time.perf_counter()
+    settings = expect_kind(Settings() if settings is None else settings, Settings, "settings")
+    choices = expect_kind(MapSettings() if choices is None else choices, MapSettings, "choices")
     settings.check_derivatives("maps need")
     left_out = chosen_atoms(structure, choices.omit)
     known = structure.select(~left_out)
     omitted = structure.select(left_out)
     target = settings.target(settings.solver, experiment, known)
-    target.nuisance = fit_coarse(target, known, settings, progress)
-    say(f"{settings.solver}: {target.nuisance.describe()}")
+    target.nuisance = fit_coarse(target, known, settings, report)
+    report.say(f"{settings.solver}: {target.nuisance.describe()}")
     calculator = DynamicalMap(
         target.resampled(settings.sampling(target, LEVELS[0])),
         known,
         rows_from=target.resampled(settings.sampling(target, DRAFT)),
         atoms_follow=choices.atoms_follow,
         scattering_type=choices.scattering_type,
-        progress=progress(f"{settings.solver}, map"),
+        progress=report.progress(f"{settings.solver}, map"),
     )
     qualities = {}
     for kind in KINDS:
-        with one_step(progress(f"map {kind}")):
+        with one_step(report.progress(f"map {kind}")):
             qualities[kind] = _quality(calculator, kind, omitted)
     found: xray.structure | None = None
     proposals: list[Proposal] = []
     if choices.hydrogens:
-        with one_step(progress("hydrogen")):
+        with one_step(report.progress("hydrogen")):
             found, proposals = find_hydrogens(known, qualities[choices.kind].peaks)
     return Maps(
         structure=known,

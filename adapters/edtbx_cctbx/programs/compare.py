@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edtbx_cctbx.command_line.progress import Reporter
+from edtbx_cctbx.command_line.progress import ProgramReporter
 from edtbx_cctbx.io.output_files import OutputFiles, output_phil
 from edtbx_cctbx.programs import running as command_line
 from edtbx_cctbx.programs.cluster import workers_of
@@ -45,13 +45,13 @@ Example: edtbx.compare urea.cif urea.cif_pets output.prefix=urea_compared
     def run(self) -> None:
         """Fit, print, write."""
         structure, experiment = command_line.read_inputs(self.params, self.logger)
-        with workers_of(self.params.cluster, self.logger) as executor, Reporter.of(self.logger) as reporter:
+        with workers_of(self.params.cluster, self.logger) as executor, ProgramReporter.of(self.logger) as reporter:
             reporter.announce_compilation()
             self.comparison = compare(
                 experiment,
                 structure,
                 settings_from(self.params, executor),
-                reporter.progress,
+                reporter,
                 command_line.flat(self.params),
             )
         with finishing():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edtbx_cctbx.command_line.progress import Reporter
+from edtbx_cctbx.command_line.progress import ProgramReporter
 from edtbx_cctbx.io.output_files import OutputFiles, output_phil
 from edtbx_cctbx.maps.make_maps import MapSettings, chosen_atoms, make_maps
 from edtbx_cctbx.programs import running as command_line
@@ -77,7 +77,7 @@ Example: edtbx.map urea_without_h.cif urea.cif_pets map.hydrogens=True output.pr
         """Compute, print, write."""
         structure, experiment = command_line.read_inputs(self.params, self.logger)
         asked = self.params.map
-        with workers_of(self.params.cluster, self.logger) as executor, Reporter.of(self.logger) as reporter:
+        with workers_of(self.params.cluster, self.logger) as executor, ProgramReporter.of(self.logger) as reporter:
             reporter.announce_compilation(rows=True)
             self.maps = make_maps(
                 experiment,
@@ -90,8 +90,7 @@ Example: edtbx.map urea_without_h.cif urea.cif_pets map.hydrogens=True output.pr
                     hydrogens=asked.hydrogens,
                     scattering_type=asked.scattering_type,
                 ),
-                reporter.progress,
-                reporter.say,
+                reporter,
                 command_line.flat(self.params),
             )
         with finishing():

@@ -9,7 +9,7 @@ from cctbx import xray
 from libtbx.utils import Sorry
 
 from edtbx.experiment import Experiment
-from edtbx_cctbx.command_line.progress import Reporter
+from edtbx_cctbx.command_line.progress import ProgramReporter
 from edtbx_cctbx.constraints.occupancies import parse_occupancies
 from edtbx_cctbx.io.output_files import OutputFiles, output_base, output_phil
 from edtbx_cctbx.programs import running as command_line
@@ -71,7 +71,7 @@ Example: edtbx.refine quartz.cif quartz.cif_pets output.prefix=quartz_refined
         settings.check_derivatives("refinement needs")
         if not isinstance(model, RefinementModel):
             model = with_instructions(RefinementModel.of(model, schedule.riding), schedule.instructions)
-        start = prepared(model, schedule, self._say)
+        start = prepared(model, schedule, ProgramReporter.of(self.logger))
         parameters = start.reparametrisation(schedule.refined).n_independents
         placed = ", and those of hydrogen to be placed" if schedule.place_hydrogens else ""
         print(
@@ -94,7 +94,7 @@ Example: edtbx.refine quartz.cif quartz.cif_pets output.prefix=quartz_refined
         """Refine, print, write."""
         model, experiment = self._read()
         checkpoint = self._checkpoint()
-        with workers_of(self.params.cluster, self.logger) as executor, Reporter.of(self.logger) as reporter:
+        with workers_of(self.params.cluster, self.logger) as executor, ProgramReporter.of(self.logger) as reporter:
             reporter.announce_compilation(rows=True)
             try:
                 self.comparison = refine(
@@ -102,8 +102,7 @@ Example: edtbx.refine quartz.cif quartz.cif_pets output.prefix=quartz_refined
                     model,
                     settings_from(self.params, executor),
                     self._schedule(),
-                    reporter.progress,
-                    reporter.say,
+                    reporter,
                     command_line.flat(self.params),
                     checkpoint,
                 )
@@ -163,9 +162,6 @@ Example: edtbx.refine quartz.cif quartz.cif_pets output.prefix=quartz_refined
         restrained = "none" if model.restraints is None else "read"
         print(f"Constraints of the model: {len(model.constraints)}; restraints: {restrained}", file=self.logger)
         return model, experiment
-
-    def _say(self, line: str) -> None:
-        print(f"  {line}", file=self.logger)
 
     def _instructions(self) -> list[str]:
         return [line for line in self.params.refinement.instruction if line]

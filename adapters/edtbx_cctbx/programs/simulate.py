@@ -12,7 +12,7 @@ from edtbx.arrays import FloatArray
 from edtbx.constants import wavelength_from_energy
 from edtbx.experiment import ScanGeometry
 from edtbx.simulation import Crystal, Noise, Scan, Simulation
-from edtbx_cctbx.command_line.progress import Reporter
+from edtbx_cctbx.command_line.progress import ProgramReporter
 from edtbx_cctbx.io.cif_pets import experiment_text
 from edtbx_cctbx.io.output_files import OutputFiles, output_phil, write_files
 from edtbx_cctbx.programs import running as command_line
@@ -180,7 +180,7 @@ Example: edtbx.simulate urea.cif scan.frames=20 thickness.value=800 output.prefi
         params = self.params
         structure = command_line.read_structure(params, self.logger)
         try:
-            with workers_of(params.cluster, self.logger) as executor, Reporter.of(self.logger) as reporter:
+            with workers_of(params.cluster, self.logger) as executor, ProgramReporter.of(self.logger) as reporter:
                 reporter.announce_compilation()
                 self.simulation = simulate(
                     structure,

@@ -11,22 +11,23 @@ import numpy as np
 from cctbx import xray
 
 from edtbx.arrays import FloatArray
+from edtbx.execution.progress import SILENT, Reporter
 from edtbx.experiment import Experiment
 from edtbx.fitting.nuisance_fit import fit_nuisance, rescale
 from edtbx.fitting.sampling_levels import COARSE, ChosenLevel
 from edtbx.intensities.nuisance import FrameCube, Grid, Nuisance
-from edtbx_cctbx.boundary import described
+from edtbx_cctbx.boundary import expect_kind
 from edtbx_cctbx.indexing.diagnosis import warn_if_hopeless
 from edtbx_cctbx.refinement.results import Comparison, LeastSquaresFit, SamplingReport, TheoryFit
-from edtbx_cctbx.refinement.settings import ProgressFactory, Settings, silent
+from edtbx_cctbx.refinement.settings import Settings
 from edtbx_cctbx.targets.target import DynamicalTarget
 
 
 def compare(
     experiment: Experiment,
     structure: xray.structure,
-    settings: Settings,
-    progress: ProgressFactory = silent,
+    settings: Settings | None = None,
+    report: Reporter = SILENT,
     parameters: dict[str, Any] | None = None,
 ) -> Comparison:
     """Kinematical and dynamical fits of one structure that stays as it is.
@@ -38,16 +39,15 @@ def compare(
     TypeError, Sorry
         An argument is of the wrong kind, or out of range.
     """
-    if not isinstance(settings, Settings):
-        raise TypeError(f"expected Settings, got {described(settings)}: compare(experiment, structure, Settings())")
+    settings = expect_kind(Settings() if settings is None else settings, Settings, "settings")
     began = time.perf_counter()
     fits: list[TheoryFit] = []
     interrupted = None
     try:
         for solver in ("kinematical", settings.solver):
             target = settings.target(solver, experiment, structure)
-            target.nuisance = fit_coarse(target, structure, settings, progress)
-            fits.append(fit_theory(target, structure, settings, progress)[0])
+            target.nuisance = fit_coarse(target, structure, settings, report)
+            fits.append(fit_theory(target, structure, settings, report)[0])
     except KeyboardInterrupt as stop:
         if not fits:
             raise
@@ -65,14 +65,14 @@ def compare(
 
 
 def fit_theory(
-    target: DynamicalTarget, structure: xray.structure, settings: Settings, progress: ProgressFactory = silent
+    target: DynamicalTarget, structure: xray.structure, settings: Settings, report: Reporter = SILENT
 ) -> tuple[TheoryFit, DynamicalTarget]:
     """Nuisance parameters at the level that the tolerance asks for, from those of the target; and the fine target."""
     began = time.perf_counter()
     start = target.nuisance
-    found = settings.level_for(target, structure, start, progress)
+    found = settings.level_for(target, structure, start, report)
     target = target.resampled(settings.sampling(target, found.level))
-    cubes = target.cubes(structure, progress(f"{target.solver_name}, fine"))
+    cubes = target.cubes(structure, report.progress(f"{target.solver_name}, fine"))
     target.nuisance = fit_nuisance(cubes, target.forward.grid, replace(target.choices, shapes=(start.shape,)))
     return theory_fit(target, structure, cubes, found, time.perf_counter() - began), target
 
@@ -113,7 +113,7 @@ def theory_fit(
 
 
 def fit_coarse(
-    target: DynamicalTarget, structure: xray.structure, settings: Settings, progress: ProgressFactory = silent
+    target: DynamicalTarget, structure: xray.structure, settings: Settings, report: Reporter = SILENT
 ) -> Nuisance:
     """Nuisance parameters at the coarse level, thickness searched up to 3000 Å and, if need be, twice that."""
     sampling = replace(COARSE, accuracy=settings.beams(COARSE.accuracy, target.forward.solver))
@@ -121,7 +121,7 @@ def fit_coarse(
         sampling = replace(sampling, thickness_max=1.3 * settings.thickness)
     for _ in range(2):
         coarse = target.resampled(sampling)
-        nuisance = coarse.fit_nuisance(structure, progress(f"{target.solver_name}, coarse"))
+        nuisance = coarse.fit_nuisance(structure, report.progress(f"{target.solver_name}, coarse"))
         if (
             nuisance.thickness < 0.97 * sampling.thickness_max
             or settings.thickness is not None

@@ -8,6 +8,7 @@ import numpy as np
 from cctbx import xray
 from libtbx.utils import Sorry
 
+from edtbx.execution.progress import SILENT, Reporter
 from edtbx.experiment import Experiment
 from edtbx.fitting.least_squares import measurements
 from edtbx.selection import SelectionRules
@@ -15,7 +16,7 @@ from edtbx.statistics import Statistics
 from edtbx_cctbx.indexing.model_cell import with_model_cell
 from edtbx_cctbx.refinement.compare import fit_coarse, fit_theory
 from edtbx_cctbx.refinement.results import TheoryFit
-from edtbx_cctbx.refinement.settings import ProgressFactory, Settings, silent
+from edtbx_cctbx.refinement.settings import Settings
 from edtbx_cctbx.targets.target import select_rows
 
 
@@ -48,9 +49,7 @@ def without_every(
     return experiment.select_frames([each for each in ids if each not in out]), left_out
 
 
-def free_statistics(
-    left_out: Experiment, fit: TheoryFit, settings: Settings, progress: ProgressFactory = silent
-) -> Statistics:
+def free_statistics(left_out: Experiment, fit: TheoryFit, settings: Settings, report: Reporter = SILENT) -> Statistics:
     """R factors of frames left out: structure, thickness, its law and spread are those of the fit, and scales and centres,
     which belong to the frames, their own.
     """
@@ -64,5 +63,5 @@ def free_statistics(
         rules=replace(settings.rules, min_reflections=1),
     )
     target = held.target(fit.solver, left_out, fit.structure)
-    target.nuisance = fit_coarse(target, fit.structure, held, progress)
-    return fit_theory(target, fit.structure, held, progress)[0].statistics
+    target.nuisance = fit_coarse(target, fit.structure, held, report)
+    return fit_theory(target, fit.structure, held, report)[0].statistics

@@ -19,10 +19,10 @@ from libtbx.utils import Sorry
 from smtbx.refinement.least_squares import mainstream_shelx_weighting
 
 from edtbx.arrays import FloatArray
+from edtbx.execution.progress import Progress, Reporter
 from edtbx.fitting.bounded_steps import bounded_step, corrected, curvature
 from edtbx.fitting.nuisance_fit import fit_nuisance, misfit
 from edtbx.fitting.sampling_levels import FOR_ROWS, LEVELS, ChosenLevel, Level
-from edtbx.intensities.forward import Progress
 from edtbx.intensities.nuisance import FrameCube, Nuisance
 from edtbx.intensities.sampling import Sampling
 from edtbx.intensities.thickness import mean_thickness
@@ -32,7 +32,7 @@ from edtbx_cctbx.refinement.checkpoint import Checkpoint, atoms_of, put_atoms
 from edtbx_cctbx.refinement.compare import theory_fit
 from edtbx_cctbx.refinement.model import RefinementModel, allows_anisotropic, make_anisotropic, usual_shifts
 from edtbx_cctbx.refinement.results import LeastSquaresFit, TheoryFit
-from edtbx_cctbx.refinement.settings import ProgressFactory, RefinementSettings, Say, Settings
+from edtbx_cctbx.refinement.settings import RefinementSettings, Settings
 from edtbx_cctbx.targets.crystallographic_ls import crystallographic_ls
 from edtbx_cctbx.targets.target import DynamicalTarget
 from edtbx_cctbx.targets.weighting import flat_weighting
@@ -85,8 +85,7 @@ def refine_by_least_squares(
     model: RefinementModel,
     settings: Settings,
     schedule: RefinementSettings,
-    progress: ProgressFactory,
-    say: Say,
+    report: Reporter,
     checkpoint: Checkpoint,
 ) -> TheoryFit:
     """Refine a structure, in place, and the nuisance parameters of its target.
@@ -99,9 +98,9 @@ def refine_by_least_squares(
         The reflections do not determine all parameters.
     """
     began = time.perf_counter()
-    run = LeastSquaresRun(target, model, settings, schedule, progress, say, checkpoint)
+    run = LeastSquaresRun(target, model, settings, schedule, report, checkpoint)
     run.roughly()
-    found = checkpoint.step("level", lambda: settings.level_for(target, model.structure, target.nuisance, progress))
+    found = checkpoint.step("level", lambda: settings.level_for(target, model.structure, target.nuisance, report))
     run.found = found
     fine, ls, shift = run.on_all_frames(found.level)
     return theory_fit(
@@ -125,8 +124,7 @@ class LeastSquaresRun:
     model: RefinementModel
     settings: Settings
     schedule: RefinementSettings
-    progress: ProgressFactory
-    say: Say
+    report: Reporter
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     found: ChosenLevel | None = None
     a: float = _START
@@ -197,7 +195,7 @@ class LeastSquaresRun:
 
     @property
     def _law_progress(self) -> Progress[FrameCube]:
-        return self.progress(f"{self.target.solver_name}, thickness law")
+        return self.report.progress(f"{self.target.solver_name}, thickness law")
 
     def _over_all_thicknesses(self) -> Sampling:
         target, settings = self.target, self.settings
@@ -222,7 +220,7 @@ class LeastSquaresRun:
 
         ls, shift = self._cycles(fine, _LAST, law_changes)
         if changed:
-            self.say(f"{target.solver_name}: another thickness law, {target.nuisance.shape}, now suits better")
+            self.report.say(f"{target.solver_name}: another thickness law, {target.nuisance.shape}, now suits better")
             fine = target.resampled(self.settings.sampling(target, level))
             ls, shift = self._cycles(fine, f"{_LAST}, {target.nuisance.shape}")
         target.nuisance = fine.nuisance
@@ -258,7 +256,7 @@ class LeastSquaresRun:
             weighting_scheme=mainstream_shelx_weighting(a=self.a, b=0),
             loss=schedule.loss,
             rows_from=self._rows_from(target),
-            progress=self.progress(f"{solver}, {stage}"),
+            progress=self.report.progress(f"{solver}, {stage}"),
         )
         usual = usual_shifts(model.structure, ls.reparametrisation)
         last_stage = stage.startswith(_LAST)
@@ -286,7 +284,7 @@ class LeastSquaresRun:
             shift = ls.shift_over_su(np.linalg.solve(matrix, right))
             step = bounded_step(matrix, right, usual, last)
             r_obs = target.statistics(to_numpy(ls.fc_sq.data())).r_obs
-            self.say(
+            self.report.say(
                 f"{solver}: {stage}, cycle {cycle}, R(obs) {r_obs:.4f}, wR2 {ls.wR2():.4f}, "
                 f"goodness of fit {ls.restrained_goof():.3f}, shift/s.u. {shift:.3f}, {target.nuisance.describe()}"
                 f"{'' if built_up else ' (done before)'}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from cctbx.array_family import flex
@@ -10,13 +9,14 @@ from libtbx.utils import Sorry
 from smtbx.refinement.constraints.adp import shared_u
 from smtbx.refinement.constraints.site import shared_site
 
+from edtbx.execution.progress import Reporter
 from edtbx_cctbx.constraints.linear import U_ISO, U_STAR, LinearEquation
 from edtbx_cctbx.constraints.occupancies import OccupancyGroup, check_overlap, check_scales, occupancy_notes
 from edtbx_cctbx.refinement.model import RefinementModel, groups_of
 from edtbx_cctbx.refinement.settings import RefinementSettings
 
 
-def prepared(model: RefinementModel, schedule: RefinementSettings, say: Callable[[str], None]) -> RefinementModel:
+def prepared(model: RefinementModel, schedule: RefinementSettings, report: Reporter) -> RefinementModel:
     """A copy with occupancies as the groups that are refined need them, and isotropic atoms if no others are wanted.
 
     Atoms of occupancy 0 that is not refined stay as they are: no data say anything of them.
@@ -29,7 +29,7 @@ def prepared(model: RefinementModel, schedule: RefinementSettings, say: Callable
     model = model.copy()
     structure, groups = model.structure, schedule.refined.occupancies
     for note in model.notes:
-        say(note)
+        report.say(note)
     if model.restraints is not None and schedule.uses_gradients(structure):
         raise Sorry(
             "the gradient minimiser takes no restraints, and the model has some: take refinement.method=least_squares, or "
@@ -42,12 +42,12 @@ def prepared(model: RefinementModel, schedule: RefinementSettings, say: Callable
                 f"{structure.scatterers()[p].label} {structure.scatterers()[p].occupancy:.4f}"
                 for p in _places(model, group)
             )
-            say(f"occupancies at the start, as refinement.occupancies={group} needs them: {said}")
+            report.say(f"occupancies at the start, as refinement.occupancies={group} needs them: {said}")
     equations = [*model.equations, *(each for group in groups for each in group.equations(structure))]
     check_scales(structure, _free(model, schedule), equations)
     if schedule.anisotropic == "none" and schedule.refined.displacements:
-        _make_isotropic(model, say)
-    return _without_empty(model, schedule, say)
+        _make_isotropic(model, report)
+    return _without_empty(model, schedule, report)
 
 
 def odd_occupancies(model: RefinementModel, schedule: RefinementSettings) -> list[str]:
@@ -64,17 +64,17 @@ def _places(model: RefinementModel, group: OccupancyGroup) -> list[int]:
     return [place for term in group.places(model.structure) for place in term]
 
 
-def _make_isotropic(model: RefinementModel, say: Callable[[str], None]) -> None:
+def _make_isotropic(model: RefinementModel, report: Reporter) -> None:
     scatterers = model.structure.scatterers()
     chosen = flex.bool(
         [s.flags.use_u_aniso() and place not in model.coded_displacements for place, s in enumerate(scatterers)]
     )
     if chosen.count(True):
         model.structure.convert_to_isotropic(selection=chosen.iselection())
-        say(f"refinement.anisotropic=none: {chosen.count(True)} anisotropic atoms are made isotropic")
+        report.say(f"refinement.anisotropic=none: {chosen.count(True)} anisotropic atoms are made isotropic")
 
 
-def _without_empty(model: RefinementModel, schedule: RefinementSettings, say: Callable[[str], None]) -> RefinementModel:
+def _without_empty(model: RefinementModel, schedule: RefinementSettings, report: Reporter) -> RefinementModel:
     scatterers = model.structure.scatterers()
     busy = set(_free(model, schedule))
     for kind in (shared_site, shared_u):
@@ -82,6 +82,6 @@ def _without_empty(model: RefinementModel, schedule: RefinementSettings, say: Ca
     empty = [place for place, s in enumerate(scatterers) if s.occupancy == 0.0 and place not in busy]
     if not empty:
         return model
-    say(f"atoms of occupancy 0 stay where they are: {', '.join(scatterers[place].label for place in empty)}")
+    report.say(f"atoms of occupancy 0 stay where they are: {', '.join(scatterers[place].label for place in empty)}")
     still = [LinearEquation(terms=((place, name, 1.0),)) for place in empty for name in (U_ISO, *U_STAR)]
     return replace(model, fixed=model.fixed.union(empty), equations=(*model.equations, *still))

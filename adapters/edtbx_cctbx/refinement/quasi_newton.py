@@ -16,7 +16,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from edtbx.arrays import FloatArray
-from edtbx.intensities.forward import one_step
+from edtbx.execution.progress import Reporter, one_step
 from edtbx.intensities.nuisance import Nuisance
 from edtbx_cctbx.arrays import to_numpy
 from edtbx_cctbx.refinement.checkpoint import Checkpoint, atoms_of, put_atoms
@@ -24,7 +24,7 @@ from edtbx_cctbx.refinement.compare import fit_coarse, fit_theory
 from edtbx_cctbx.refinement.model import RefinementModel, allows_anisotropic, make_anisotropic
 from edtbx_cctbx.refinement.parameters import StructureParameters
 from edtbx_cctbx.refinement.results import TheoryFit
-from edtbx_cctbx.refinement.settings import ProgressFactory, RefinementSettings, Say, Settings
+from edtbx_cctbx.refinement.settings import RefinementSettings, Settings
 from edtbx_cctbx.targets.target import DynamicalTarget
 
 _DAMPING = 0.01
@@ -46,8 +46,7 @@ def refine_by_gradient(
     model: RefinementModel,
     settings: Settings,
     schedule: RefinementSettings,
-    progress: ProgressFactory,
-    say: Say,
+    report: Reporter,
     checkpoint: Checkpoint,
 ) -> TheoryFit:
     """Refine a structure, in place, and the nuisance parameters of its target; the fit at the end.
@@ -58,38 +57,38 @@ def refine_by_gradient(
 
     def draft(name: str) -> None:
         def step() -> tuple[list[Any], Nuisance]:
-            _draft(target, model, settings, schedule, progress, say)
+            _draft(target, model, settings, schedule, report)
             return atoms_of(structure), target.nuisance
 
         atoms, target.nuisance = checkpoint.step(name, step)
         put_atoms(structure, atoms)
 
     draft("draft")
-    target.nuisance = checkpoint.step("law", lambda: fit_coarse(target, structure, settings, progress))
+    target.nuisance = checkpoint.step("law", lambda: fit_coarse(target, structure, settings, report))
     draft("draft with another law")
     if allows_anisotropic(structure, target.experiment, schedule):
         make_anisotropic(model, hydrogen=schedule.anisotropic == "all")
         draft("anisotropic draft")
     for cycle in range(schedule.cycles):
-        fit = checkpoint.step(f"cycle {cycle + 1}", lambda: fit_theory(target, structure, settings, progress)[0])
+        fit = checkpoint.step(f"cycle {cycle + 1}", lambda: fit_theory(target, structure, settings, report)[0])
         target.nuisance = fit.nuisance
         said = f"cycle {cycle + 1}, R(obs) {fit.statistics.r_obs:.4f}, {fit.nuisance.describe()}"
-        say(f"{target.solver_name}: {said}")
+        report.say(f"{target.solver_name}: {said}")
         so_far = replace(fit, structure=structure.deep_copy_scatterers(), interrupted=f"cycle {cycle + 1}")
         checkpoint.latest = partial(copy, so_far)
         before = structure.sites_cart()
 
         def step(fit: TheoryFit = fit) -> list[Any]:
-            with one_step(progress(f"{target.solver_name}, atoms")):
+            with one_step(report.progress(f"{target.solver_name}, atoms")):
                 _with_offsets(target, model, settings, schedule, fit)
             return atoms_of(structure)
 
         put_atoms(structure, checkpoint.step(f"shifts of cycle {cycle + 1}", step))
         moved = float(np.sqrt(to_numpy((structure.sites_cart() - before).norms() ** 2).max()))
-        say(f"{target.solver_name}: largest shift {moved:.4f} Å")
+        report.say(f"{target.solver_name}: largest shift {moved:.4f} Å")
         if moved < schedule.site_tolerance:
             break
-    return checkpoint.step("end", lambda: fit_theory(target, structure, settings, progress)[0])
+    return checkpoint.step("end", lambda: fit_theory(target, structure, settings, report)[0])
 
 
 def _draft(
@@ -97,15 +96,14 @@ def _draft(
     model: RefinementModel,
     settings: Settings,
     schedule: RefinementSettings,
-    progress: ProgressFactory,
-    say: Say,
+    report: Reporter,
 ) -> None:
     """Atoms, then measurement, at the draft level."""
     draft = settings.draft_of(target)
     draft.choices = replace(draft.choices, shapes=(target.nuisance.shape,))
-    with one_step(progress(f"{target.solver_name}, draft")):
+    with one_step(report.progress(f"{target.solver_name}, draft")):
         first, last, n = minimise(draft, model, schedule)
-    say(f"{target.solver_name}: draft, target {first:.5f} -> {last:.5f} with {n} parameters")
+    report.say(f"{target.solver_name}: draft, target {first:.5f} -> {last:.5f} with {n} parameters")
     target.nuisance = draft.fit_nuisance(model.structure)
 
 

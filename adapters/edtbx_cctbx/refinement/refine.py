@@ -9,8 +9,9 @@ from typing import Any
 from cctbx import xray
 from libtbx.utils import Sorry
 
+from edtbx.execution.progress import SILENT, Reporter, one_step
 from edtbx.experiment import Experiment
-from edtbx.intensities.forward import one_step
+from edtbx_cctbx.boundary import expect_kind
 from edtbx_cctbx.hydrogens.placement import place_hydrogens
 from edtbx_cctbx.indexing.diagnosis import warn_if_hopeless
 from edtbx_cctbx.refinement.checkpoint import Checkpoint
@@ -21,7 +22,7 @@ from edtbx_cctbx.refinement.model import RefinementModel
 from edtbx_cctbx.refinement.preparation import odd_occupancies, prepared
 from edtbx_cctbx.refinement.quasi_newton import refine_by_gradient
 from edtbx_cctbx.refinement.results import Comparison, TheoryFit
-from edtbx_cctbx.refinement.settings import ProgressFactory, RefinementSettings, Say, Settings, say_nothing, silent
+from edtbx_cctbx.refinement.settings import RefinementSettings, Settings
 from edtbx_cctbx.refinement.shelx_instructions import with_instructions
 from edtbx_cctbx.structure.form_factors import set_electron_form_factors
 from edtbx_cctbx.targets.target import DynamicalTarget
@@ -30,10 +31,9 @@ from edtbx_cctbx.targets.target import DynamicalTarget
 def refine(
     experiment: Experiment,
     structure: xray.structure | RefinementModel,
-    settings: Settings,
-    schedule: RefinementSettings,
-    progress: ProgressFactory = silent,
-    say: Say = say_nothing,
+    settings: Settings | None = None,
+    schedule: RefinementSettings | None = None,
+    report: Reporter = SILENT,
     parameters: dict[str, Any] | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> Comparison:
@@ -50,6 +50,8 @@ def refine(
     Sorry
         The solver gives no derivatives, or no R(free) can be had.
     """
+    settings = expect_kind(Settings() if settings is None else settings, Settings, "settings")
+    schedule = expect_kind(RefinementSettings() if schedule is None else schedule, RefinementSettings, "schedule")
     checkpoint = checkpoint or Checkpoint()
     settings.check_derivatives("refinement needs")
     atoms = structure.structure if isinstance(structure, RefinementModel) else structure
@@ -58,21 +60,21 @@ def refine(
     interrupted = None
     target: DynamicalTarget | None = None
     try:
-        model = _model_of(structure, experiment, settings, schedule, progress, say, checkpoint)
+        model = _model_of(structure, experiment, settings, schedule, report, checkpoint)
         for theory, solver in (("kinematical", "kinematical"), ("dynamical", settings.solver)):
             checkpoint.latest = None
             copied = model.copy()
             copied.reparametrisation(schedule.refined)  # riding atoms go where they belong
             target = settings.target(solver, experiment, copied.structure)
             fit = checkpoint.step(
-                theory, partial(_refine_theory, target, copied, settings, schedule, progress, say, checkpoint)
+                theory, partial(_refine_theory, target, copied, settings, schedule, report, checkpoint)
             )
             if left_out is not None:
-                free = checkpoint.step(f"{theory}, free", partial(free_statistics, left_out, fit, settings, progress))
+                free = checkpoint.step(f"{theory}, free", partial(free_statistics, left_out, fit, settings, report))
                 fit = replace(fit, free=free)
             set_electron_form_factors(fit.structure)
             for line in odd_occupancies(replace(copied, structure=fit.structure), schedule):
-                say(f"{solver}: {line}")
+                report.say(f"{solver}: {line}")
             fits.append(fit)
     except Undetermined:
         checkpoint.remove()  # nothing can go on from there
@@ -101,21 +103,20 @@ def _model_of(
     experiment: Experiment,
     settings: Settings,
     schedule: RefinementSettings,
-    progress: ProgressFactory,
-    say: Say,
+    report: Reporter,
     checkpoint: Checkpoint,
 ) -> RefinementModel:
     """What is to be refined: with the hydrogen, constraints and restraints that the schedule asks for."""
     if isinstance(structure, RefinementModel):
-        return prepared(structure, schedule, say)
+        return prepared(structure, schedule, report)
     if schedule.place_hydrogens:
         structure = checkpoint.step(
             "hydrogen",
-            partial(_with_hydrogens, experiment, structure, settings, schedule, progress, say, checkpoint),
+            partial(_with_hydrogens, experiment, structure, settings, schedule, report, checkpoint),
         )
         set_electron_form_factors(structure)
     model = with_instructions(RefinementModel.of(structure, schedule.riding), schedule.instructions)
-    return prepared(model, schedule, say)
+    return prepared(model, schedule, report)
 
 
 def without_free_frames(
@@ -140,25 +141,22 @@ def _with_hydrogens(
     structure: xray.structure,
     settings: Settings,
     schedule: RefinementSettings,
-    progress: ProgressFactory,
-    say: Say,
+    report: Reporter,
     checkpoint: Checkpoint,
 ) -> xray.structure:
     """Hydrogen added once the other atoms are where the dynamical theory puts them: bond lengths tell how many."""
-    model = prepared(RefinementModel.of(structure, schedule.riding), schedule, lambda line: None)
+    model = prepared(RefinementModel.of(structure, schedule.riding), schedule, SILENT)
     target = settings.target(settings.solver, experiment, model.structure)
-    target.nuisance = checkpoint.step("coarse", lambda: fit_coarse(target, model.structure, settings, progress))
-    run = LeastSquaresRun(
-        target, model, settings, schedule, progress, lambda line: say(f"before hydrogen, {line}"), checkpoint
-    )
+    target.nuisance = checkpoint.step("coarse", lambda: fit_coarse(target, model.structure, settings, report))
+    run = LeastSquaresRun(target, model, settings, schedule, report.behind("before hydrogen, "), checkpoint)
     run.on_some_frames("first")
     checkpoint.latest = None  # of a structure without hydrogen, which nobody asked for
-    with one_step(progress("hydrogen placement")):
+    with one_step(report.progress("hydrogen placement")):
         placed, unsure = place_hydrogens(model.structure)
     before, after = (each.element_selection("H").count(True) for each in (structure, placed))
-    say(f"hydrogen placed by geometry: {after - before} atoms")
+    report.say(f"hydrogen placed by geometry: {after - before} atoms")
     if unsure:
-        say(f"not clear from geometry, and left without hydrogen: {', '.join(unsure)}")
+        report.say(f"not clear from geometry, and left without hydrogen: {', '.join(unsure)}")
     return placed
 
 
@@ -167,12 +165,11 @@ def _refine_theory(
     model: RefinementModel,
     settings: Settings,
     schedule: RefinementSettings,
-    progress: ProgressFactory,
-    say: Say,
+    report: Reporter,
     checkpoint: Checkpoint,
 ) -> TheoryFit:
     """Refine a structure, in place, and the nuisance parameters of its target; what that gives."""
-    target.nuisance = checkpoint.step("coarse", lambda: fit_coarse(target, model.structure, settings, progress))
-    say(f"{target.solver_name}: {target.nuisance.describe()}")
+    target.nuisance = checkpoint.step("coarse", lambda: fit_coarse(target, model.structure, settings, report))
+    report.say(f"{target.solver_name}: {target.nuisance.describe()}")
     refine_by = refine_by_gradient if schedule.uses_gradients(model.structure) else refine_by_least_squares
-    return refine_by(target, model, settings, schedule, progress, say, checkpoint)
+    return refine_by(target, model, settings, schedule, report, checkpoint)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
-from typing import Any, TextIO
+from typing import Any
 
 from cctbx import xray
 from cctbx.array_family import flex
@@ -15,6 +14,7 @@ from edtbx.intensities.nuisance import Nuisance
 from edtbx.selection import Selection
 from edtbx.solvers.block import Accuracy
 from edtbx.statistics import Statistics
+from edtbx.summary import Summarised
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +94,7 @@ class TheoryFit:
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True, repr=False)
-class Comparison:
+class Comparison(Summarised):
     """Both theories on the same rows.
 
     ``refined`` tells whether structures were refined, too; ``parameters`` are those that the user set or that defaults
@@ -147,16 +147,8 @@ class Comparison:
     def __repr__(self) -> str:
         return f"<Comparison, {'; '.join(map(str, self.fits.values()))}>"
 
-    def __str__(self) -> str:
-        """What ``show_summary`` shows."""
-        return "\n".join(self._summary())
-
-    def show_summary(self, f: TextIO | None = None, prefix: str = "") -> Comparison:
-        """The comparison itself, after its R factors on ``f`` (standard output), each line behind ``prefix``."""
-        print("\n".join(prefix + line for line in self._summary()), file=sys.stdout if f is None else f)
-        return self
-
-    def _summary(self) -> list[str]:
+    def summary_lines(self) -> list[str]:
+        """What was done, and R factors of each theory."""
         found, how = self.result.statistics, "refined" if self.refined else "as it is"
         head = (
             f"Structure {how}, {len(self.result.frame_ids)} frames, {found.n_all} reflections ({found.n_obs} observed)"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 
@@ -10,12 +10,12 @@ import numpy as np
 from cctbx import xray
 from libtbx.utils import Sorry
 
+from edtbx.execution.progress import SILENT, Reporter
 from edtbx.experiment import Experiment
 from edtbx.fitting.loss import LOSSES
 from edtbx.fitting.nuisance_fit import NuisanceBounds
 from edtbx.fitting.sampling_levels import COARSE, DRAFT, LEVELS, ChosenLevel, Level, level_for
-from edtbx.intensities.forward import Progress, no_progress
-from edtbx.intensities.nuisance import FrameCube, Nuisance
+from edtbx.intensities.nuisance import Nuisance
 from edtbx.intensities.sampling import Sampling
 from edtbx.selection import SelectionRules
 from edtbx.solvers.block import Accuracy, Solver
@@ -23,24 +23,11 @@ from edtbx.solvers.registry import installed_solvers
 from edtbx_cctbx.constraints.occupancies import OccupancyGroup
 from edtbx_cctbx.targets.target import DynamicalTarget
 
-ProgressFactory = Callable[[str], Progress[FrameCube]]
-
-Say = Callable[[str], None]
-
 _FULL = 5.0
 """How much further than ``s_strong`` a solver reaches that folds no beams: 0.015 Å⁻¹ at the first level. On urea 0.019 errs
 by 0.005 (R of amplitudes)."""
 
 _UNFITTED = Nuisance(shape="slab", thickness=0.0, sigma=0.0, centres=np.zeros(0), scales=np.zeros(0))
-
-
-def say_nothing(line: str) -> None:
-    """No word of how far it has come."""
-
-
-def silent(label: str) -> Progress[FrameCube]:
-    """No progress bar, whatever the label."""
-    return no_progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +84,7 @@ class Settings:
         target: DynamicalTarget,
         structure: xray.structure,
         nuisance: Nuisance,
-        progress: ProgressFactory = silent,
+        report: Reporter = SILENT,
     ) -> ChosenLevel:
         """The level of sampling that the tolerance asks for."""
         return level_for(
@@ -107,7 +94,7 @@ class Settings:
             target.choices,
             self.tolerance,
             [self._with_beams(level, target) for level in LEVELS],
-            progress(f"{target.solver_name}, sampling"),
+            report.progress(f"{target.solver_name}, sampling"),
         )
 
     def draft_of(self, target: DynamicalTarget) -> DynamicalTarget:

@@ -14,6 +14,8 @@ from cctbx import crystal, miller, xray
 from edtbx.arrays import BoolArray, ComplexArray, IntArray
 from edtbx.intensities.potential import GVectors, add_equivalents, indices_within
 from edtbx_cctbx.arrays import from_numpy, to_miller_index, to_numpy, translation_vector
+from edtbx_cctbx.boundary import expect_structure
+from edtbx_cctbx.structure.form_factors import ensure_electron_form_factors
 
 
 def g_vectors(symmetry: crystal.symmetry, g_max: float) -> GVectors:
@@ -129,6 +131,19 @@ class Expansion:
             xray_structure=structure, algorithm="direct", cos_sin_table=False
         ).f_calc()
         return to_numpy(f_calc.data())
+
+
+def structure_factors(structure: xray.structure, g_max: float) -> tuple[GVectors, ComplexArray]:
+    """The g vectors (G, 3) that couple beams with |g| ≤ g_max in Å⁻¹, and F(g) (G,) in Å: what a solver is given.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It is no structure, or has no atoms.
+    """
+    ensure_electron_form_factors(expect_structure(structure))
+    vectors = g_vectors(structure, g_max)
+    return vectors, Expansion.of(structure, vectors).structure_factors(structure)
 
 
 def _expanded(unique: miller.set, data: ComplexArray) -> miller.array:

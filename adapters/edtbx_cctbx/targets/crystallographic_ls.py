@@ -18,10 +18,10 @@ from smtbx.refinement import least_squares
 
 from edtbx.arrays import BoolArray, ComplexArray, FloatArray
 from edtbx.execution.memory import expect_room
+from edtbx.execution.progress import Progress, no_progress
 from edtbx.fitting.least_squares import ReducedEquations, frame_equations, repetitions
 from edtbx.fitting.loss import LOSSES, variance_factor
 from edtbx.fitting.reweighting import reweight
-from edtbx.intensities.forward import Progress, no_progress
 from edtbx.intensities.frame_waves import Rows
 from edtbx.intensities.nuisance import FrameCube, Nuisance
 from edtbx_cctbx.arrays import from_numpy, to_numpy

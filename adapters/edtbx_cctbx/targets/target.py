@@ -8,12 +8,11 @@ thickness and its law, orientation spread and centres) lives in ``target.nuisanc
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from copy import copy
 from dataclasses import dataclass, replace
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 from cctbx import miller, xray
@@ -23,15 +22,17 @@ from libtbx.utils import Sorry, null_out
 from edtbx.arrays import BoolArray, ComplexArray, FloatArray, IntArray
 from edtbx.execution.executors import frame_executor
 from edtbx.execution.memory import expect_room_for
+from edtbx.execution.progress import Progress, no_progress
 from edtbx.experiment import Experiment
 from edtbx.fitting.nuisance_fit import NuisanceBounds, fit_nuisance
 from edtbx.geometry import orthogonalisation_matrix
-from edtbx.intensities.forward import ForwardModel, Progress, no_progress
+from edtbx.intensities.forward import ForwardModel
 from edtbx.intensities.nuisance import FrameCube, Nuisance
 from edtbx.intensities.sampling import G_MAX_MARGIN, Sampling
 from edtbx.selection import Selection, SelectionRules, select_reflections
 from edtbx.solvers.registry import installed_solvers
 from edtbx.statistics import Statistics, statistics
+from edtbx.summary import Summarised
 from edtbx_cctbx.arrays import from_numpy, to_numpy
 from edtbx_cctbx.boundary import (
     described,
@@ -71,7 +72,7 @@ class TargetResult:
         return self.scale
 
 
-class DynamicalTarget:
+class DynamicalTarget(Summarised):
     """T = Σ w (I_obs − k I_calc)²/Σ w I_obs² over the rows of an experiment, negative intensities included.
 
     Parameters
@@ -185,16 +186,8 @@ class DynamicalTarget:
         number = len(self.forward.frames)
         return f"<{type(self).__name__} of {number} frames, {len(self.rows)} reflections, solver {self.solver_name}>"
 
-    def __str__(self) -> str:
-        """What ``show_summary`` shows."""
-        return "\n".join(self._summary())
-
-    def show_summary(self, f: TextIO | None = None, prefix: str = "") -> DynamicalTarget:
-        """The target itself, after a description on ``f`` (standard output), each line behind ``prefix``."""
-        print("\n".join(prefix + line for line in self._summary()), file=sys.stdout if f is None else f)
-        return self
-
-    def _summary(self) -> list[str]:
+    def summary_lines(self) -> list[str]:
+        """Solver, frames, reflections, and what the crystal is like."""
         forward, structure_factors = self.forward, self.f_obs()
         return [
             f"Target: {type(self).__name__}, solver {self.solver_name}",

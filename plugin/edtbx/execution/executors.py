@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from threadpoolctl import threadpool_limits
 
-from edtbx import __version__
+from edtbx.version import __version__
 
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")

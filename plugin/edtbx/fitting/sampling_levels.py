@@ -16,8 +16,9 @@ import numpy as np
 
 from edtbx.arrays import ComplexArray, FloatArray
 from edtbx.execution.memory import TooLarge
+from edtbx.execution.progress import Progress, no_progress
 from edtbx.fitting.nuisance_fit import NuisanceBounds
-from edtbx.intensities.forward import ForwardModel, Progress, no_progress
+from edtbx.intensities.forward import ForwardModel
 from edtbx.intensities.nuisance import Nuisance, best_scale, intensity_weights
 from edtbx.intensities.sampling import Sampling
 from edtbx.intensities.thickness import mean_thickness

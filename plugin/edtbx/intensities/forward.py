@@ -7,9 +7,8 @@ of every frame. Its cost is that of the solver times frames × y nodes × tilts.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -19,6 +18,7 @@ import numpy as np
 from edtbx.arrays import ComplexArray, FloatArray, IntArray
 from edtbx.execution.executors import portable, results
 from edtbx.execution.memory import FrameSize, at_once, bytes_text, expect_room, frames_bytes
+from edtbx.execution.progress import Progress, no_progress
 from edtbx.experiment import Experiment
 from edtbx.geometry import frame_vectors, scan_lever
 from edtbx.intensities.frame_task import FrameTask, Measured, Projection
@@ -31,24 +31,6 @@ from edtbx.selection import Selection
 from edtbx.solvers.block import Solver
 
 _Result = TypeVar("_Result")
-Progress = Callable[[Iterable[_Result], int], Iterable[_Result]]
-"""Wraps an iterable of the given length to show how far it has come."""
-
-
-def no_progress(items: Iterable[_Result], total: int) -> Iterable[_Result]:
-    """Show nothing."""
-    return items
-
-
-@contextmanager
-def one_step(progress: Progress[Any]) -> Iterator[None]:
-    """Show work that cannot tell how far it has come, as an iterable of one item."""
-    shown = iter(progress((None,), 1))
-    next(shown)
-    try:
-        yield
-    finally:
-        next(shown, None)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

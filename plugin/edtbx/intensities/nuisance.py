@@ -14,6 +14,7 @@ import numpy as np
 from edtbx.arrays import FloatArray
 from edtbx.intensities.quadrature import spread_slopes, spread_weights
 from edtbx.intensities.thickness import histogram_weights, thickness_slopes, thickness_weights
+from edtbx.summary import Summarised
 
 THICKEST = 1e4
 """Å of a crystal that hardly any electron crosses without loss."""
@@ -54,7 +55,7 @@ class Grid:
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True, repr=False)
-class Nuisance:
+class Nuisance(Summarised):
     """Thickness law, spread and, for each frame, scale and centre.
 
     ``thickness`` is the greatest of the law in Å (the mean for the law ``free``), ``histogram`` (2, H) the thicknesses
@@ -71,6 +72,18 @@ class Nuisance:
 
     def __repr__(self) -> str:
         return f"<Nuisance of {len(self.scales)} frames: {self.describe()}>"
+
+    def summary_lines(self) -> list[str]:
+        """Law, thickness, spread; and how far scales and centres of the frames go."""
+        lines = [f"Crystal: {self.describe()}", f"Frames: {len(self.scales)}"]
+        if len(self.scales):
+            centres = np.degrees(self.centres)
+            lines += [
+                f"Scales: {self.scales.min():.4g} to {self.scales.max():.4g}, mean {self.scales.mean():.4g}",
+                f"Centres: {centres.min():.3f} to {centres.max():.3f} degrees, root mean square "
+                f"{math.sqrt(np.mean(centres**2)):.3f}",
+            ]
+        return lines
 
     def describe(self) -> str:
         """Law, thickness and spread in words."""
