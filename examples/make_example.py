@@ -4,13 +4,13 @@ usage: python make_example.py [FOLDER]; without a folder, the files beside this 
 """
 
 import io
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 
 import edtbx_cctbx  # before numpy, scipy and numba
-from edtbx_cctbx.programs import simulate
 
 HERE = Path(__file__).resolve().parent
 SCAN = ["scan.first=-44", "scan.step=8", "scan.frames=12", "scan.semi_angle=1", "scan.orientation=25 40 10"]
@@ -39,7 +39,8 @@ def main() -> None:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE
     (folder / "start.cif").write_text(disturbed_model(), encoding="ascii")
     output = [f"output.prefix={folder / 'example'}", "output.overwrite=True"]
-    simulate.run([str(HERE / "example.cif"), *SCAN, *CRYSTAL, *NOISE, *ACCURACY, *output])
+    program = ["edtbx.simulate", HERE / "example.cif", *SCAN, *CRYSTAL, *NOISE, *ACCURACY, *output]
+    subprocess.run(program, check=True)
 
 
 if __name__ == "__main__":

@@ -150,7 +150,7 @@ def test_paths_and_settings(structure, experiment):
             read(3)
     with pytest.raises(TypeError, match=r"expected an xray.structure, got str"):
         edtbx_cctbx.set_electron_form_factors("x.cif")
-    with pytest.raises(TypeError, match="settings must be of type Settings, got {}"):
+    with pytest.raises(TypeError, match=r"settings must be of type Settings, got \{\}"):
         compare(experiment, structure, {})
 
 

@@ -9,8 +9,7 @@ from cctbx import sgtbx
 from libtbx.utils import Sorry
 
 from edtbx.arrays import FloatArray, IntArray
-from edtbx.cell import Cell, CellMisfit, cell_volume
-from edtbx.lattices import lattice_maps, transformed_cell
+from edtbx.cell import Cell, CellMisfit, cell_volume, lattice_maps, transformed_cell
 from edtbx_cctbx.arrays import rotation_matrix, translation_vector
 from edtbx_cctbx.boundary import expect_kind
 

@@ -13,10 +13,9 @@ from cctbx.array_family import flex
 from libtbx.utils import Sorry
 
 from edtbx.arrays import FloatArray
-from edtbx.cell import CELL_TOLERANCE, Cell
+from edtbx.cell import CELL_TOLERANCE, Cell, transformed_cell
 from edtbx.experiment import Experiment, Frame, Reflections, ScanGeometry
 from edtbx.geometry import frame_vectors, ub_matrix
-from edtbx.lattices import transformed_cell
 from edtbx_cctbx.arrays import from_numpy, to_miller_index
 from edtbx_cctbx.boundary import expect_experiment, expect_kind, expect_number
 from edtbx_cctbx.indexing.operators import index_matrix, transform_indices
