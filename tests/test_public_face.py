@@ -1,0 +1,101 @@
+"""What scripts import: two packages, a screenful of names, each with a docstring; and what objects say of themselves."""
+
+import ast
+import inspect
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import edtbx
+import edtbx_cctbx
+from edtbx import Nuisance, NuisanceBounds, SelectionRules
+from edtbx_cctbx import MapSettings, RefinementSettings, Settings
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+OURS = ("edtbx", "edtbx_cctbx")
+
+
+@pytest.mark.parametrize("package", [edtbx, edtbx_cctbx])
+def test_names_are_there_and_documented(package):
+    assert package.__all__ == sorted(package.__all__, key=lambda name: (not name.isupper(), name))
+    assert len(package.__all__) <= 24
+    for name in package.__all__:
+        value = getattr(package, name)
+        if not name.startswith("_"):
+            assert inspect.getdoc(value), name
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.rglob("*.py")), ids=lambda path: path.name)
+def test_examples_import_from_these_two_only(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            assert node.module in OURS or not node.module.startswith(OURS), node.module
+        elif isinstance(node, ast.Import):
+            assert not any(alias.name.startswith(tuple(f"{name}." for name in OURS)) for alias in node.names)
+
+
+def test_structure_factors_are_those_of_cctbx():
+    structure = edtbx_cctbx.read_model(EXAMPLES / "example.cif")
+    vectors, f = edtbx_cctbx.structure_factors(structure, 0.4)
+    assert np.linalg.norm(vectors.hkl / structure.unit_cell().parameters()[:3], axis=1).max() <= 0.8
+    f_calc = structure.structure_factors(
+        d_min=1.3, algorithm="direct", cos_sin_table=False, anomalous_flag=True
+    ).f_calc()
+    for h, value in zip(f_calc.expand_to_p1().indices(), f_calc.expand_to_p1().data(), strict=True):
+        assert f[vectors.find(np.array([h]))[0]] == pytest.approx(value, rel=1e-6, abs=1e-9)
+    with pytest.raises(TypeError, match=r"expected an xray.structure, got int"):
+        edtbx_cctbx.structure_factors(3, 1.0)
+
+
+def test_settings_may_be_left_out(monkeypatch):
+    """Programs fit with the same; here they are only seen to arrive."""
+
+    class Arrived(Exception):
+        pass
+
+    def target(settings, solver, experiment, structure):
+        assert settings == Settings()
+        raise Arrived
+
+    monkeypatch.setattr(Settings, "target", target)
+    experiment = edtbx_cctbx.read_experiment(EXAMPLES / "example.cif_pets").select_frames([1])
+    structure = edtbx_cctbx.read_model(EXAMPLES / "example.cif")
+    for function in (edtbx_cctbx.compare, edtbx_cctbx.refine, edtbx_cctbx.make_maps):
+        with pytest.raises(Arrived):
+            function(experiment, structure)
+        with pytest.raises(TypeError, match="settings must be of type Settings, got 3"):
+            function(experiment, structure, 3)
+    with pytest.raises(TypeError, match="must be of type RefinementSettings"):
+        edtbx_cctbx.refine(experiment, structure, Settings(), MapSettings())
+    with pytest.raises(TypeError, match="must be of type MapSettings"):
+        edtbx_cctbx.make_maps(experiment, structure, Settings(), RefinementSettings())
+
+
+def test_nuisance_parameters_have_a_summary():
+    nuisance = Nuisance(
+        shape="wedge", thickness=870.0, sigma=0.001, centres=np.radians([0.03, -0.04]), scales=np.array([2.0, 4.0])
+    )
+    log = io.StringIO()
+    assert nuisance.show_summary(f=log, prefix="> ") is nuisance
+    assert log.getvalue().splitlines() == [
+        "> Crystal: wedge of 870 Å, spread 0.057°",
+        "> Frames: 2",
+        "> Scales: 2 to 4, mean 3",
+        "> Centres: -0.040 to 0.030 degrees, root mean square 0.035",
+    ]
+
+
+def test_maps_have_a_summary(capsys):
+    structure = edtbx_cctbx.read_model(EXAMPLES / "example.cif")
+    experiment = edtbx_cctbx.read_experiment(EXAMPLES / "example.cif_pets").select_frames([3, 6, 9])
+    settings = Settings(solver="two_beam", rules=SelectionRules(d_min=1.0), choices=NuisanceBounds(shapes=("wedge",)))
+    maps = edtbx_cctbx.make_maps(experiment, structure, settings, MapSettings(omit=("H1",)))
+    capsys.readouterr()
+    maps.show_summary()
+    first, crystal, *kinds = capsys.readouterr().out.splitlines()
+    assert first == f"Maps of 12 atoms, R(obs) {maps.statistics.r_obs:.4f}"
+    assert crystal.startswith("Crystal: wedge of ")
+    assert [line.partition(":")[0] for line in kinds] == list(maps.qualities)
+    assert all("of 1 atoms left out" in line for line in kinds)
