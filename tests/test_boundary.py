@@ -240,7 +240,7 @@ ARGUMENTS = [
     ({"g_max": float("nan")}, Sorry, "g_max must be > 0 1/Å, got nan"),
     ({"rules": {}}, TypeError, "rules must be of type SelectionRules, got {}"),
     ({"sampling": 3}, TypeError, "sampling must be of type Sampling, got 3"),
-    ({"choices": 1}, TypeError, "choices must be of type NuisanceBounds, got 1"),
+    ({"bounds": 1}, TypeError, "bounds must be of type NuisanceBounds, got 1"),
     ({"nuisance": 3}, TypeError, "nuisance must be of type Nuisance, got 3"),
 ]
 
@@ -408,7 +408,7 @@ def test_a_comparison_prints_nothing_and_is_copied(example, monkeypatch, capsys)
     few = replace(COARSE, accuracy=Accuracy(s_max=0.01, s_strong=0.003, tolerance=1e-4), spread_reach=0.004, tilts=6)
     monkeypatch.setattr("edtbx_cctbx.refinement.compare.COARSE", few)
     monkeypatch.setattr("edtbx_cctbx.refinement.compare.LEVELS", (edtbx_cctbx.refinement.compare.DRAFT,) * 3)
-    settings = Settings(rules=SelectionRules(d_min=1.1), s_max=0.01, choices=NuisanceBounds(shapes=("slab",)), nproc=1)
+    settings = Settings(rules=SelectionRules(d_min=1.1), s_max=0.01, bounds=NuisanceBounds(shapes=("slab",)), nproc=1)
     found = compare(experiment, structure, settings)
     written = capsys.readouterr()
     assert written.out == written.err == ""

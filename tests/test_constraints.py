@@ -27,7 +27,7 @@ from edtbx_cctbx.refinement.preparation import odd_occupancies, prepared
 from edtbx_cctbx.refinement.settings import Refined, RefinementSettings
 from edtbx_cctbx.refinement.shelx_instructions import shelx_model, with_instructions
 from edtbx_cctbx.targets.crystallographic_ls import crystallographic_ls
-from edtbx_cctbx.targets.target import KinematicalTarget
+from edtbx_cctbx.targets.theories import KinematicalTarget
 
 MIXED = "{0} 21.0 0.015\nC9 1 {1} -21.0 0.015"
 
@@ -361,7 +361,7 @@ def occupancy_problem(tmp_path):
     truth = RefinementModel.of(truth, riding=False).structure
     experiment = experiment_for(truth, per_frame=80, frames=3)
     nuisance = replace(nuisance_for(experiment), centres=np.zeros(3))
-    options = {"nuisance": nuisance, "choices": NuisanceBounds(refine_centres=False)}
+    options = {"nuisance": nuisance, "bounds": NuisanceBounds(refine_centres=False)}
     experiment = simulated(truth, experiment, KinematicalTarget, **options)
     _, start = two_on_one_site(tmp_path, 0.45, 0.55)
     refined = Refined(displacements=False, occupancies=(OccupancyGroup.parse("N1+C9=1"),))

@@ -112,7 +112,7 @@ def test_example_data_are_dynamical(repository):
             accuracy=Accuracy(s_max=0.01), tilts=18, thickness_max=1500.0, spread_reach=np.radians(0.2)
         ),
         "rules": SelectionRules(d_min=0.9),
-        "choices": NuisanceBounds(shapes=("wedge",)),
+        "bounds": NuisanceBounds(shapes=("wedge",)),
     }
     r = [
         t.statistics(t.i_calc(structure)).r_obs

@@ -24,7 +24,7 @@ from edtbx_cctbx.model_files.structures import read_model
 from edtbx_cctbx.programs import refine
 from edtbx_cctbx.programs import running as command_line
 from edtbx_cctbx.programs.cluster import workers_of
-from edtbx_cctbx.targets.target import DynamicalTarget
+from edtbx_cctbx.targets.theories import DynamicalTarget
 
 
 def value_and_gradient(target, structure):

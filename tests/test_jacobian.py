@@ -17,7 +17,7 @@ from edtbx.intensities.thickness import QUANTILES
 from edtbx.solvers import propagator
 from edtbx.solvers.auto import AutoSolver
 from edtbx.solvers.block import Accuracy
-from edtbx_cctbx.targets.target import DynamicalTarget
+from edtbx_cctbx.targets.theories import DynamicalTarget
 
 FOLDED = Accuracy(s_max=10.0, s_strong=0.01)
 

@@ -20,7 +20,7 @@ from edtbx_cctbx.refinement.model import reparametrisation_of
 from edtbx_cctbx.refinement.settings import Refined
 from edtbx_cctbx.structure.f_calc_derivatives import StructureSlopes
 from edtbx_cctbx.targets.crystallographic_ls import crystallographic_ls
-from edtbx_cctbx.targets.target import KinematicalTarget
+from edtbx_cctbx.targets.theories import KinematicalTarget
 
 FIXED = NuisanceBounds(refine_centres=False)
 
@@ -152,7 +152,7 @@ def test_one_kinematical_frame_is_stock_smtbx(symbol):
         nuisance=centred(experiment),
         thickness=430.0,
         spread=0.001,
-        choices=FIXED,
+        bounds=FIXED,
     )
     rp = reparametrisation_of(structure, Refined())
     mine = crystallographic_ls(target, rp, rows="exact", weighting_scheme=least_squares.sigma_weighting())
@@ -185,7 +185,7 @@ def test_the_gradient_is_that_of_the_objective(symbol, rows):
     structure = model_in(symbol)
     experiment = noisy(structure, experiment_for(structure, per_frame=60))
     target = target_for(
-        structure, experiment, nuisance=centred(experiment), thickness=430.0, spread=0.001, choices=FIXED
+        structure, experiment, nuisance=centred(experiment), thickness=430.0, spread=0.001, bounds=FIXED
     )
     ls = crystallographic_ls(
         target, reparametrisation_of(structure, Refined()), rows=rows, weighting_scheme=least_squares.sigma_weighting()
@@ -327,7 +327,7 @@ def test_uncertainties_are_the_spread_of_results(case):
             measured,
             nuisance=centred(measured),
             thickness=430.0,
-            choices=NuisanceBounds(refine_centres=refines_centres, centre_max=np.radians(0.4)),
+            bounds=NuisanceBounds(refine_centres=refines_centres, centre_max=np.radians(0.4)),
         )
         ls = crystallographic_ls(
             target,

@@ -83,8 +83,8 @@ def test_no_spread_is_found_as_none():
 
 
 def test_what_is_fixed_stays_fixed():
-    choices = NuisanceBounds(shapes=("slab",), thickness=777.0, sigma=np.radians(0.05), refine_centres=False)
-    found = fit_nuisance(measured(truth_of()), GRID, choices)
+    bounds = NuisanceBounds(shapes=("slab",), thickness=777.0, sigma=np.radians(0.05), refine_centres=False)
+    found = fit_nuisance(measured(truth_of()), GRID, bounds)
     assert (found.shape, found.thickness, found.sigma) == ("slab", 777.0, np.radians(0.05))
     assert np.all(found.centres == 0.0)
 
@@ -127,8 +127,8 @@ def test_a_free_histogram_explains_two_thicknesses():
     histogram[1, [9, 30]] = 0.7, 0.3
     truth = truth_of("free", thickness=float(histogram[0] @ histogram[1]), histogram=histogram)
     cubes = measured(truth)
-    choices = NuisanceBounds(shapes=(*LAWS, "free"), sigma=truth.sigma)
-    found = fit_nuisance(cubes, GRID, choices)
+    bounds = NuisanceBounds(shapes=(*LAWS, "free"), sigma=truth.sigma)
+    found = fit_nuisance(cubes, GRID, bounds)
     assert found.shape == "free"
     assert found.histogram[1].min() >= 0.0
     assert found.histogram[1].sum() == pytest.approx(1.0)
@@ -165,7 +165,7 @@ def test_a_few_strong_reflections_that_are_wrong_do_not_outvote_the_others():
         observed[strong] = 2.0 * wrong[strong]
         weights = intensity_weights(observed, 0.02 * cube.observed.mean())
         cubes.append(replace(cube, observed=observed, weights=weights))
-    choices = NuisanceBounds(shapes=("slab",))
-    found, there = fit_nuisance(cubes, GRID, choices), polish_nuisance(cubes, GRID, choices, other)
+    bounds = NuisanceBounds(shapes=("slab",))
+    found, there = fit_nuisance(cubes, GRID, bounds), polish_nuisance(cubes, GRID, bounds, other)
     assert misfit(found, GRID, cubes) > misfit(there, GRID, cubes)
     assert found.thickness == pytest.approx(truth.thickness, rel=0.05)

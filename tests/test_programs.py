@@ -205,7 +205,7 @@ def test_a_default_may_be_given(auto, monkeypatch):
 
     def look(experiment, structure, settings, *rest):
         assert experiment.geometry is ScanGeometry.ROTATION
-        assert set(settings.choices.shapes) == set(QUANTILES)
+        assert set(settings.bounds.shapes) == set(QUANTILES)
         raise Arrived
 
     monkeypatch.setattr(compare_program, "compare", look)
@@ -271,10 +271,10 @@ def test_the_error_promised_is_the_error_found(tmp_path):
     assert found.kept
     assert found.level is not LEVELS[-1]
     finest = Level(accuracy=Accuracy(s_max=0.2, s_strong=0.03, tolerance=1e-6), tilts=2.0, spacing=0.4)
-    f, choices, g_max = target.structure_factors(structure), settings.choices, target.forward.g_max
+    f, bounds, g_max = target.structure_factors(structure), settings.bounds, target.forward.g_max
     levels = (found.level, finest, DRAFT)
     fine, true, draft = (
-        target.forward.resampled(level.sampling(target.nuisance, choices, g_max), bases=target.nuisance.centres)
+        target.forward.resampled(level.sampling(target.nuisance, bounds, g_max), bases=target.nuisance.centres)
         for level in levels
     )
     intensities = [model.intensities(f, target.nuisance) for model in (fine, true, draft)]

@@ -90,7 +90,7 @@ def test_nuisance_parameters_have_a_summary():
 def test_maps_have_a_summary(capsys):
     structure = edtbx_cctbx.read_model(EXAMPLES / "example.cif")
     experiment = edtbx_cctbx.read_experiment(EXAMPLES / "example.cif_pets").select_frames([3, 6, 9])
-    settings = Settings(solver="two_beam", rules=SelectionRules(d_min=1.0), choices=NuisanceBounds(shapes=("wedge",)))
+    settings = Settings(solver="two_beam", rules=SelectionRules(d_min=1.0), bounds=NuisanceBounds(shapes=("wedge",)))
     maps = edtbx_cctbx.make_maps(experiment, structure, settings, MapSettings(omit=("H1",)))
     capsys.readouterr()
     maps.show_summary()

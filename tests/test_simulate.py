@@ -20,7 +20,7 @@ from edtbx.solvers.block import Accuracy
 from edtbx_cctbx.io.cif_pets import read_experiment, write_experiment
 from edtbx_cctbx.programs import simulate as program
 from edtbx_cctbx.simulation import simulate
-from edtbx_cctbx.targets.target import DynamicalTarget
+from edtbx_cctbx.targets.theories import DynamicalTarget
 
 QUIET = Noise(counts=1e7)
 SCAN = Scan(first=-0.7, step=0.35, frames=5, semi_angle=np.radians(1.5), d_min=0.75)
@@ -66,9 +66,9 @@ def fitted(structure, experiment):
         thickness_max=1000.0,
         thickness_step=12.5,
     )
-    choices = NuisanceBounds(shapes=("slab", "wedge", "thin"))
+    bounds = NuisanceBounds(shapes=("slab", "wedge", "thin"))
     rules = SelectionRules(rsg_max=0.9, dsg_min=0.0)
-    return DynamicalTarget(experiment, structure, choices=choices, rules=rules, sampling=sampling, g_max=1 / 0.75 + 0.2)
+    return DynamicalTarget(experiment, structure, bounds=bounds, rules=rules, sampling=sampling, g_max=1 / 0.75 + 0.2)
 
 
 def test_crystal_and_frames_are_found_again(tmp_path, structure, quiet):

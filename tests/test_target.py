@@ -25,7 +25,8 @@ from edtbx_cctbx.io.cif_pets import read_experiment
 from edtbx_cctbx.model_files.structures import read_model
 from edtbx_cctbx.structure.form_factors import set_electron_form_factors
 from edtbx_cctbx.structure.structure_factors import miller_set
-from edtbx_cctbx.targets.target import DynamicalTarget, KinematicalTarget, unique_numbers
+from edtbx_cctbx.targets.scattering_model import unique_numbers
+from edtbx_cctbx.targets.theories import DynamicalTarget, KinematicalTarget
 
 SAMPLING = Sampling(
     accuracy=Accuracy(s_max=0.03),
@@ -429,15 +430,15 @@ def test_the_functor_protocol():
     assert with_them.scale_factor() == pytest.approx(np.mean(target.nuisance.scales))
 
 
-# ---- choices and mistakes -------------------------------------------------------------------------------------------
+# ---- bounds and mistakes -------------------------------------------------------------------------------------------
 
 
 def test_the_nuisance_parameters_are_fitted_at_the_start():
     structure = model_in("P 1")
     fine = replace(SAMPLING, thickness_step=25.0, thickness_max=800.0)
     experiment = simulated(structure, experiment_for(structure, per_frame=60, reach=2.0), sampling=fine)
-    choices = NuisanceBounds(shapes=("wedge",))
-    target = target_for(structure, experiment, nuisance=None, sampling=fine, choices=choices)
+    bounds = NuisanceBounds(shapes=("wedge",))
+    target = target_for(structure, experiment, nuisance=None, sampling=fine, bounds=bounds)
     assert target.nuisance.thickness == pytest.approx(430.0, abs=10.0)
     assert target.nuisance.sigma == pytest.approx(np.radians(0.07), abs=np.radians(0.01))
     assert target.statistics(target.i_calc(structure)).r_obs < 0.01
@@ -447,7 +448,7 @@ def test_fixed_thickness_and_spread_and_a_named_solver():
     structure = model_in("P 1")
     experiment = experiment_for(structure)
     target = target_for(
-        structure, experiment, nuisance=None, thickness=333.0, spread=0.001, solver="two_beam", choices=NuisanceBounds()
+        structure, experiment, nuisance=None, thickness=333.0, spread=0.001, solver="two_beam", bounds=NuisanceBounds()
     )
     assert (target.nuisance.thickness, target.nuisance.sigma) == (333.0, 0.001)
     assert target.solver_name == "two_beam"

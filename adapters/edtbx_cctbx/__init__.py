@@ -18,7 +18,7 @@ from edtbx_cctbx.structure.form_factors import set_electron_form_factors
 from edtbx_cctbx.structure.structure_factors import InexactStructureFactors, structure_factors
 from edtbx_cctbx.targets.crystallographic_ls import crystallographic_ls
 from edtbx_cctbx.targets.minimisation import minimise_with_lbfgs
-from edtbx_cctbx.targets.target import DynamicalTarget, KinematicalTarget
+from edtbx_cctbx.targets.theories import DynamicalTarget, KinematicalTarget
 
 __all__ = [
     "DynamicalMap",

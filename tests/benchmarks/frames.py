@@ -114,7 +114,7 @@ def experiment(name: str, frames: int, nproc: int) -> tuple[edtbx_cctbx.Dynamica
     settings = Settings(nproc=nproc)
     target = settings.target("propagator", few, structure)
     target.nuisance = fit_coarse(target, structure, settings)
-    level = LEVELS[0].sampling(target.nuisance, settings.choices, target.forward.g_max)
+    level = LEVELS[0].sampling(target.nuisance, settings.bounds, target.forward.g_max)
     return target.resampled(level), structure
 
 

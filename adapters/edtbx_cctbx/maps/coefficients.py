@@ -28,6 +28,7 @@ from edtbx.fitting.sampling_levels import COARSE
 from edtbx.intensities.frame_task import Projection
 from edtbx.intensities.frame_waves import Rows
 from edtbx.intensities.nuisance import FrameCube, Nuisance
+from edtbx.solvers.kinematical import KinematicalSolver
 from edtbx_cctbx.arrays import from_numpy, to_numpy
 from edtbx_cctbx.boundary import expect_number, expect_word
 from edtbx_cctbx.maps.components import Components, ComponentsAndAtoms
@@ -36,7 +37,7 @@ from edtbx_cctbx.refinement.model import RefinementModel, usual_shifts
 from edtbx_cctbx.refinement.settings import Refined
 from edtbx_cctbx.structure.f_calc_derivatives import StructureSlopes
 from edtbx_cctbx.structure.form_factors import ensure_electron_form_factors, form_factor
-from edtbx_cctbx.targets.target import DynamicalTarget, KinematicalTarget, expect_target
+from edtbx_cctbx.targets.target import Target, expect_target
 from edtbx_cctbx.targets.weighting import flat_weighting, weights_of
 
 KINDS = {
@@ -85,10 +86,10 @@ class DynamicalMap:
 
     def __init__(
         self,
-        target: DynamicalTarget,
+        target: Target,
         xray_structure: xray.structure,
         *,
-        rows_from: DynamicalTarget | None = None,
+        rows_from: Target | None = None,
         atoms_follow: bool = True,
         weighting_scheme: Any = None,
         loss: str = "cauchy",
@@ -108,7 +109,7 @@ class DynamicalMap:
         self._weighting_scheme = weighting_scheme
         self._loss = expect_word(loss, LOSSES, "loss")
         self._progress = progress
-        self._measured = target.experiment.reflections.select(target.rows)
+        self._measured = target.scattering.measured
         self._shares = repetitions(self._measured)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -152,7 +153,7 @@ class DynamicalMap:
     @cached_property
     def map_estimate(self) -> MapEstimate:
         """What the kind ``newton`` came from."""
-        shared = np.array([self.target.choices.sigma is None, self.target.choices.thickness is None])
+        shared = np.array([self.target.bounds.sigma is None, self.target.bounds.thickness is None])
         equations = self._linear[0]
         with one_step(self._progress):
             return map_estimate(equations, shared, len(self._usual_shifts))
@@ -210,7 +211,7 @@ class DynamicalMap:
             self._measured,
             nuisance,
             grid=self.target.forward.grid,
-            choices=self.target.choices,
+            bounds=self.target.bounds,
             weighting=partial(weights_of, scheme),
             loss=self._loss,
             shares=self._shares,
@@ -267,9 +268,7 @@ class DynamicalMap:
         for frame, seed, found in zip(forward.frames, self._seeds, shown, strict=True):
             by_frame[frame.frame_id] = found[:, kept]
             total += seed @ found[:, : len(total)]
-        equations = frame_equations(
-            reweighted.cubes, target.forward.grid, reweighted.nuisance, target.choices, by_frame
-        )
+        equations = frame_equations(reweighted.cubes, target.forward.grid, reweighted.nuisance, target.bounds, by_frame)
         return equations, total
 
     @cached_property
@@ -312,18 +311,10 @@ class DynamicalMap:
 
     @cached_property
     def _fo_fc_kinematical(self) -> ComplexArray:
-        target = self.target
-        kinematical = KinematicalTarget(
-            target.experiment,
-            self.xray_structure,
-            rules=target.rules,
-            g_max=target.g_max,
-            choices=target.choices,
-            sampling=_KINEMATICAL,
-            executor=target.forward.executor,
-            progress=self._progress,
-        )
-        return self._by_ratio(kinematical.i_calc(self.xray_structure))
+        kinematical = self.target.scattering.with_solver("kinematical", KinematicalSolver(), _KINEMATICAL)
+        kinematical = replace(kinematical, bounds=replace(kinematical.bounds, thickness=None, sigma=None))
+        nuisance = kinematical.fit_nuisance(self.xray_structure, self._progress)
+        return self._by_ratio(kinematical.i_calc(self.xray_structure, nuisance))
 
     @cached_property
     def _two_fo_fc(self) -> ComplexArray:

@@ -23,8 +23,9 @@ from edtbx_cctbx.boundary import expect_kind
 from edtbx_cctbx.maps.coefficients import KINDS, DynamicalMap
 from edtbx_cctbx.maps.hydrogen_peaks import Proposal, find_hydrogens
 from edtbx_cctbx.maps.peaks import ON_ATOM, Peak, distances_to, find_holes, find_peaks
-from edtbx_cctbx.refinement.compare import fit_coarse
+from edtbx_cctbx.refinement.compare import at_level, coarse_nuisance
 from edtbx_cctbx.refinement.settings import Settings
+from edtbx_cctbx.targets.target import Target
 
 FOUND = 0.35
 """A peak nearer than this to the site of an atom left out, in Å, is that atom."""
@@ -148,7 +149,7 @@ def make_maps(
     experiment: Experiment,
     structure: xray.structure,
     settings: Settings | None = None,
-    choices: MapSettings | None = None,
+    map_settings: MapSettings | None = None,
     report: Reporter = SILENT,
     parameters: dict[str, Any] | None = None,
 ) -> Maps:
@@ -161,20 +162,20 @@ def make_maps(
     """
     began = time.perf_counter()
     settings = expect_kind(Settings() if settings is None else settings, Settings, "settings")
-    choices = expect_kind(MapSettings() if choices is None else choices, MapSettings, "choices")
+    map_settings = expect_kind(MapSettings() if map_settings is None else map_settings, MapSettings, "map_settings")
     settings.check_derivatives("maps need")
-    left_out = chosen_atoms(structure, choices.omit)
+    left_out = chosen_atoms(structure, map_settings.omit)
     known = structure.select(~left_out)
     omitted = structure.select(left_out)
-    target = settings.target(settings.solver, experiment, known)
-    target.nuisance = fit_coarse(target, known, settings, report)
-    report.say(f"{settings.solver}: {target.nuisance.describe()}")
+    scattering = settings.scattering_model(settings.solver, experiment, known)
+    start = coarse_nuisance(scattering, known, settings, report)
+    report.say(f"{settings.solver}: {start.describe()}")
     calculator = DynamicalMap(
-        target.resampled(settings.sampling(target, LEVELS[0])),
+        Target.of(*at_level(scattering, start, settings, LEVELS[0])),
         known,
-        rows_from=target.resampled(settings.sampling(target, DRAFT)),
-        atoms_follow=choices.atoms_follow,
-        scattering_type=choices.scattering_type,
+        rows_from=Target.of(*at_level(scattering, start, settings, DRAFT)),
+        atoms_follow=map_settings.atoms_follow,
+        scattering_type=map_settings.scattering_type,
         progress=report.progress(f"{settings.solver}, map"),
     )
     qualities = {}
@@ -183,14 +184,14 @@ def make_maps(
             qualities[kind] = _quality(calculator, kind, omitted)
     found: xray.structure | None = None
     proposals: list[Proposal] = []
-    if choices.hydrogens:
+    if map_settings.hydrogens:
         with one_step(report.progress("hydrogen")):
-            found, proposals = find_hydrogens(known, qualities[choices.kind].peaks)
+            found, proposals = find_hydrogens(known, qualities[map_settings.kind].peaks)
     return Maps(
         structure=known,
-        experiment=target.experiment,
+        experiment=scattering.experiment,
         calculator=calculator,
-        kind=choices.kind,
+        kind=map_settings.kind,
         statistics=calculator.target.statistics(calculator.fitted.calculated),
         qualities=qualities,
         proposals=proposals,

@@ -49,16 +49,18 @@ def show_target(experiment: Experiment, structure: xray.structure, settings: Set
     Sorry
         No row is left, or the model does not fit the data.
     """
-    target = settings.target(settings.solver, experiment, structure)
-    forward, selection = target.forward, target.selection
+    scattering = settings.scattering_model(settings.solver, experiment, structure)
+    forward, selection = scattering.forward, scattering.selection
     fallen = ", ".join(f"{rule} {count}" for rule, count in selection.left_out.items() if count)
     print(f"  solver of the dynamical theory: {settings.solver}", file=log)
     print(f"  frames used: {len(forward.frames)} of {len(experiment.frames)}", file=log)
-    print(f"  rows used: {len(target.rows)} of {len(experiment.reflections)}; left out: {fallen or 'none'}", file=log)
+    print(
+        f"  rows used: {len(scattering.rows)} of {len(experiment.reflections)}; left out: {fallen or 'none'}", file=log
+    )
     print(
         f"  at the first, coarse level: {forward.beams_per_frame:.0f} beams and {forward.waves_per_frame:.0f} "
-        f"orientations a frame; structure factors: {len(target.expansion.unique.indices())} unique, "
-        f"{len(forward.vectors.hkl)} in all, out to {target.g_max:.3f} 1/Angstrom",
+        f"orientations a frame; structure factors: {len(scattering.expansion.unique.indices())} unique, "
+        f"{len(forward.vectors.hkl)} in all, out to {scattering.g_max:.3f} 1/Angstrom",
         file=log,
     )
 

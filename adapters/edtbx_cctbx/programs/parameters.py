@@ -11,6 +11,7 @@ from libtbx.utils import Sorry
 
 from edtbx.experiment import Experiment, ScanGeometry
 from edtbx.fitting.nuisance_fit import NuisanceBounds
+from edtbx.intensities.nuisance import THICKEST
 from edtbx.intensities.thickness import QUANTILES
 from edtbx.selection import SelectionRules
 from edtbx.solvers.registry import installed_solvers
@@ -215,8 +216,8 @@ def settings_from(params: Any, executor: Executor | None = None) -> Settings:
     """What the parameters ask for, with the workers of the cluster if they ask for one."""
     check_workers(params)
     thickness, spread = params.thickness, params.spread
-    if thickness.value is not None and not 0.0 < thickness.value < 1e5:
-        raise Sorry(f"thickness.value must be > 0 Å and below 100000 Å, got {thickness.value:g} (is it in nm?)")
+    if thickness.value is not None and not 0.0 < thickness.value <= THICKEST:
+        raise Sorry(f"thickness.value must be > 0 Å and at most {THICKEST:g} Å, got {thickness.value:g} (is it in nm?)")
     if not thickness.refine and thickness.value is None:
         raise Sorry("thickness.refine=False needs thickness.value (in Å)")
     try:
@@ -233,10 +234,10 @@ def settings_from(params: Any, executor: Executor | None = None) -> Settings:
         tolerance=params.accuracy.tolerance,
         s_max=params.beams.s_max,
         s_strong=params.beams.s_strong,
-        thickness=thickness.value,
-        spread=None if sigma is None else float(np.radians(sigma)),
-        choices=NuisanceBounds(
+        bounds=NuisanceBounds(
             shapes=shapes,
+            thickness=thickness.value,
+            sigma=None if sigma is None else float(np.radians(sigma)),
             sigma_max=float(np.radians(max(spread.sigma_max, sigma or 0.0))),
             refine_centres=frames.refine_orientation,
             centre_max=float(np.radians(frames.orientation_max)),

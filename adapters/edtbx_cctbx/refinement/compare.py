@@ -13,14 +13,15 @@ from cctbx import xray
 from edtbx.arrays import FloatArray
 from edtbx.execution.progress import SILENT, Reporter
 from edtbx.experiment import Experiment
+from edtbx.fitting.coarse_to_fine import choose_level, fit_coarse
 from edtbx.fitting.nuisance_fit import fit_nuisance, rescale
-from edtbx.fitting.sampling_levels import COARSE, ChosenLevel
+from edtbx.fitting.sampling_levels import ChosenLevel, Level
 from edtbx.intensities.nuisance import FrameCube, Grid, Nuisance
 from edtbx_cctbx.boundary import expect_kind
 from edtbx_cctbx.indexing.diagnosis import warn_if_hopeless
 from edtbx_cctbx.refinement.results import Comparison, LeastSquaresFit, SamplingReport, TheoryFit
 from edtbx_cctbx.refinement.settings import Settings
-from edtbx_cctbx.targets.target import DynamicalTarget
+from edtbx_cctbx.targets.scattering_model import ScatteringModel
 
 
 def compare(
@@ -45,16 +46,16 @@ def compare(
     interrupted = None
     try:
         for solver in ("kinematical", settings.solver):
-            target = settings.target(solver, experiment, structure)
-            target.nuisance = fit_coarse(target, structure, settings, report)
-            fits.append(fit_theory(target, structure, settings, report)[0])
+            scattering = settings.scattering_model(solver, experiment, structure)
+            start = coarse_nuisance(scattering, structure, settings, report)
+            fits.append(fit_theory(scattering, start, structure, settings, report))
     except KeyboardInterrupt as stop:
         if not fits:
             raise
         interrupted = str(stop) or "interrupted"
     return Comparison(
-        experiment=warn_if_hopeless(target.experiment, structure, fits[0].statistics.r_obs),
-        selection=target.selection,
+        experiment=warn_if_hopeless(scattering.experiment, structure, fits[0].statistics.r_obs),
+        selection=scattering.selection,
         kinematical=fits[0],
         dynamical=fits[1] if len(fits) > 1 else None,
         refined=False,
@@ -65,71 +66,99 @@ def compare(
 
 
 def fit_theory(
-    target: DynamicalTarget, structure: xray.structure, settings: Settings, report: Reporter = SILENT
-) -> tuple[TheoryFit, DynamicalTarget]:
-    """Nuisance parameters at the level that the tolerance asks for, from those of the target; and the fine target."""
+    scattering: ScatteringModel,
+    start: Nuisance,
+    structure: xray.structure,
+    settings: Settings,
+    report: Reporter = SILENT,
+) -> TheoryFit:
+    """Nuisance parameters at the level that the tolerance asks for, from a start whose law stays."""
     began = time.perf_counter()
-    start = target.nuisance
-    found = settings.level_for(target, structure, start, report)
-    target = target.resampled(settings.sampling(target, found.level))
-    cubes = target.cubes(structure, report.progress(f"{target.solver_name}, fine"))
-    target.nuisance = fit_nuisance(cubes, target.forward.grid, replace(target.choices, shapes=(start.shape,)))
-    return theory_fit(target, structure, cubes, found, time.perf_counter() - began), target
+    chosen = chosen_level(scattering, start, structure, settings, report)
+    fine, _ = at_level(scattering, start, settings, chosen.level)
+    cubes = fine.cubes(structure, report.progress(f"{fine.solver_name}, fine"))
+    nuisance = fit_nuisance(cubes, fine.forward.grid, replace(fine.bounds, shapes=(start.shape,)))
+    return theory_fit(fine, nuisance, structure, cubes, chosen, time.perf_counter() - began)
 
 
 def theory_fit(
-    target: DynamicalTarget,
+    scattering: ScatteringModel,
+    nuisance: Nuisance,
     structure: xray.structure,
     cubes: Sequence[FrameCube],
-    found: ChosenLevel | None,
+    chosen: ChosenLevel | None,
     seconds: float,
     least_squares: LeastSquaresFit | None = None,
 ) -> TheoryFit:
-    """What a target with its nuisance parameters says of a structure whose cubes are at hand; ``found`` is None where its
-    level was taken without measuring the error.
+    """What a scattering model and nuisance parameters say of a structure whose cubes are at hand; ``chosen`` is None where
+    the level was taken without measuring the error.
     """
-    nuisance, grid = target.nuisance, target.forward.grid
+    grid = scattering.forward.grid
     i_calc = np.concatenate(nuisance.intensities(grid, cubes))
     return TheoryFit(
-        solver=target.solver_name,
+        solver=scattering.solver_name,
         structure=structure,
         nuisance=nuisance,
         frame_ids=tuple(cube.frame_id for cube in cubes),
-        rows=target.rows,
+        rows=scattering.rows,
         i_calc=i_calc,
-        statistics=target.statistics(i_calc),
-        r_of_thickness=_curve(target, cubes, grid, _thicknesses(nuisance, grid)),
-        r_of_spread=_curve(target, cubes, grid, _spreads(nuisance)),
+        statistics=scattering.statistics(i_calc),
+        r_of_thickness=_curve(scattering, cubes, grid, _thicknesses(nuisance, grid)),
+        r_of_spread=_curve(scattering, cubes, grid, _spreads(nuisance)),
         accuracy=SamplingReport(
-            error=found.error if found else float("nan"),
-            kept=found.kept if found else True,
-            waves=target.forward.waves_per_frame,
-            beams=target.forward.beams_per_frame,
-            limits=target.forward.sampling.accuracy,
+            error=chosen.error if chosen else float("nan"),
+            kept=chosen.kept if chosen else True,
+            waves=scattering.forward.waves_per_frame,
+            beams=scattering.forward.beams_per_frame,
+            limits=scattering.forward.sampling.accuracy,
         ),
         forward_seconds=seconds,
         least_squares=least_squares,
     )
 
 
-def fit_coarse(
-    target: DynamicalTarget, structure: xray.structure, settings: Settings, report: Reporter = SILENT
+def coarse_nuisance(
+    scattering: ScatteringModel, structure: xray.structure, settings: Settings, report: Reporter = SILENT
 ) -> Nuisance:
-    """Nuisance parameters at the coarse level, thickness searched up to 3000 Å and, if need be, twice that."""
-    sampling = replace(COARSE, accuracy=settings.beams(COARSE.accuracy, target.forward.solver))
-    if settings.thickness is not None:
-        sampling = replace(sampling, thickness_max=1.3 * settings.thickness)
-    for _ in range(2):
-        coarse = target.resampled(sampling)
-        nuisance = coarse.fit_nuisance(structure, report.progress(f"{target.solver_name}, coarse"))
-        if (
-            nuisance.thickness < 0.97 * sampling.thickness_max
-            or settings.thickness is not None
-            or target.solver_name != settings.solver
-        ):
-            break
-        sampling = replace(sampling, thickness_max=2.0 * sampling.thickness_max, thickness_step=100.0)
-    return nuisance
+    """Nuisance parameters of a structure at the coarse level; of the dynamical theory alone are crystals thick."""
+    return fit_coarse(
+        scattering.forward,
+        scattering.structure_factors(structure),
+        scattering.bounds,
+        settings.accuracy,
+        search_further=scattering.solver_name == settings.solver,
+        progress=report.progress(f"{scattering.solver_name}, coarse"),
+    )
+
+
+def chosen_level(
+    scattering: ScatteringModel,
+    nuisance: Nuisance,
+    structure: xray.structure,
+    settings: Settings,
+    report: Reporter = SILENT,
+) -> ChosenLevel:
+    """The level of sampling that the tolerance asks for."""
+    return choose_level(
+        scattering.forward,
+        scattering.structure_factors(structure),
+        nuisance,
+        scattering.bounds,
+        settings.accuracy,
+        report.progress(f"{scattering.solver_name}, sampling"),
+    )
+
+
+def at_level(
+    scattering: ScatteringModel,
+    nuisance: Nuisance,
+    settings: Settings,
+    level: Level,
+    places: Sequence[int] | None = None,
+) -> tuple[ScatteringModel, Nuisance]:
+    """All frames or some at a level, for what is known of thickness and spread; and their nuisance parameters."""
+    sampling = settings.accuracy.sampling(level, scattering.forward, nuisance, scattering.bounds)
+    return scattering.resampled(sampling, nuisance, places)
 
 
 def _thicknesses(nuisance: Nuisance, grid: Grid) -> list[tuple[float, Nuisance]]:
@@ -145,11 +174,11 @@ def _spreads(nuisance: Nuisance) -> list[tuple[float, Nuisance]]:
 
 
 def _curve(
-    target: DynamicalTarget, cubes: Sequence[FrameCube], grid: Grid, variants: list[tuple[float, Nuisance]]
+    scattering: ScatteringModel, cubes: Sequence[FrameCube], grid: Grid, variants: list[tuple[float, Nuisance]]
 ) -> FloatArray:
     """R(obs) of each variant at its own best scales, (2, n)."""
     points = []
     for value, nuisance in variants:
         i_calc = np.concatenate(rescale(nuisance, grid, cubes).intensities(grid, cubes))
-        points.append((value, target.statistics(i_calc).r_obs))
+        points.append((value, scattering.statistics(i_calc).r_obs))
     return np.array(points).reshape(-1, 2).T

@@ -14,10 +14,10 @@ from edtbx.fitting.least_squares import measurements
 from edtbx.selection import SelectionRules
 from edtbx.statistics import Statistics
 from edtbx_cctbx.indexing.model_cell import with_model_cell
-from edtbx_cctbx.refinement.compare import fit_coarse, fit_theory
+from edtbx_cctbx.refinement.compare import coarse_nuisance, fit_theory
 from edtbx_cctbx.refinement.results import TheoryFit
 from edtbx_cctbx.refinement.settings import Settings
-from edtbx_cctbx.targets.target import select_rows
+from edtbx_cctbx.targets.scattering_model import select_rows
 
 
 def without_every(
@@ -57,11 +57,9 @@ def free_statistics(left_out: Experiment, fit: TheoryFit, settings: Settings, re
     held = replace(
         settings,
         solver=fit.solver,
-        thickness=nuisance.thickness,
-        spread=nuisance.sigma,
-        choices=replace(settings.choices, shapes=(nuisance.shape,)),
+        bounds=replace(settings.bounds, shapes=(nuisance.shape,), thickness=nuisance.thickness, sigma=nuisance.sigma),
         rules=replace(settings.rules, min_reflections=1),
     )
-    target = held.target(fit.solver, left_out, fit.structure)
-    target.nuisance = fit_coarse(target, fit.structure, held, report)
-    return fit_theory(target, fit.structure, held, report)[0].statistics
+    scattering = held.scattering_model(fit.solver, left_out, fit.structure)
+    start = coarse_nuisance(scattering, fit.structure, held, report)
+    return fit_theory(scattering, start, fit.structure, held, report).statistics

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -24,17 +23,17 @@ from edtbx.fitting.bounded_steps import bounded_step, corrected, curvature
 from edtbx.fitting.nuisance_fit import fit_nuisance, misfit
 from edtbx.fitting.sampling_levels import FOR_ROWS, LEVELS, ChosenLevel, Level
 from edtbx.intensities.nuisance import FrameCube, Nuisance
-from edtbx.intensities.sampling import Sampling
 from edtbx.intensities.thickness import mean_thickness
 from edtbx_cctbx.arrays import to_numpy
 from edtbx_cctbx.constraints.determined import is_singular, undetermined
 from edtbx_cctbx.refinement.checkpoint import Checkpoint, atoms_of, put_atoms
-from edtbx_cctbx.refinement.compare import theory_fit
+from edtbx_cctbx.refinement.compare import at_level, chosen_level, theory_fit
 from edtbx_cctbx.refinement.model import RefinementModel, allows_anisotropic, make_anisotropic, usual_shifts
 from edtbx_cctbx.refinement.results import LeastSquaresFit, TheoryFit
 from edtbx_cctbx.refinement.settings import RefinementSettings, Settings
 from edtbx_cctbx.targets.crystallographic_ls import crystallographic_ls
-from edtbx_cctbx.targets.target import DynamicalTarget
+from edtbx_cctbx.targets.scattering_model import ScatteringModel
+from edtbx_cctbx.targets.target import Target
 from edtbx_cctbx.targets.weighting import flat_weighting
 
 _FIRST_CYCLES = 5
@@ -81,16 +80,17 @@ _START = 0.02
 
 
 def refine_by_least_squares(
-    target: DynamicalTarget,
+    scattering: ScatteringModel,
+    start: Nuisance,
     model: RefinementModel,
     settings: Settings,
     schedule: RefinementSettings,
     report: Reporter,
     checkpoint: Checkpoint,
 ) -> TheoryFit:
-    """Refine a structure, in place, and the nuisance parameters of its target.
+    """Refine a structure, in place, from nuisance parameters at the start; the fit at the end.
 
-    A KeyboardInterrupt leaves the last complete cycle in ``checkpoint.latest``.
+    A KeyboardInterrupt leaves the fit of the last complete cycle in ``checkpoint.latest``.
 
     Raises
     ------
@@ -98,13 +98,20 @@ def refine_by_least_squares(
         The reflections do not determine all parameters.
     """
     began = time.perf_counter()
-    run = LeastSquaresRun(target, model, settings, schedule, report, checkpoint)
+    run = LeastSquaresRun(scattering, start, model, settings, schedule, report, checkpoint)
     run.roughly()
-    found = checkpoint.step("level", lambda: settings.level_for(target, model.structure, target.nuisance, report))
-    run.found = found
-    fine, ls, shift = run.on_all_frames(found.level)
+    run.chosen = checkpoint.step(
+        "level", lambda: chosen_level(scattering, run.nuisance, model.structure, settings, report)
+    )
+    ls, shift = run.on_all_frames(run.chosen.level)
     return theory_fit(
-        fine, model.structure, ls.cubes, found, time.perf_counter() - began, least_squares=_described(ls, shift, model)
+        ls.observations.scattering,
+        ls.observations.nuisance,
+        model.structure,
+        ls.cubes,
+        run.chosen,
+        time.perf_counter() - began,
+        _described(ls, shift, model),
     )
 
 
@@ -114,19 +121,20 @@ class Undetermined(Sorry):
 
 @dataclass(slots=True, eq=False)
 class LeastSquaresRun:
-    """One refinement: the structure of the model and the nuisance parameters of the target move.
+    """One refinement: the structure of the model and the nuisance parameters of all frames move.
 
-    ``found`` is the level for all frames, once it is known; ``a`` is that of the weights that the next cycles start with,
+    ``chosen`` is the level for all frames, once it is known; ``a`` is that of the weights that the next cycles start with,
     ``correction`` (P, P) what the last ones have shown of second derivatives that the normal matrix does not know.
     """
 
-    target: DynamicalTarget
+    scattering: ScatteringModel
+    nuisance: Nuisance
     model: RefinementModel
     settings: Settings
     schedule: RefinementSettings
     report: Reporter
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
-    found: ChosenLevel | None = None
+    chosen: ChosenLevel | None = None
     a: float = _START
     correction: FloatArray | None = None
 
@@ -138,21 +146,20 @@ class LeastSquaresRun:
         """All but the cycles on all frames: as the model comes and anisotropic on some of them, the thickness law on all."""
         self.on_some_frames("first")
         self.find_law()
-        if allows_anisotropic(self.model.structure, self.target.experiment, self.schedule):
+        if allows_anisotropic(self.model.structure, self.scattering.experiment, self.schedule):
             make_anisotropic(self.model, hydrogen=self.schedule.anisotropic == "all")
             self.on_some_frames("anisotropic")
 
     def on_some_frames(self, stage: str) -> None:
         """A few cycles on some of the frames, at the coarsest level that is good enough for a result."""
-        target, settings = self.target, self.settings
-        places = self._some_frames(target, _FEWEST_ROWS, _FEWEST_FRAMES)
-        some = target.resampled(settings.sampling(target, LEVELS[0]), places)
+        places = self._some_frames(_FEWEST_ROWS, _FEWEST_FRAMES)
+        some, start = at_level(self.scattering, self.nuisance, self.settings, LEVELS[0], places)
 
         def cycles() -> _StageEnd:
-            self._cycles(some, f"{stage}, {len(places)} frames")
+            ls, _ = self._cycles(some, start, f"{stage}, {len(places)} frames")
             return _StageEnd(
                 atoms=atoms_of(self.model.structure),
-                nuisance=some.nuisance,
+                nuisance=ls.observations.nuisance,
                 a=self.a,
                 correction=self.correction,
             )
@@ -160,95 +167,96 @@ class LeastSquaresRun:
         end = self.checkpoint.step(stage, cycles)
         put_atoms(self.model.structure, end.atoms)
         self.a, self.correction = end.a, end.correction
-        _take_over(target, end.nuisance, places)
+        self.nuisance = _with_some(self.nuisance, end.nuisance, places)
 
     def find_law(self) -> None:
         """The thickness law, thickness and spread that suit the structure best."""
-        target = self.target
-        target.nuisance = self.checkpoint.step(
-            "law",
-            lambda: target.resampled(self._over_all_thicknesses()).fit_nuisance(
-                self.model.structure, self._law_progress
-            ),
-        )
+
+        def law() -> Nuisance:
+            thick, _ = self._over_all_thicknesses()
+            return thick.fit_nuisance(self.model.structure, self._law_progress)
+
+        self.nuisance = self.checkpoint.step("law", law)
 
     def another_law(self, nuisance: Nuisance) -> bool:
-        """Whether another law suits a third of the frames clearly better; if so, the target takes it."""
-        target = self.target
-        places = list(range(0, len(target.forward.frames), _LAW_EVERY))
-        target.nuisance = nuisance
-        better = self.checkpoint.step("another law", lambda: self._better_law(nuisance, places))
+        """Whether another law suits a third of the frames clearly better; if so, it is taken."""
+        places = list(range(0, len(self.scattering.forward.frames), _LAW_EVERY))
+        self.nuisance = nuisance
+        better = self.checkpoint.step("another law", lambda: self._better_law(places))
         if better is None:
             return False
-        _take_over(target, better, places)
+        self.nuisance = _with_some(nuisance, better, places)
         return True
 
-    def _better_law(self, nuisance: Nuisance, places: list[int]) -> Nuisance | None:
-        target = self.target
-        some = target.resampled(self._over_all_thicknesses(), places)
+    def _better_law(self, places: list[int]) -> Nuisance | None:
+        some, nuisance = self._over_all_thicknesses(places)
         grid, cubes = some.forward.grid, some.cubes(self.model.structure, self._law_progress)
-        best = fit_nuisance(cubes, grid, target.choices)
+        best = fit_nuisance(cubes, grid, some.bounds)
         if best.shape == nuisance.shape:
             return None
-        same = fit_nuisance(cubes, grid, replace(target.choices, shapes=(nuisance.shape,)))
+        same = fit_nuisance(cubes, grid, replace(some.bounds, shapes=(nuisance.shape,)))
         return best if misfit(best, grid, cubes) <= _BETTER * misfit(same, grid, cubes) else None
 
     @property
     def _law_progress(self) -> Progress[FrameCube]:
-        return self.report.progress(f"{self.target.solver_name}, thickness law")
+        return self.report.progress(f"{self.scattering.solver_name}, thickness law")
 
-    def _over_all_thicknesses(self) -> Sampling:
-        target, settings = self.target, self.settings
-        mean = mean_thickness(target.nuisance.shape, target.nuisance.thickness)
-        thickest = _THICKEST * mean if settings.thickness is None else 1.2 * settings.thickness
-        return replace(
-            settings.sampling(target, LEVELS[0]),
-            thickness_max=thickest,
-            thickness_step=thickest / _LAW_STEPS,
-        )
+    def _over_all_thicknesses(self, places: list[int] | None = None) -> tuple[ScatteringModel, Nuisance]:
+        scattering, nuisance, bounds = self.scattering, self.nuisance, self.scattering.bounds
+        mean = mean_thickness(nuisance.shape, nuisance.thickness)
+        thickest = _THICKEST * mean if bounds.thickness is None else 1.2 * bounds.thickness
+        sampling = self.settings.accuracy.sampling(LEVELS[0], scattering.forward, nuisance, bounds)
+        sampling = replace(sampling, thickness_max=thickest, thickness_step=thickest / _LAW_STEPS)
+        return scattering.resampled(sampling, nuisance, places)
 
-    def on_all_frames(self, level: Level) -> tuple[DynamicalTarget, crystallographic_ls, float]:
-        """All cycles, the law compared once more when the structure has settled: the fine target, and how they ended."""
-        target = self.target
-        fine = target.resampled(self.settings.sampling(target, level))
+    def on_all_frames(self, level: Level) -> tuple[crystallographic_ls, float]:
+        """All cycles, the law compared once more when the structure has settled: the equations, and how they ended."""
         changed = False
 
-        def law_changes() -> bool:
+        def law_changes(nuisance: Nuisance) -> bool:
             nonlocal changed
-            changed = self.another_law(fine.nuisance)
+            changed = self.another_law(nuisance)
             return changed
 
-        ls, shift = self._cycles(fine, _LAST, law_changes)
+        fine, start = at_level(self.scattering, self.nuisance, self.settings, level)
+        ls, shift = self._cycles(fine, start, _LAST, law_changes)
         if changed:
-            self.report.say(f"{target.solver_name}: another thickness law, {target.nuisance.shape}, now suits better")
-            fine = target.resampled(self.settings.sampling(target, level))
-            ls, shift = self._cycles(fine, f"{_LAST}, {target.nuisance.shape}")
-        target.nuisance = fine.nuisance
-        return fine, ls, shift
+            shape = self.nuisance.shape
+            self.report.say(f"{fine.solver_name}: another thickness law, {shape}, now suits better")
+            fine, start = at_level(self.scattering, self.nuisance, self.settings, level)
+            ls, shift = self._cycles(fine, start, f"{_LAST}, {shape}")
+        self.nuisance = ls.observations.nuisance
+        return ls, shift
 
-    def _rows_from(self, target: DynamicalTarget) -> DynamicalTarget:
+    def _rows_from(self, target: Target) -> Target:
         """Frames enough for a normal matrix, coarsely sampled."""
         if target.forward.solver.approximation is not None:
             return target
-        settings, places = self.settings, self._some_frames(target, _ROWS_FOR_MATRIX, _FEWEST_FRAMES // 2)
-        return target.resampled(settings.sampling(target, FOR_ROWS), places)
+        places = self._some_frames(_ROWS_FOR_MATRIX, _FEWEST_FRAMES // 2, target.scattering)
+        return Target.of(*at_level(target.scattering, target.nuisance, self.settings, FOR_ROWS, places))
 
-    def _some_frames(self, target: DynamicalTarget, rows: int, fewest: int) -> list[int]:
+    def _some_frames(self, rows: int, fewest: int, scattering: ScatteringModel | None = None) -> list[int]:
         """Frames all over the scan, so that there are as many rows for each parameter, and as many frames, at least."""
         rp = self.model.reparametrisation(self.schedule.refined)
         parameters = rp.jacobian_transpose_matching_grad_fc().n_rows
-        frames = len(target.forward.frames)
-        number = min(max(math.ceil(rows * (parameters + 1) * frames / len(target.rows)), fewest), frames)
+        scattering = scattering or self.scattering
+        frames = len(scattering.forward.frames)
+        number = min(max(math.ceil(rows * (parameters + 1) * frames / len(scattering.rows)), fewest), frames)
         return [int(place) for place in (np.arange(number) + 0.5) * frames / number]
 
     def _cycles(
-        self, target: DynamicalTarget, stage: str, stop: Callable[[], bool] | None = None
+        self,
+        scattering: ScatteringModel,
+        start: Nuisance,
+        stage: str,
+        stop: Callable[[Nuisance], bool] | None = None,
     ) -> tuple[crystallographic_ls, float]:
         """Least squares until the shifts are small, and the largest in s.u.s; the equations stand where the structure does.
 
         When they first fall below a part of their s.u.s, weights are chosen, and ``stop`` is asked whether that is the end.
         """
-        model, schedule, solver = self.model, self.schedule, target.solver_name
+        model, schedule, solver = self.model, self.schedule, scattering.solver_name
+        target = Target.of(scattering, start)
         ls = crystallographic_ls(
             target,
             model.reparametrisation(schedule.refined),
@@ -294,7 +302,7 @@ class LeastSquaresRun:
             if cycle == most or (weighted and shift < least):
                 break
             if shift < _SETTLED and stop is not None:
-                if stop():
+                if stop(target.nuisance):
                     break
                 stop = None
             new_weights = shift < max(least, _SETTLED) and not weighted
@@ -309,19 +317,17 @@ class LeastSquaresRun:
             ls.complete()
         return ls, shift
 
-    def _fit_so_far(
-        self, target: DynamicalTarget, ls: crystallographic_ls, shift: float, where: str
-    ) -> Callable[[], TheoryFit]:
+    def _fit_so_far(self, target: Target, ls: crystallographic_ls, shift: float, where: str) -> Callable[[], TheoryFit]:
         """What makes a fit of a complete cycle, of all it takes as it now is."""
-        there = copy(target)
         fit = partial(
             theory_fit,
-            there,
+            target.scattering,
+            target.nuisance,
             self.model.structure.deep_copy_scatterers(),
             ls.cubes,
-            self.found,
+            self.chosen,
             self.checkpoint.seconds,
-            least_squares=_described(ls, shift, self.model),
+            _described(ls, shift, self.model),
         )
         return lambda: replace(fit(), interrupted=where)
 
@@ -336,11 +342,11 @@ class _StageEnd:
     correction: FloatArray | None
 
 
-def _take_over(target: DynamicalTarget, nuisance: Nuisance, places: list[int]) -> None:
+def _with_some(all_frames: Nuisance, some: Nuisance, places: list[int]) -> Nuisance:
     """What some of the frames say of thickness and spread is taken for all, what they say of themselves for them."""
-    centres, scales = target.nuisance.centres.copy(), target.nuisance.scales.copy()
-    centres[places], scales[places] = nuisance.centres, nuisance.scales
-    target.nuisance = replace(nuisance, centres=centres, scales=scales)
+    centres, scales = all_frames.centres.copy(), all_frames.scales.copy()
+    centres[places], scales[places] = some.centres, some.scales
+    return replace(some, centres=centres, scales=scales)
 
 
 def _solve(ls: crystallographic_ls) -> None:

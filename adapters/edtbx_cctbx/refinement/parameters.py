@@ -15,7 +15,7 @@ from edtbx.intensities.nuisance import intensity_weights
 from edtbx_cctbx.arrays import from_numpy, to_numpy
 from edtbx_cctbx.refinement.model import RefinementModel, usual_shifts
 from edtbx_cctbx.refinement.settings import Refined
-from edtbx_cctbx.targets.target import DynamicalTarget
+from edtbx_cctbx.targets.target import Target
 
 _WEAK = 0.02
 """|F|², as a part of its mean, below which many-beam intensities no longer follow it."""
@@ -52,7 +52,7 @@ class StructureParameters:
         self._rp = self._model.reparametrisation(self._refined)
         self._position = np.zeros(len(self.scale))
 
-    def value_and_gradient(self, target: DynamicalTarget) -> tuple[float, FloatArray]:
+    def value_and_gradient(self, target: Target) -> tuple[float, FloatArray]:
         """The target and its derivatives (P,) where the structure stands."""
         f_calc = target.f_obs().structure_factors_from_scatterers(
             xray_structure=self.structure, algorithm="direct", cos_sin_table=False
@@ -62,13 +62,13 @@ class StructureParameters:
         jacobian = to_numpy(self._rp.jacobian_transpose_matching_grad_fc().as_dense_matrix())
         return result.target(), self.scale * (jacobian @ by_atom)
 
-    def curvature(self, target: DynamicalTarget) -> FloatArray:
+    def curvature(self, target: Target) -> FloatArray:
         """An estimate (P, P) of the second derivatives of the target: those of least squares with kinematical slopes.
 
         ∂I_calc/∂p ≈ I_calc ∂ln|F|²/∂p, weak F kept from exploding, with the scale of each frame taken out. Good enough
         to measure steps by; the gradient stays exact.
         """
-        measured = target.experiment.reflections.select(target.rows)
+        measured = target.scattering.measured
         hkl, number = np.unique(measured.hkl, axis=0, return_inverse=True)
         slopes = self._logarithmic_slopes(hkl)[number.ravel()]
         calculated = target.i_calc(self.structure)
@@ -95,7 +95,7 @@ class StructureParameters:
             slopes[n] = self.scale * (jacobian @ to_numpy(linear.grad_observable))
         return np.asarray(slopes / (squares + _WEAK * squares.mean())[:, None])
 
-    def _by_atom(self, target: DynamicalTarget, derivatives: flex.complex_double) -> FloatArray:
+    def _by_atom(self, target: Target, derivatives: flex.complex_double) -> FloatArray:
         """Derivatives by site, displacement and occupancy of every atom, in the order of smtbx."""
         gradients = xray.structure_factors.gradients(miller_set=target.f_obs(), cos_sin_table=False)(
             xray_structure=self.structure,

@@ -13,19 +13,22 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from cctbx import xray
 from scipy.optimize import minimize
 
 from edtbx.arrays import FloatArray
 from edtbx.execution.progress import Reporter, one_step
+from edtbx.fitting.sampling_levels import DRAFT
 from edtbx.intensities.nuisance import Nuisance
 from edtbx_cctbx.arrays import to_numpy
 from edtbx_cctbx.refinement.checkpoint import Checkpoint, atoms_of, put_atoms
-from edtbx_cctbx.refinement.compare import fit_coarse, fit_theory
+from edtbx_cctbx.refinement.compare import at_level, coarse_nuisance, fit_theory
 from edtbx_cctbx.refinement.model import RefinementModel, allows_anisotropic, make_anisotropic
 from edtbx_cctbx.refinement.parameters import StructureParameters
 from edtbx_cctbx.refinement.results import TheoryFit
 from edtbx_cctbx.refinement.settings import RefinementSettings, Settings
-from edtbx_cctbx.targets.target import DynamicalTarget
+from edtbx_cctbx.targets.scattering_model import ScatteringModel
+from edtbx_cctbx.targets.target import Target
 
 _DAMPING = 0.01
 """What is added to the diagonal of the estimated curvature, as a part of it."""
@@ -42,85 +45,81 @@ _HOPELESS = 1e3
 
 
 def refine_by_gradient(
-    target: DynamicalTarget,
+    scattering: ScatteringModel,
+    nuisance: Nuisance,
     model: RefinementModel,
     settings: Settings,
     schedule: RefinementSettings,
     report: Reporter,
     checkpoint: Checkpoint,
 ) -> TheoryFit:
-    """Refine a structure, in place, and the nuisance parameters of its target; the fit at the end.
+    """Refine a structure, in place, from nuisance parameters at the start; the fit at the end.
 
     A KeyboardInterrupt leaves the fit that the last cycle started from in ``checkpoint.latest``.
     """
-    structure = model.structure
+    structure, solver = model.structure, scattering.solver_name
 
-    def draft(name: str) -> None:
+    def draft(name: str, start: Nuisance) -> Nuisance:
         def step() -> tuple[list[Any], Nuisance]:
-            _draft(target, model, settings, schedule, report)
-            return atoms_of(structure), target.nuisance
+            with one_step(report.progress(f"{solver}, draft")):
+                target = _draft_of(scattering, start, settings)
+                first, last, n = minimise(target, model, schedule)
+            report.say(f"{solver}: draft, target {first:.5f} -> {last:.5f} with {n} parameters")
+            return atoms_of(structure), target.fit_nuisance(structure)
 
-        atoms, target.nuisance = checkpoint.step(name, step)
+        atoms, found = checkpoint.step(name, step)
         put_atoms(structure, atoms)
+        return found
 
-    draft("draft")
-    target.nuisance = checkpoint.step("law", lambda: fit_coarse(target, structure, settings, report))
-    draft("draft with another law")
-    if allows_anisotropic(structure, target.experiment, schedule):
+    draft("draft", nuisance)
+    nuisance = checkpoint.step("law", lambda: coarse_nuisance(scattering, structure, settings, report))
+    nuisance = draft("draft with another law", nuisance)
+    if allows_anisotropic(structure, scattering.experiment, schedule):
         make_anisotropic(model, hydrogen=schedule.anisotropic == "all")
-        draft("anisotropic draft")
+        nuisance = draft("anisotropic draft", nuisance)
     for cycle in range(schedule.cycles):
-        fit = checkpoint.step(f"cycle {cycle + 1}", lambda: fit_theory(target, structure, settings, report)[0])
-        target.nuisance = fit.nuisance
-        said = f"cycle {cycle + 1}, R(obs) {fit.statistics.r_obs:.4f}, {fit.nuisance.describe()}"
-        report.say(f"{target.solver_name}: {said}")
+        fit = checkpoint.step(
+            f"cycle {cycle + 1}", partial(fit_theory, scattering, nuisance, structure, settings, report)
+        )
+        nuisance = fit.nuisance
+        report.say(f"{solver}: cycle {cycle + 1}, R(obs) {fit.statistics.r_obs:.4f}, {nuisance.describe()}")
         so_far = replace(fit, structure=structure.deep_copy_scatterers(), interrupted=f"cycle {cycle + 1}")
         checkpoint.latest = partial(copy, so_far)
         before = structure.sites_cart()
 
         def step(fit: TheoryFit = fit) -> list[Any]:
-            with one_step(report.progress(f"{target.solver_name}, atoms")):
-                _with_offsets(target, model, settings, schedule, fit)
+            with one_step(report.progress(f"{solver}, atoms")):
+                minimise(_corrected_draft(scattering, structure, settings, fit), model, schedule)
             return atoms_of(structure)
 
         put_atoms(structure, checkpoint.step(f"shifts of cycle {cycle + 1}", step))
         moved = float(np.sqrt(to_numpy((structure.sites_cart() - before).norms() ** 2).max()))
-        report.say(f"{target.solver_name}: largest shift {moved:.4f} Å")
+        report.say(f"{solver}: largest shift {moved:.4f} Å")
         if moved < schedule.site_tolerance:
             break
-    return checkpoint.step("end", lambda: fit_theory(target, structure, settings, report)[0])
+    return checkpoint.step("end", partial(fit_theory, scattering, nuisance, structure, settings, report))
 
 
-def _draft(
-    target: DynamicalTarget,
-    model: RefinementModel,
-    settings: Settings,
-    schedule: RefinementSettings,
-    report: Reporter,
-) -> None:
-    """Atoms, then measurement, at the draft level."""
-    draft = settings.draft_of(target)
-    draft.choices = replace(draft.choices, shapes=(target.nuisance.shape,))
-    with one_step(report.progress(f"{target.solver_name}, draft")):
-        first, last, n = minimise(draft, model, schedule)
-    report.say(f"{target.solver_name}: draft, target {first:.5f} -> {last:.5f} with {n} parameters")
-    target.nuisance = draft.fit_nuisance(model.structure)
+def _draft_of(scattering: ScatteringModel, nuisance: Nuisance, settings: Settings) -> Target:
+    """The target at the draft level, its thickness law held."""
+    draft, nuisance = at_level(scattering, nuisance, settings, DRAFT)
+    return Target.of(replace(draft, bounds=replace(draft.bounds, shapes=(nuisance.shape,))), nuisance)
 
 
-def _with_offsets(
-    target: DynamicalTarget, model: RefinementModel, settings: Settings, schedule: RefinementSettings, fit: TheoryFit
-) -> None:
-    """Atoms at the draft level, corrected by what the fine level adds to its intensities where they start."""
-    draft, nuisance = settings.draft_of(target), fit.nuisance
-    coarse = draft.forward.intensities(draft.structure_factors(model.structure), nuisance)
+def _corrected_draft(
+    scattering: ScatteringModel, structure: xray.structure, settings: Settings, fit: TheoryFit
+) -> Target:
+    """The target at the draft level, corrected by what the fine level of a fit adds to its intensities."""
+    target, nuisance = _draft_of(scattering, fit.nuisance, settings), fit.nuisance
+    coarse = target.forward.intensities(target.structure_factors(structure), nuisance)
     ends = np.cumsum([len(i) for i in coarse])[:-1]
-    draft.offsets = [
+    target.offsets = [
         i_fine / scale - i for i_fine, scale, i in zip(np.split(fit.i_calc, ends), nuisance.scales, coarse, strict=True)
     ]
-    minimise(draft, model, schedule)
+    return target
 
 
-def minimise(target: DynamicalTarget, model: RefinementModel, schedule: RefinementSettings) -> tuple[float, float, int]:
+def minimise(target: Target, model: RefinementModel, schedule: RefinementSettings) -> tuple[float, float, int]:
     """Move the atoms to lower the target; its value before and after, and the number of parameters.
 
     Quasi-Newton steps in coordinates in which the estimated curvature is the same in all directions.

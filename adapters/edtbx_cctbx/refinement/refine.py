@@ -15,7 +15,7 @@ from edtbx_cctbx.boundary import expect_kind
 from edtbx_cctbx.hydrogens.placement import place_hydrogens
 from edtbx_cctbx.indexing.diagnosis import warn_if_hopeless
 from edtbx_cctbx.refinement.checkpoint import Checkpoint
-from edtbx_cctbx.refinement.compare import fit_coarse
+from edtbx_cctbx.refinement.compare import coarse_nuisance
 from edtbx_cctbx.refinement.free_frames import free_statistics, without_every
 from edtbx_cctbx.refinement.full_matrix import LeastSquaresRun, Undetermined, refine_by_least_squares
 from edtbx_cctbx.refinement.model import RefinementModel
@@ -25,7 +25,7 @@ from edtbx_cctbx.refinement.results import Comparison, TheoryFit
 from edtbx_cctbx.refinement.settings import RefinementSettings, Settings
 from edtbx_cctbx.refinement.shelx_instructions import with_instructions
 from edtbx_cctbx.structure.form_factors import set_electron_form_factors
-from edtbx_cctbx.targets.target import DynamicalTarget
+from edtbx_cctbx.targets.scattering_model import ScatteringModel
 
 
 def refine(
@@ -58,16 +58,16 @@ def refine(
     experiment, left_out = without_free_frames(experiment, atoms, settings, schedule)
     fits: list[TheoryFit] = []
     interrupted = None
-    target: DynamicalTarget | None = None
+    scattering: ScatteringModel | None = None
     try:
         model = _model_of(structure, experiment, settings, schedule, report, checkpoint)
         for theory, solver in (("kinematical", "kinematical"), ("dynamical", settings.solver)):
             checkpoint.latest = None
             copied = model.copy()
             copied.reparametrisation(schedule.refined)  # riding atoms go where they belong
-            target = settings.target(solver, experiment, copied.structure)
+            scattering = settings.scattering_model(solver, experiment, copied.structure)
             fit = checkpoint.step(
-                theory, partial(_refine_theory, target, copied, settings, schedule, report, checkpoint)
+                theory, partial(_refine_theory, scattering, copied, settings, schedule, report, checkpoint)
             )
             if left_out is not None:
                 free = checkpoint.step(f"{theory}, free", partial(free_statistics, left_out, fit, settings, report))
@@ -82,13 +82,13 @@ def refine(
     except KeyboardInterrupt as stop:
         if checkpoint.latest is not None:
             fits.append(checkpoint.latest())
-        if target is None or not fits or not checkpoint.has_news:
+        if scattering is None or not fits or not checkpoint.has_news:
             raise
         interrupted = str(stop) or "interrupted"
-    assert target is not None
+    assert scattering is not None
     return Comparison(
-        experiment=warn_if_hopeless(target.experiment, fits[0].structure, fits[0].statistics.r_obs),
-        selection=target.selection,
+        experiment=warn_if_hopeless(scattering.experiment, fits[0].structure, fits[0].statistics.r_obs),
+        selection=scattering.selection,
         kinematical=fits[0],
         dynamical=fits[1] if len(fits) > 1 else None,
         refined=True,
@@ -131,7 +131,7 @@ def without_free_frames(
     """
     if schedule.free_frames is None:
         return experiment, None
-    if "free" in settings.choices.shapes:  # a histogram could not be held where it was found
+    if "free" in settings.bounds.shapes:  # a histogram could not be held where it was found
         raise Sorry("refinement.free_frames needs a thickness law with one parameter: leave out thickness.shape=free")
     return without_every(experiment, structure, settings.rules, schedule.free_frames)
 
@@ -146,9 +146,9 @@ def _with_hydrogens(
 ) -> xray.structure:
     """Hydrogen added once the other atoms are where the dynamical theory puts them: bond lengths tell how many."""
     model = prepared(RefinementModel.of(structure, schedule.riding), schedule, SILENT)
-    target = settings.target(settings.solver, experiment, model.structure)
-    target.nuisance = checkpoint.step("coarse", lambda: fit_coarse(target, model.structure, settings, report))
-    run = LeastSquaresRun(target, model, settings, schedule, report.behind("before hydrogen, "), checkpoint)
+    scattering = settings.scattering_model(settings.solver, experiment, model.structure)
+    start = checkpoint.step("coarse", partial(coarse_nuisance, scattering, model.structure, settings, report))
+    run = LeastSquaresRun(scattering, start, model, settings, schedule, report.behind("before hydrogen, "), checkpoint)
     run.on_some_frames("first")
     checkpoint.latest = None  # of a structure without hydrogen, which nobody asked for
     with one_step(report.progress("hydrogen placement")):
@@ -161,15 +161,15 @@ def _with_hydrogens(
 
 
 def _refine_theory(
-    target: DynamicalTarget,
+    scattering: ScatteringModel,
     model: RefinementModel,
     settings: Settings,
     schedule: RefinementSettings,
     report: Reporter,
     checkpoint: Checkpoint,
 ) -> TheoryFit:
-    """Refine a structure, in place, and the nuisance parameters of its target; what that gives."""
-    target.nuisance = checkpoint.step("coarse", lambda: fit_coarse(target, model.structure, settings, report))
-    report.say(f"{target.solver_name}: {target.nuisance.describe()}")
+    """Refine a structure, in place, and nuisance parameters; what that gives."""
+    start = checkpoint.step("coarse", partial(coarse_nuisance, scattering, model.structure, settings, report))
+    report.say(f"{scattering.solver_name}: {start.describe()}")
     refine_by = refine_by_gradient if schedule.uses_gradients(model.structure) else refine_by_least_squares
-    return refine_by(target, model, settings, schedule, report, checkpoint)
+    return refine_by(scattering, start, model, settings, schedule, report, checkpoint)

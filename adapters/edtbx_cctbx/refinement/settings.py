@@ -2,41 +2,47 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-import numpy as np
 from cctbx import xray
 from libtbx.utils import Sorry
 
-from edtbx.execution.progress import SILENT, Reporter
 from edtbx.experiment import Experiment
+from edtbx.fitting.coarse_to_fine import AccuracySettings
 from edtbx.fitting.loss import LOSSES
 from edtbx.fitting.nuisance_fit import NuisanceBounds
-from edtbx.fitting.sampling_levels import COARSE, DRAFT, LEVELS, ChosenLevel, Level, level_for
-from edtbx.intensities.nuisance import Nuisance
-from edtbx.intensities.sampling import Sampling
 from edtbx.selection import SelectionRules
-from edtbx.solvers.block import Accuracy, Solver
+from edtbx.solvers.block import Solver
 from edtbx.solvers.registry import installed_solvers
+from edtbx_cctbx.boundary import expect_experiment, expect_kind, expect_number, expect_structure
 from edtbx_cctbx.constraints.occupancies import OccupancyGroup
-from edtbx_cctbx.targets.target import DynamicalTarget
-
-_FULL = 5.0
-"""How much further than ``s_strong`` a solver reaches that folds no beams: 0.015 Å⁻¹ at the first level. On urea 0.019 errs
-by 0.005 (R of amplitudes)."""
-
-_UNFITTED = Nuisance(shape="slab", thickness=0.0, sigma=0.0, centres=np.zeros(0), scales=np.zeros(0))
+from edtbx_cctbx.targets.scattering_model import ScatteringModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What a program was told: rows, beams, what may be fitted. Angles in radians, lengths in Å and Å⁻¹.
+    """What a fit is told: solver, accuracy, beams, rows, what may be fitted, and who computes.
 
-    ``tolerance`` is the numerical error of intensities allowed, in units of max(σ, 0.01 I_obs); ``s_max`` and
-    ``s_strong`` override what follows from it. ``executor`` takes the frames in place of ``nproc`` threads
-    (see :class:`DynamicalTarget`).
+    Attributes
+    ----------
+    solver : str
+        Of the dynamical theory, by name.
+    tolerance, s_max, s_strong
+        As in :class:`edtbx.fitting.coarse_to_fine.AccuracySettings`.
+    g_max, nproc, executor
+        As in :class:`edtbx_cctbx.DynamicalTarget`.
+    bounds : NuisanceBounds
+        What of the nuisance parameters may be fitted; angles in radians, thickness in Å.
+    rules : SelectionRules
+        Which rows are used.
+
+    Raises
+    ------
+    TypeError, ValueError
+        One of them is of the wrong kind or out of range.
     """
 
     solver: str = "auto"
@@ -44,69 +50,56 @@ class Settings:
     g_max: float | None = None
     s_max: float | None = None
     s_strong: float | None = None
-    thickness: float | None = None
-    spread: float | None = None
-    choices: NuisanceBounds = field(default_factory=NuisanceBounds)
+    bounds: NuisanceBounds = field(default_factory=NuisanceBounds)
     rules: SelectionRules = field(default_factory=SelectionRules)
     nproc: int | None = None
     executor: Executor | None = None
 
-    def target(self, solver: str, experiment: Experiment, structure: xray.structure) -> DynamicalTarget:
-        """A target of the named solver, coarsely sampled, its nuisance parameters still to be fitted."""
-        return DynamicalTarget(
-            experiment,
-            structure,
-            solver=solver,
-            thickness=self.thickness,
-            spread=self.spread,
-            choices=self.choices,
-            rules=self.rules,
-            sampling=replace(COARSE, accuracy=self.beams(COARSE.accuracy, created(solver))),
-            g_max=self.g_max,
-            nproc=self.nproc,
-            executor=self.executor,
-            nuisance=_UNFITTED,
-        )
+    def __post_init__(self) -> None:
+        expect_kind(self.solver, str, "solver")
+        expect_kind(self.bounds, NuisanceBounds, "bounds")
+        expect_kind(self.rules, SelectionRules, "rules")
+        _ = self.accuracy
+        if self.g_max is not None and not 0.0 < expect_number(self.g_max, "g_max") < math.inf:
+            raise ValueError(f"g_max must be > 0 1/Å, got {self.g_max:g}")
+        if self.nproc is not None and expect_kind(self.nproc, int, "nproc") < 1:
+            raise ValueError(f"nproc must be at least 1, got {self.nproc}")
+
+    @property
+    def accuracy(self) -> AccuracySettings:
+        """The numerical error of intensities that is allowed, and limits on beams."""
+        return AccuracySettings(tolerance=self.tolerance, s_max=self.s_max, s_strong=self.s_strong)
+
+    def scattering_model(self, solver: str, experiment: Experiment, structure: xray.structure) -> ScatteringModel:
+        """The model of the named solver, coarsely sampled.
+
+        Raises
+        ------
+        TypeError, Sorry
+            An argument is of the wrong kind, nobody knows the solver, or no reflection is left.
+        """
+        backend = created(solver)
+        expect_structure(structure)
+        try:
+            return ScatteringModel.of(
+                expect_experiment(experiment),
+                structure,
+                solver_name=solver,
+                solver=backend,
+                bounds=self.bounds,
+                rules=self.rules,
+                sampling=self.accuracy.coarse(backend),
+                g_max=self.g_max,
+                nproc=self.nproc,
+                executor=self.executor,
+            )
+        except ValueError as error:
+            raise Sorry(str(error)) from error
 
     def check_derivatives(self, purpose: str) -> None:
         """Refuse a solver without derivatives, which the purpose ("refinement needs") asks for."""
         if not created(self.solver).gives_derivatives:
             raise Sorry(f"the solver {self.solver} gives no derivatives, which {purpose}: take solver.name=auto")
-
-    def beams(self, accuracy: Accuracy, solver: Solver) -> Accuracy:
-        """The limits on beams with what was set by hand; a solver that folds none takes more of them in full."""
-        strong = self.s_strong or accuracy.s_strong
-        most = accuracy.s_max if solver.folds else _FULL * strong
-        return replace(accuracy, s_strong=strong, s_max=self.s_max or most)
-
-    def level_for(
-        self,
-        target: DynamicalTarget,
-        structure: xray.structure,
-        nuisance: Nuisance,
-        report: Reporter = SILENT,
-    ) -> ChosenLevel:
-        """The level of sampling that the tolerance asks for."""
-        return level_for(
-            target.forward,
-            target.structure_factors(structure),
-            nuisance,
-            target.choices,
-            self.tolerance,
-            [self._with_beams(level, target) for level in LEVELS],
-            report.progress(f"{target.solver_name}, sampling"),
-        )
-
-    def draft_of(self, target: DynamicalTarget) -> DynamicalTarget:
-        """The target at the level at which atoms move first."""
-        return target.resampled(self.sampling(target, DRAFT))
-
-    def sampling(self, target: DynamicalTarget, level: Level) -> Sampling:
-        """A level for what the target knows of thickness and spread, and the beams that its solver needs."""
-        return self._with_beams(level, target).sampling(target.nuisance, self.choices, target.forward.g_max)
-
-    def _with_beams(self, level: Level, target: DynamicalTarget) -> Level:
-        return replace(level, accuracy=self.beams(level.accuracy, target.forward.solver))
 
 
 def created(solver: str) -> Solver:

@@ -28,7 +28,7 @@ from edtbx_cctbx.arrays import from_numpy, to_numpy
 from edtbx_cctbx.boundary import expect_word
 from edtbx_cctbx.structure.f_calc_derivatives import StructureSlopes
 from edtbx_cctbx.targets.step_equations import StepEquations
-from edtbx_cctbx.targets.target import DynamicalTarget, expect_target
+from edtbx_cctbx.targets.target import Target, expect_target
 from edtbx_cctbx.targets.weighting import weights_of
 
 _WEIGHT = 0.02
@@ -67,7 +67,7 @@ class _RowsAt:
     nuisance: Nuisance
 
 
-def _expect_reparametrisation(value: Any, target: DynamicalTarget) -> None:
+def _expect_reparametrisation(value: Any, target: Target) -> None:
     if not hasattr(value, "jacobian_transpose_matching_grad_fc"):
         raise TypeError(
             f"expected a reparametrisation, got {type(value).__name__}: make one as "
@@ -139,7 +139,7 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
         # the stock class would linearise |F|², which nobody asks for
         super().__init__(observations, reparametrisation, one_h_linearisation=True, **kwds)
         target = observations
-        self._measured = target.experiment.reflections.select(target.rows)
+        self._measured = target.scattering.measured
         self._shares = repetitions(self._measured) if self.repeats else np.ones(len(self._measured))
         self._before: Nuisance | None = None
         self._sizes: FloatArray | None = None
@@ -244,7 +244,7 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
             measured,
             target.nuisance,
             grid=target.forward.grid,
-            choices=target.choices,
+            bounds=target.bounds,
             weighting=partial(weights_of, self.weighting_scheme),
             loss=self.loss,
             shares=self._shares,
@@ -297,9 +297,9 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
     @property
     def _shared(self) -> BoolArray:
         """Whether σ and thickness are refined."""
-        choices, nuisance = self.observations.choices, self.observations.nuisance
-        spread = choices.sigma is None and _LEAST_SPREAD < nuisance.sigma < choices.sigma_max
-        return np.array([spread, choices.thickness is None and nuisance.histogram is None])
+        bounds, nuisance = self.observations.bounds, self.observations.nuisance
+        spread = bounds.sigma is None and _LEAST_SPREAD < nuisance.sigma < bounds.sigma_max
+        return np.array([spread, bounds.thickness is None and nuisance.histogram is None])
 
     def _restraints(self) -> tuple[FloatArray, FloatArray, FloatArray] | None:
         """Design matrix, deltas and weights, added to the objective; on the scale of the average residual, as ever."""
@@ -332,7 +332,7 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
 
     def _reduce(self) -> ReducedEquations:
         target = self.observations
-        frames = frame_equations(self.cubes, target.forward.grid, target.nuisance, target.choices, self.jacobian)
+        frames = frame_equations(self.cubes, target.forward.grid, target.nuisance, target.bounds, self.jacobian)
         return ReducedEquations(frames=frames, shared=self._shared)
 
     def shift_over_su(self, step: FloatArray | None = None) -> float:

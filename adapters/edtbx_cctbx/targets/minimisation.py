@@ -8,7 +8,7 @@ from typing import Any
 from cctbx import xray
 from libtbx.utils import Sorry
 
-from edtbx_cctbx.targets.target import DynamicalTarget, expect_target
+from edtbx_cctbx.targets.target import Target, expect_target
 
 _BOUNDED = "xray.set_scatterer_grad_flags(structure.scatterers(), ..., u_iso=True, tan_u_iso=True, param=15)"
 
@@ -18,7 +18,7 @@ class UnboundedDisplacements(UserWarning):
 
 
 def minimise_with_lbfgs(
-    target: DynamicalTarget,
+    target: Target,
     xray_structure: xray.structure,
     *,
     lbfgs_termination_params: Any = None,

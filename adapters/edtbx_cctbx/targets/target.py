@@ -10,45 +10,40 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from copy import copy
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from cctbx import miller, xray
 from cctbx.array_family import flex
-from libtbx.utils import Sorry, null_out
+from libtbx.utils import Sorry
 
-from edtbx.arrays import BoolArray, ComplexArray, FloatArray, IntArray
-from edtbx.execution.executors import frame_executor
-from edtbx.execution.memory import expect_room_for
+from edtbx.arrays import ComplexArray, FloatArray, IntArray
 from edtbx.execution.progress import Progress, no_progress
 from edtbx.experiment import Experiment
-from edtbx.fitting.nuisance_fit import NuisanceBounds, fit_nuisance
-from edtbx.geometry import orthogonalisation_matrix
+from edtbx.fitting.coarse_to_fine import AccuracySettings, choose_level, fit_coarse
+from edtbx.fitting.nuisance_fit import NuisanceBounds
 from edtbx.intensities.forward import ForwardModel
 from edtbx.intensities.nuisance import FrameCube, Nuisance
-from edtbx.intensities.sampling import G_MAX_MARGIN, Sampling
-from edtbx.selection import Selection, SelectionRules, select_reflections
+from edtbx.intensities.sampling import Sampling
+from edtbx.selection import Selection, SelectionRules
 from edtbx.solvers.registry import installed_solvers
-from edtbx.statistics import Statistics, statistics
+from edtbx.statistics import Statistics
 from edtbx.summary import Summarised
-from edtbx_cctbx.arrays import from_numpy, to_numpy
+from edtbx_cctbx.arrays import from_numpy
 from edtbx_cctbx.boundary import (
     described,
     expect_experiment,
-    expect_intensities,
     expect_kind,
     expect_number,
-    expect_same_crystal,
     expect_structure,
     expect_structure_factors,
 )
-from edtbx_cctbx.indexing.absences import check_centring
-from edtbx_cctbx.indexing.diagnosis import Diagnosis, diagnose
-from edtbx_cctbx.indexing.model_cell import with_model_cell
-from edtbx_cctbx.structure.form_factors import ensure_electron_form_factors, set_electron_form_factors
-from edtbx_cctbx.structure.structure_factors import Expansion, g_vectors, indices_of, miller_set, warn_if_by_fft
+from edtbx_cctbx.structure.form_factors import ensure_electron_form_factors
+from edtbx_cctbx.structure.structure_factors import Expansion, warn_if_by_fft
+from edtbx_cctbx.targets.scattering_model import ScatteringModel
+
+_Target = TypeVar("_Target", bound="Target")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,47 +67,27 @@ class TargetResult:
         return self.scale
 
 
-class DynamicalTarget(Summarised):
-    """T = Σ w (I_obs − k I_calc)²/Σ w I_obs² over the rows of an experiment, negative intensities included.
+class Target(Summarised):
+    """What kinematical and dynamical targets share: a scattering model, which stays, and where its fit stands.
 
-    Parameters
+    Attributes
     ----------
-    experiment
-        What :func:`edtbx_cctbx.read_experiment` returned; it takes the cell of the model.
-    xray_structure
-        The model at the start: its symmetry counts, and the nuisance parameters are fitted to it. Electron form
-        factors are put in where others stand.
-    solver
-        Name of a registered solver.
-    thickness, spread
-        Greatest thickness in Å and σ of the orientation spread in radians; None fits them.
-    choices
-        What else of the nuisance parameters may be fitted, and in which bounds.
-    rules, sampling, g_max
-        Rows used, fineness of the sampling, and reach of the beams in Å⁻¹ (None: a little beyond the data).
-    nproc
-        Threads, one frame each at a time; None takes all cores.
-    executor
-        What takes the frames in place of threads, one each: the workers of a ``ProcessPoolExecutor`` (method spawn), of a
-        Dask client (``client.get_executor(pure=False)``) or of any other ``concurrent.futures.Executor``. Whoever made it
-        shuts it down. A copy (``copy.deepcopy``) or a pickle of the target has threads of its own in its place.
-
-    Raises
-    ------
-    TypeError, ValueError, Sorry
-        An argument is of the wrong kind or out of range, or no reflection is left.
-    TooLarge
-        The memory does not hold what it takes.
-
-    Warns
-    -----
-    InexactStructureFactors
-        The first structure factors that the target is given come from the FFT, the default of
-        ``xray.minimization.lbfgs``: pass it ``structure_factor_algorithm="direct", cos_sin_table=False``, or call
-        :func:`edtbx_cctbx.minimise_with_lbfgs`, which does. Tables of sines and cosines go unnoticed (errors of 0.4 %).
+    scattering : ScatteringModel
+        Data, rows, solver, beams and sampling.
+    nuisance : Nuisance
+        Scales, thickness and its law, spread and centres; fitted when they are first asked for, unless they were given.
+    offsets : sequence of (M,) arrays, or None
+        What a finer sampling adds to the unscaled I_calc of each frame.
     """
 
-    default_solver = "auto"
+    default_solver: str
+    scattering: ScatteringModel
+    offsets: Sequence[FloatArray] | None
+    _nuisance: Nuisance | None
+    _accuracy: AccuracySettings | None
+    _structure_at_hand: xray.structure | None
+    _to_be_warned_of: xray.structure | None
+    _progress: Progress[Any]
 
     def __init__(
         self,
@@ -120,67 +95,74 @@ class DynamicalTarget(Summarised):
         xray_structure: xray.structure,
         *,
         solver: str | None = None,
-        thickness: float | None = None,
-        spread: float | None = None,
-        choices: NuisanceBounds | None = None,
+        tolerance: float | None = None,
+        bounds: NuisanceBounds | None = None,
         rules: SelectionRules | None = None,
         sampling: Sampling | None = None,
         g_max: float | None = None,
         nproc: int | None = None,
         executor: Executor | None = None,
-        progress: Progress[FrameCube] = no_progress,
+        progress: Progress[Any] = no_progress,
         nuisance: Nuisance | None = None,
     ) -> None:
-        self.solver_name = expect_kind(solver or self.default_solver, str, "solver")
-        self.rules = expect_kind(SelectionRules() if rules is None else rules, SelectionRules, "rules")
-        self._structure_at_hand: xray.structure | None = xray_structure
-        sampling = expect_kind(Sampling() if sampling is None else sampling, Sampling, "sampling")
-        choices = expect_kind(NuisanceBounds() if choices is None else choices, NuisanceBounds, "choices")
+        name = expect_kind(solver or self.default_solver, str, "solver")
+        rules = expect_kind(SelectionRules() if rules is None else rules, SelectionRules, "rules")
+        bounds = expect_kind(NuisanceBounds() if bounds is None else bounds, NuisanceBounds, "bounds")
+        if sampling is not None and tolerance is not None:
+            raise ValueError("give a tolerance, which chooses the sampling, or a sampling, not both")
+        accuracy = AccuracySettings() if tolerance is None else AccuracySettings(tolerance=tolerance)
         if nuisance is not None:
             expect_kind(nuisance, Nuisance, "nuisance")
-        for name, value in (("thickness", thickness), ("spread", spread), ("g_max", g_max)):
-            if value is not None:
-                expect_number(value, name)
-        if g_max is not None and not 0.0 < g_max < math.inf:
+        if g_max is not None and not 0.0 < expect_number(g_max, "g_max") < math.inf:
             raise Sorry(f"g_max must be > 0 1/Å, got {g_max:g}")
+        expect_structure(xray_structure)
         try:
-            set_electron_form_factors(expect_structure(xray_structure), log=null_out())
-            self.experiment = with_model_cell(expect_experiment(experiment), xray_structure)
-            self.choices = replace(choices, thickness=thickness, sigma=spread)
-            backend = installed_solvers().create(self.solver_name)
-            executor = frame_executor(executor, nproc)
-            self.selection = select_rows(self.experiment, xray_structure, self.rules)
-            length = _largest_g(self.experiment, self.selection.used)
-            self.g_max = max(length + G_MAX_MARGIN if g_max is None else g_max, length)
-            expect_room_for(self.experiment, self.g_max, sampling.accuracy.s_max)
-            vectors = g_vectors(xray_structure, self.g_max)
-            self.expansion = Expansion.of(xray_structure, vectors)
-            self._origin = next(n for n, h in enumerate(self.expansion.unique.indices()) if h == (0, 0, 0))
-            self._f_000 = float(self.structure_factors(xray_structure)[vectors.find(np.zeros(3, dtype=np.int64))].real)
-            self.forward = ForwardModel(
-                self.experiment,
-                self.selection,
-                vectors,
-                sampling,
-                backend,
-                executor,
-                f_000=self._f_000,
+            backend = installed_solvers().create(name)
+            scattering = ScatteringModel.of(
+                expect_experiment(experiment),
+                xray_structure,
+                solver_name=name,
+                solver=backend,
+                bounds=bounds,
+                rules=rules,
+                sampling=accuracy.coarse(backend) if sampling is None else expect_kind(sampling, Sampling, "sampling"),
+                g_max=g_max,
+                nproc=nproc,
+                executor=executor,
             )
         except ValueError as error:
             raise Sorry(str(error)) from error
-        number = len(self.forward.frames)
-        if nuisance is not None and len(nuisance.centres) not in (0, number):
+        number = len(scattering.forward.frames)
+        if nuisance is not None and len(nuisance.centres) != number:
             raise ValueError(
                 f"nuisance parameters of {len(nuisance.centres)} frames given for {number} frames with reflections: leave "
                 "them out to have them fitted"
             )
-        self.offsets: Sequence[FloatArray] | None = None
-        self.nuisance: Nuisance = nuisance or self.fit_nuisance(xray_structure, progress)
+        self._hold(scattering, nuisance)
+        self._accuracy = accuracy if sampling is None else None
+        self._structure_at_hand = self._to_be_warned_of = xray_structure
+        self._progress = progress
+
+    @classmethod
+    def of(cls: type[_Target], scattering: ScatteringModel, nuisance: Nuisance) -> _Target:
+        """The target of a scattering model with these nuisance parameters."""
+        target = cls.__new__(cls)
+        target._hold(scattering, nuisance)
+        return target
+
+    def _hold(self, scattering: ScatteringModel, nuisance: Nuisance | None) -> None:
+        self.scattering, self._nuisance = scattering, nuisance
+        self.offsets = self._accuracy = self._structure_at_hand = self._to_be_warned_of = None
+        self._progress = no_progress
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_progress": no_progress}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        if self._structure_at_hand is not None:
-            ensure_electron_form_factors(self._structure_at_hand)
+        for structure in (self._structure_at_hand, self._to_be_warned_of):
+            if structure is not None:
+                ensure_electron_form_factors(structure)
 
     def __repr__(self) -> str:
         number = len(self.forward.frames)
@@ -188,6 +170,7 @@ class DynamicalTarget(Summarised):
 
     def summary_lines(self) -> list[str]:
         """Solver, frames, reflections, and what the crystal is like."""
+        crystal = f"Crystal: {self.nuisance.describe()}"  # first: it may choose the sampling
         forward, structure_factors = self.forward, self.f_obs()
         return [
             f"Target: {type(self).__name__}, solver {self.solver_name}",
@@ -196,31 +179,42 @@ class DynamicalTarget(Summarised):
             f"Reflections: {len(self.rows)} of {len(self.experiment.reflections)}",
             f"Structure factors: {structure_factors.size()} in {structure_factors.space_group_info()}, beams out to "
             f"{self.g_max:.3f} 1/Å",
-            f"Crystal: {self.nuisance.describe()}",
+            crystal,
         ]
 
-    def accepted(self, xray_structure: xray.structure) -> xray.structure:
-        """The structure, with electron form factors, if it is one of this target's crystal; its atoms may be others.
+    @property
+    def nuisance(self) -> Nuisance:
+        """Scales, thickness and its law, spread and centres."""
+        if self._nuisance is None:
+            self._fit(self._structure_at_hand)
+        assert self._nuisance is not None
+        return self._nuisance
 
-        Raises
-        ------
-        TypeError, ValueError
-            It is none, has no atoms, or is of another cell or space group.
-        """
-        structure = expect_same_crystal(xray_structure, self.expansion.unique)
-        ensure_electron_form_factors(structure)
-        return structure
+    @nuisance.setter
+    def nuisance(self, nuisance: Nuisance) -> None:
+        self._nuisance = nuisance
 
-    def resampled(self, sampling: Sampling, places: Sequence[int] | None = None) -> DynamicalTarget:
-        """The same target at another level of sampling, of all frames or of some, y nodes counted from their centres."""
-        other = copy(self)
-        if places is not None:
-            other.nuisance = self.nuisance.at(places)
-        number = len(self.forward.frames) if places is None else len(places)
-        bases = np.zeros(number) if math.isinf(sampling.centre_reach) else other.nuisance.centres
-        other.forward = self.forward.resampled(sampling, places, bases)
-        other.offsets = None
-        return other
+    def _fit(self, xray_structure: xray.structure) -> None:
+        """Nuisance parameters, and the sampling that keeps the tolerance, where it was not given."""
+        scattering, accuracy, progress = self.scattering, self._accuracy, self._progress
+        self._accuracy = None
+        if accuracy is not None:
+            forward, bounds = scattering.forward, scattering.bounds
+            f = scattering.structure_factors(xray_structure)
+            start = fit_coarse(forward, f, bounds, accuracy, progress=progress)
+            level = choose_level(forward, f, start, bounds, accuracy, progress).level
+            self.scattering = scattering.resampled(accuracy.sampling(level, forward, start, bounds), start)[0]
+            scattering = replace(self.scattering, bounds=replace(bounds, shapes=(start.shape,)))
+        self._nuisance = scattering.fit_nuisance(xray_structure, progress)
+
+    def fit_nuisance(self, xray_structure: xray.structure, progress: Progress[FrameCube] = no_progress) -> Nuisance:
+        """Fit scales, thickness, law, spread and centres to a structure; the target uses them from now on."""
+        self._progress = progress
+        if self._accuracy is not None:
+            self._fit(xray_structure)
+        else:
+            self._nuisance = self.scattering.fit_nuisance(xray_structure, progress)
+        return self.nuisance
 
     def f_obs(self) -> miller.set:
         """The structure factors that the target wants: the asymmetric unit of all g that couple two beams."""
@@ -229,63 +223,86 @@ class DynamicalTarget(Summarised):
     def __call__(self, f_calc: miller.array, compute_derivatives: bool) -> TargetResult:
         """The target for structure factors in the order of ``f_obs()``, at the nuisance parameters as they stand."""
         data = expect_structure_factors(f_calc, self.expansion.unique)
-        if self._structure_at_hand is not None:  # on the first call only: atoms may change afterwards
-            structure, self._structure_at_hand = self._structure_at_hand, None
-            warn_if_by_fft(data[self._origin].real, structure, self._f_000)
+        nuisance = self.nuisance
+        if self._to_be_warned_of is not None:  # on the first call only: atoms may change afterwards
+            structure, self._to_be_warned_of = self._to_be_warned_of, None
+            origin = next(n for n, h in enumerate(self.expansion.unique.indices()) if h == (0, 0, 0))
+            warn_if_by_fft(data[origin].real, structure, self.scattering.f_000)
         f = self.expansion.expand(data)
-        scale = float(np.mean(self.nuisance.scales))
+        scale = float(np.mean(nuisance.scales))
         if not compute_derivatives:
-            return TargetResult(self.forward.target(f, self.nuisance, self.offsets), None, scale)
-        value, gradient = self.forward.target_and_gradient(f, self.nuisance, self.offsets)
+            return TargetResult(self.forward.target(f, nuisance, self.offsets), None, scale)
+        value, gradient = self.forward.target_and_gradient(f, nuisance, self.offsets)
         return TargetResult(value, from_numpy(self.expansion.collect(gradient)), scale)
-
-    def structure_factors(self, xray_structure: xray.structure) -> ComplexArray:
-        """F (G,) in Å of a structure on all g vectors of the forward model."""
-        return self.expansion.structure_factors(self.accepted(xray_structure))
-
-    def cubes(self, xray_structure: xray.structure, progress: Progress[FrameCube] = no_progress) -> list[FrameCube]:
-        """Computed beside measured intensities of every frame, over spread and thickness."""
-        return self.forward.cubes(self.structure_factors(xray_structure), progress)
-
-    def fit_nuisance(self, xray_structure: xray.structure, progress: Progress[FrameCube] = no_progress) -> Nuisance:
-        """Fit scales, thickness, law, spread and centres to a structure; the target uses them from now on."""
-        self.nuisance = fit_nuisance(self.cubes(xray_structure, progress), self.forward.grid, self.choices)
-        return self.nuisance
 
     def i_calc(self, xray_structure: xray.structure) -> FloatArray:
         """Scaled I_calc of the used rows, in the order of ``rows``."""
-        unscaled = self.forward.intensities(self.structure_factors(xray_structure), self.nuisance)
-        return np.concatenate([k * i for k, i in zip(self.nuisance.scales, unscaled, strict=True)])
+        nuisance = self.nuisance
+        return self.scattering.i_calc(xray_structure, nuisance)
+
+    def accepted(self, xray_structure: xray.structure) -> xray.structure:
+        """As :meth:`ScatteringModel.accepted`."""
+        return self.scattering.accepted(xray_structure)
+
+    def structure_factors(self, xray_structure: xray.structure) -> ComplexArray:
+        """F (G,) in Å of a structure on all g vectors of the forward model."""
+        return self.scattering.structure_factors(xray_structure)
+
+    def cubes(self, xray_structure: xray.structure, progress: Progress[FrameCube] = no_progress) -> list[FrameCube]:
+        """Computed beside measured intensities of every frame, over spread and thickness."""
+        return self.scattering.cubes(xray_structure, progress)
+
+    def statistics(self, i_calc: FloatArray) -> Statistics:
+        """R factors of scaled intensities (M,) in the order of ``rows``."""
+        return self.scattering.statistics(i_calc)
 
     @property
     def rows(self) -> IntArray:
         """Which rows of the experiment are used, in the order of the frames."""
-        return self.forward.rows
+        return self.scattering.rows
 
     @property
     def fo_sq(self) -> miller.array:
         """Measured intensities and s.u.s of the used rows, for least squares."""
-        measured = self.experiment.reflections.select(self.rows)
-        intensities = miller_set(self.expansion.unique, measured.hkl).array(
-            data=from_numpy(measured.intensity), sigmas=from_numpy(measured.sigma)
-        )
-        return intensities.set_observation_type_xray_intensity()
+        return self.scattering.fo_sq
 
-    def statistics(self, i_calc: FloatArray) -> Statistics:
-        """R factors of scaled intensities (M,) in the order of ``rows``."""
-        i_calc = expect_intensities(i_calc, len(self.rows))
-        measured = self.experiment.reflections.select(self.rows)
-        unique = unique_numbers(self.expansion.unique, measured.hkl)
-        return statistics(measured.intensity, measured.sigma, i_calc, measured.frame_id, unique)
+    @property
+    def experiment(self) -> Experiment:
+        """What was measured, with the cell of the model."""
+        return self.scattering.experiment
+
+    @property
+    def selection(self) -> Selection:
+        """Which of its rows are used."""
+        return self.scattering.selection
+
+    @property
+    def expansion(self) -> Expansion:
+        """From the asymmetric unit of structure factors to all g."""
+        return self.scattering.expansion
+
+    @property
+    def forward(self) -> ForwardModel:
+        """From structure factors to intensities."""
+        return self.scattering.forward
+
+    @property
+    def bounds(self) -> NuisanceBounds:
+        """What of the nuisance parameters may be fitted."""
+        return self.scattering.bounds
+
+    @property
+    def solver_name(self) -> str:
+        """Name of the solver."""
+        return self.scattering.solver_name
+
+    @property
+    def g_max(self) -> float:
+        """Reach of the beams in Å⁻¹."""
+        return self.scattering.g_max
 
 
-class KinematicalTarget(DynamicalTarget):
-    """The same target with single scattering, for a fair comparison: same rows, same nuisance parameters."""
-
-    default_solver = "kinematical"
-
-
-def expect_target(value: Any) -> DynamicalTarget:
+def expect_target(value: Any) -> Target:
     """A target.
 
     Raises
@@ -293,39 +310,6 @@ def expect_target(value: Any) -> DynamicalTarget:
     TypeError
         It is none.
     """
-    if not isinstance(value, DynamicalTarget):
+    if not isinstance(value, Target):
         raise TypeError(f"expected a DynamicalTarget or KinematicalTarget, got {described(value)}")
     return value
-
-
-def select_rows(experiment: Experiment, xray_structure: xray.structure, rules: SelectionRules) -> Selection:
-    """The rows that the rules and the space group leave; `Sorry` where none is left, or the lattice is another."""
-    check_centring(experiment, xray_structure)
-    equivalents = miller_set(xray_structure, experiment.reflections.hkl)
-    absent = to_numpy(equivalents.sys_absent_flags().data())
-    selection = select_reflections(experiment, rules, absent)
-    if not selection.used.any():
-        counts = ", ".join(f"{number} to {rule}" for rule, number in selection.left_out.items() if number)
-        diagnosis = diagnose(experiment, xray_structure) if len(absent) else None
-        raise Sorry(
-            f"no reflection is left after selection: of {len(absent)} rows fell {counts}; " + _remedy(diagnosis)
-        )
-    return selection
-
-
-def _remedy(diagnosis: Diagnosis | None) -> str:
-    """What to do where no row is left."""
-    if diagnosis is not None and diagnosis.advice is not None:
-        return f"the indices do not belong to these data: {diagnosis.advice}"
-    return "relax those rules" if diagnosis is None or diagnosis.doubt is None else diagnosis.doubt
-
-
-def unique_numbers(symmetry: miller.set, hkl: IntArray) -> IntArray:
-    """A number (M,) shared by symmetry equivalents, Friedel mates apart unless the group has a centre."""
-    in_asu = indices_of(miller_set(symmetry, hkl).map_to_asu())
-    return np.asarray(np.unique(in_asu, axis=0, return_inverse=True)[1]).ravel()
-
-
-def _largest_g(experiment: Experiment, used: BoolArray) -> float:
-    hkl = experiment.reflections.hkl[used]
-    return float(np.linalg.norm(hkl @ orthogonalisation_matrix(experiment.cell).T, axis=1).max())

@@ -112,7 +112,7 @@ def frame_equations(
     cubes: Sequence[FrameCube],
     grid: Grid,
     nuisance: Nuisance,
-    choices: NuisanceBounds,
+    bounds: NuisanceBounds,
     by_structure: Mapping[int, FloatArray],
 ) -> list[FrameEquations]:
     """Of every frame, with the weights of its cube; ∂I/∂p (M, P), unscaled, of those frames whose ids have them."""
@@ -120,7 +120,7 @@ def frame_equations(
     parts = (nuisance.intensities(grid, cubes), nuisance.slopes(grid, cubes), nuisance.scales, nuisance.centres)
     for cube, calculated, slopes, scale, centre in zip(cubes, *parts, strict=True):
         misfit = float(cube.weights @ (cube.observed - calculated) ** 2) / len(cube.observed)
-        free = centre_is_free(centre, cube.base, len(cube.observed), grid, choices)
+        free = centre_is_free(centre, cube.base, len(cube.observed), grid, bounds)
         more = by_structure.get(cube.frame_id)
         found.append(
             FrameEquations.of(
@@ -129,7 +129,7 @@ def frame_equations(
                 slopes if more is None else np.column_stack([slopes.astype(more.dtype), more]),
                 cube.weights,
                 centre=centre,
-                prior=math.sqrt(misfit) / choices.centre_prior if free else math.inf,
+                prior=math.sqrt(misfit) / bounds.centre_prior if free else math.inf,
             )
         )
     return found

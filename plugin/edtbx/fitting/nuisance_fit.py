@@ -59,65 +59,65 @@ class NuisanceBounds:
                 )
 
 
-def fit_nuisance(cubes: Sequence[FrameCube], grid: Grid, choices: NuisanceBounds) -> Nuisance:
+def fit_nuisance(cubes: Sequence[FrameCube], grid: Grid, bounds: NuisanceBounds) -> Nuisance:
     """The nuisance parameters that fit the cubes best, over the allowed laws.
 
     Costs O(T·S·C·J·M) multiplications for each frame, S spreads and C centres, and no wave.
     """
-    laws = [shape for shape in choices.shapes if shape != "free"] or ["wedge"]
+    laws = [shape for shape in bounds.shapes if shape != "free"] or ["wedge"]
     few = cubes[:: max(1, sum(len(cube.observed) for cube in cubes) // _ENOUGH)]
     hollows = [
-        _settle(few, grid, choices, shape, float(t), float(sigma))
+        _settle(few, grid, bounds, shape, float(t), float(sigma))
         for shape in laws
-        for t, sigma in _search(few, grid, choices, shape)
+        for t, sigma in _search(few, grid, bounds, shape)
     ]
     found = min(hollows, key=lambda each: _negative_log_likelihood(each, grid, few))
-    best = polish_nuisance(cubes, grid, choices, found)
-    if "free" in choices.shapes:
+    best = polish_nuisance(cubes, grid, bounds, found)
+    if "free" in bounds.shapes:
         best = _fit_histogram(cubes, grid, best)
     return best
 
 
-def polish_nuisance(cubes: Sequence[FrameCube], grid: Grid, choices: NuisanceBounds, start: Nuisance) -> Nuisance:
+def polish_nuisance(cubes: Sequence[FrameCube], grid: Grid, bounds: NuisanceBounds, start: Nuisance) -> Nuisance:
     """Thickness and spread at the minimum near a start, centres and scales at the best; the law stays."""
     if start.histogram is not None:
         return rescale(start, grid, cubes)
-    cost, bounds = _law_cost(cubes, grid, choices, start.shape)
-    free = np.array([choices.thickness is None, choices.sigma is None])
-    steps = np.where(free, [float(np.diff(grid.thickness).max(initial=0.0)), 0.1 * choices.sigma_max], 0.0)
-    point = np.clip([start.thickness, start.sigma], *np.transpose(bounds))
-    _, point = _polished(cost, point, steps, bounds)
-    return _settle(cubes, grid, choices, start.shape, float(point[0]), float(point[1]))
+    cost, box = _law_cost(cubes, grid, bounds, start.shape)
+    free = np.array([bounds.thickness is None, bounds.sigma is None])
+    steps = np.where(free, [float(np.diff(grid.thickness).max(initial=0.0)), 0.1 * bounds.sigma_max], 0.0)
+    point = np.clip([start.thickness, start.sigma], *np.transpose(box))
+    _, point = _polished(cost, point, steps, box)
+    return _settle(cubes, grid, bounds, start.shape, float(point[0]), float(point[1]))
 
 
 def _law_cost(
-    cubes: Sequence[FrameCube], grid: Grid, choices: NuisanceBounds, shape: str
+    cubes: Sequence[FrameCube], grid: Grid, bounds: NuisanceBounds, shape: str
 ) -> tuple[Callable[[FloatArray], float], tuple[tuple[float, float], ...]]:
     """The objective as a function of thickness and spread, and their bounds."""
-    steps = _centre_steps(grid, choices)
+    steps = _centre_steps(grid, bounds)
 
     def cost(point: FloatArray) -> float:
         over_t = thickness_weights(grid.thickness, shape, point[0])
-        tables = _centre_tables(grid, point[1:], choices)
-        return float(sum(_frame_costs(cube, over_t, tables, steps, choices).min() for cube in cubes))
+        tables = _centre_tables(grid, point[1:], bounds)
+        return float(sum(_frame_costs(cube, over_t, tables, steps, bounds).min() for cube in cubes))
 
-    return cost, ((0.5 * float(grid.thickness[0]), float(grid.thickness[-1])), (0.0, choices.sigma_max))
+    return cost, ((0.5 * float(grid.thickness[0]), float(grid.thickness[-1])), (0.0, bounds.sigma_max))
 
 
-def _search(cubes: Sequence[FrameCube], grid: Grid, choices: NuisanceBounds, shape: str) -> list[FloatArray]:
+def _search(cubes: Sequence[FrameCube], grid: Grid, bounds: NuisanceBounds, shape: str) -> list[FloatArray]:
     """Where the objective of a law has its lowest minima over all thicknesses and spreads."""
     every = math.ceil(len(grid.thickness) / _TRIED)
-    thicknesses = grid.thickness[every - 1 :: every] if choices.thickness is None else np.array([choices.thickness])
-    sigmas = np.linspace(0.0, choices.sigma_max, 11) if choices.sigma is None else np.array([choices.sigma])
+    thicknesses = grid.thickness[every - 1 :: every] if bounds.thickness is None else np.array([bounds.thickness])
+    sigmas = np.linspace(0.0, bounds.sigma_max, 11) if bounds.sigma is None else np.array([bounds.sigma])
     table = np.empty((len(thicknesses), len(sigmas)))
-    tables, steps = _centre_tables(grid, sigmas, choices), _centre_steps(grid, choices)
+    tables, steps = _centre_tables(grid, sigmas, bounds), _centre_steps(grid, bounds)
     for i, t in enumerate(thicknesses):
         over_t = thickness_weights(grid.thickness, shape, t)
-        table[i] = np.sum([_frame_costs(cube, over_t, tables, steps, choices).min(axis=1) for cube in cubes], axis=0)
-    cost, bounds = _law_cost(cubes, grid, choices, shape)
+        table[i] = np.sum([_frame_costs(cube, over_t, tables, steps, bounds).min(axis=1) for cube in cubes], axis=0)
+    cost, box = _law_cost(cubes, grid, bounds, shape)
     starts = [np.array([thicknesses[i], sigmas[j]]) for i, j in _lowest_hollows(table)]
     sizes = np.array([np.diff(values).max(initial=0.0) for values in (thicknesses, sigmas)])
-    return [_polished(cost, start, sizes, bounds, rough=True)[1] for start in starts]
+    return [_polished(cost, start, sizes, box, rough=True)[1] for start in starts]
 
 
 def _negative_log_likelihood(nuisance: Nuisance, grid: Grid, cubes: Sequence[FrameCube]) -> float:
@@ -142,14 +142,14 @@ def _polished(
     cost: Callable[[FloatArray], float],
     start: FloatArray,
     steps: FloatArray,
-    bounds: tuple[tuple[float, float], ...],
+    box: tuple[tuple[float, float], ...],
     rough: bool = False,
 ) -> tuple[float, FloatArray]:
     """The value and place of the minimum near a start; a step of zero keeps its coordinate fixed."""
     free = np.flatnonzero(steps)
     if not free.size:
         return cost(start), start
-    low, high = np.array(bounds)[free].T
+    low, high = np.array(box)[free].T
 
     def place(shift: FloatArray) -> FloatArray:
         point = start.copy()
@@ -169,25 +169,25 @@ def _polished(
     return float(found.fun), place(found.x)
 
 
-def _centre_steps(grid: Grid, choices: NuisanceBounds) -> FloatArray:
+def _centre_steps(grid: Grid, bounds: NuisanceBounds) -> FloatArray:
     """Centres tried (C,), counted from the base of each frame."""
-    reach = min(choices.centre_max, grid.centre_reach)
-    return np.linspace(-reach, reach, 21) if choices.refine_centres else np.zeros(1)
+    reach = min(bounds.centre_max, grid.centre_reach)
+    return np.linspace(-reach, reach, 21) if bounds.refine_centres else np.zeros(1)
 
 
-def centre_is_free(centre: float, base: float, rows: int, grid: Grid, choices: NuisanceBounds) -> bool:
+def centre_is_free(centre: float, base: float, rows: int, grid: Grid, bounds: NuisanceBounds) -> bool:
     """Whether the data say where a centre is: those of poor frames stay put, and others end at a bound."""
-    inside = abs(centre) < 0.999 * choices.centre_max and abs(centre - base) < 0.999 * grid.centre_reach
-    return choices.refine_centres and rows >= choices.min_reflections and inside
+    inside = abs(centre) < 0.999 * bounds.centre_max and abs(centre - base) < 0.999 * grid.centre_reach
+    return bounds.refine_centres and rows >= bounds.min_reflections and inside
 
 
-def _centre_tables(grid: Grid, sigmas: FloatArray, choices: NuisanceBounds) -> FloatArray:
+def _centre_tables(grid: Grid, sigmas: FloatArray, bounds: NuisanceBounds) -> FloatArray:
     """Weights (S, C, J) on the y nodes for every spread and centre."""
-    return np.array([[spread_weights(grid.y, c, s) for c in _centre_steps(grid, choices)] for s in sigmas])
+    return np.array([[spread_weights(grid.y, c, s) for c in _centre_steps(grid, bounds)] for s in sigmas])
 
 
 def _frame_costs(
-    cube: FrameCube, over_t: FloatArray, tables: FloatArray, steps: FloatArray, choices: NuisanceBounds
+    cube: FrameCube, over_t: FloatArray, tables: FloatArray, steps: FloatArray, bounds: NuisanceBounds
 ) -> FloatArray:
     """Objective (S, C) of one frame at its best scale, the prior of its centre added; infinite out of bounds."""
     calc = tables @ (cube.intensities @ over_t)
@@ -196,27 +196,27 @@ def _frame_costs(
     cost = (w * obs) @ obs - np.where(cross > 0.0, cross * cross / np.maximum(square, 1e-300), 0.0)
     if len(steps) == 1:
         return np.asarray(cost)
-    if len(obs) < choices.min_reflections:
+    if len(obs) < bounds.min_reflections:
         return np.asarray(np.where(np.arange(len(steps)) == np.argmin(np.abs(cube.base + steps)), cost, np.inf))
     centres = cube.base + steps
     chi_squared = cost.min(axis=1, keepdims=True) / len(obs)
-    cost = cost + chi_squared * (centres / choices.centre_prior) ** 2
-    return np.asarray(np.where(np.abs(centres) <= choices.centre_max * (1.0 + 1e-9), cost, np.inf))
+    cost = cost + chi_squared * (centres / bounds.centre_prior) ** 2
+    return np.asarray(np.where(np.abs(centres) <= bounds.centre_max * (1.0 + 1e-9), cost, np.inf))
 
 
 def _settle(
-    cubes: Sequence[FrameCube], grid: Grid, choices: NuisanceBounds, shape: str, t: float, sigma: float
+    cubes: Sequence[FrameCube], grid: Grid, bounds: NuisanceBounds, shape: str, t: float, sigma: float
 ) -> Nuisance:
     """Centres and scales for a given law, thickness and spread."""
     over_t = thickness_weights(grid.thickness, shape, t)
-    tables, steps = _centre_tables(grid, np.array([sigma]), choices), _centre_steps(grid, choices)
+    tables, steps = _centre_tables(grid, np.array([sigma]), bounds), _centre_steps(grid, bounds)
     centres = np.empty(len(cubes))
     for n, cube in enumerate(cubes):
-        cost = _frame_costs(cube, over_t, tables, steps, choices)[0]
+        cost = _frame_costs(cube, over_t, tables, steps, bounds)[0]
         tried = np.array([steps[np.argmin(cost)], _vertex(steps, cost)])
         # a narrow spread makes kinks, which no parabola follows
         table = np.array([[spread_weights(grid.y, step, sigma) for step in tried]])
-        better = int(np.argmin(_frame_costs(cube, over_t, table, tried, choices)[0]))
+        better = int(np.argmin(_frame_costs(cube, over_t, table, tried, bounds)[0]))
         centres[n] = cube.base + tried[better]
     nuisance = Nuisance(shape=shape, thickness=t, sigma=sigma, centres=centres, scales=np.ones(len(cubes)))
     return rescale(nuisance, grid, cubes)

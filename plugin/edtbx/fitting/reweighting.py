@@ -47,7 +47,7 @@ def reweight(
     nuisance: Nuisance,
     *,
     grid: Grid,
-    choices: NuisanceBounds,
+    bounds: NuisanceBounds,
     weighting: Weighting,
     loss: str,
     shares: FloatArray,
@@ -80,7 +80,7 @@ def reweight(
         cubes = [replace(cube, weights=part) for cube, part in zip(cubes, parts, strict=True)]
         before, nuisance = nuisance, rescale(nuisance, grid, cubes)
         if number == 0 and polish:
-            nuisance = polish_nuisance(cubes, grid, choices, nuisance)
+            nuisance = polish_nuisance(cubes, grid, bounds, nuisance)
         elif np.allclose(nuisance.scales, before.scales, rtol=1e-6, atol=0.0):
             break
     return Reweighted(

@@ -58,7 +58,7 @@ class Level:
     tilts: float
     spacing: float
 
-    def sampling(self, nuisance: Nuisance, choices: NuisanceBounds, g_max: float) -> Sampling:
+    def sampling(self, nuisance: Nuisance, bounds: NuisanceBounds, g_max: float) -> Sampling:
         """For what is known of thickness and spread, and reflections out to ``g_max`` in Å⁻¹.
 
         The y nodes, counted from the centre of each frame, reach as far as it may still move and 2.5 σ more.
@@ -67,7 +67,7 @@ class Level:
         thickest = nuisance.thickness if histogram is None else float(histogram[0, np.flatnonzero(histogram[1])[-1]])
         mean = mean_thickness(nuisance.shape, nuisance.thickness)
         spacing = float(np.clip(self.spacing / (mean * g_max), np.radians(0.005), np.radians(0.15)))
-        move = max(spacing, _MOVE) if choices.refine_centres else 0.0
+        move = max(spacing, _MOVE) if bounds.refine_centres else 0.0
         return Sampling(
             accuracy=self.accuracy,
             tilt_thickness=self.tilts * thickest,
@@ -115,7 +115,7 @@ def level_for(
     model: ForwardModel,
     f: ComplexArray,
     nuisance: Nuisance,
-    choices: NuisanceBounds,
+    bounds: NuisanceBounds,
     tolerance: float,
     levels: Sequence[Level] = LEVELS,
     progress: Progress[Any] = no_progress,
@@ -134,7 +134,7 @@ def level_for(
     some = nuisance.at(places)
 
     def intensities(level: Level) -> list[FloatArray]:
-        sampling = level.sampling(nuisance, choices, model.g_max)
+        sampling = level.sampling(nuisance, bounds, model.g_max)
         return model.resampled(sampling, places, some.centres).intensities(f, some, progress)
 
     known: dict[int, list[FloatArray]] = {}

@@ -1,0 +1,219 @@
+"""Intensities of measured reflections as a function of a structure and of nuisance parameters; nothing in it moves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+
+import numpy as np
+from cctbx import miller, xray
+from libtbx.utils import Sorry, null_out
+
+from edtbx.arrays import BoolArray, ComplexArray, FloatArray, IntArray
+from edtbx.execution.executors import frame_executor
+from edtbx.execution.memory import expect_room_for
+from edtbx.execution.progress import Progress, no_progress
+from edtbx.experiment import Experiment, Reflections
+from edtbx.fitting.nuisance_fit import NuisanceBounds, fit_nuisance
+from edtbx.geometry import orthogonalisation_matrix
+from edtbx.intensities.forward import ForwardModel
+from edtbx.intensities.nuisance import FrameCube, Nuisance
+from edtbx.intensities.sampling import G_MAX_MARGIN, Sampling
+from edtbx.selection import Selection, SelectionRules, select_reflections
+from edtbx.solvers.block import Solver
+from edtbx.statistics import Statistics, statistics
+from edtbx_cctbx.arrays import from_numpy, to_numpy
+from edtbx_cctbx.boundary import expect_intensities, expect_same_crystal
+from edtbx_cctbx.indexing.absences import check_centring
+from edtbx_cctbx.indexing.diagnosis import Diagnosis, diagnose
+from edtbx_cctbx.indexing.model_cell import with_model_cell
+from edtbx_cctbx.structure.form_factors import ensure_electron_form_factors, set_electron_form_factors
+from edtbx_cctbx.structure.structure_factors import Expansion, g_vectors, indices_of, miller_set
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True, repr=False)
+class ScatteringModel:
+    """What stays while a structure and nuisance parameters move: data, rows, solver, beams and sampling.
+
+    Attributes
+    ----------
+    experiment : Experiment
+        With the cell of the model.
+    selection : Selection
+        Which of its rows are used.
+    expansion : Expansion
+        From the asymmetric unit of structure factors to all g.
+    forward : ForwardModel
+        From structure factors to intensities.
+    solver_name : str
+    bounds : NuisanceBounds
+        What of the nuisance parameters may be fitted.
+    g_max : float, Å⁻¹
+        Reach of the beams.
+    f_000 : float, Å
+        F(000) of the structure at the start.
+    """
+
+    experiment: Experiment
+    selection: Selection
+    expansion: Expansion
+    forward: ForwardModel
+    solver_name: str
+    bounds: NuisanceBounds
+    g_max: float
+    f_000: float
+
+    @classmethod
+    def of(
+        cls,
+        experiment: Experiment,
+        xray_structure: xray.structure,
+        *,
+        solver_name: str,
+        solver: Solver,
+        bounds: NuisanceBounds,
+        rules: SelectionRules,
+        sampling: Sampling,
+        g_max: float | None = None,
+        nproc: int | None = None,
+        executor: Executor | None = None,
+    ) -> ScatteringModel:
+        """For an experiment and a structure at the start; the arguments are those of :class:`DynamicalTarget`.
+
+        Raises
+        ------
+        Sorry, ValueError
+            No reflection is left, or an argument is out of range.
+        TooLarge
+            The memory does not hold what it takes.
+        """
+        set_electron_form_factors(xray_structure, log=null_out())
+        experiment = with_model_cell(experiment, xray_structure)
+        executor = frame_executor(executor, nproc)
+        selection = select_rows(experiment, xray_structure, rules)
+        length = _largest_g(experiment, selection.used)
+        g_max = max(length + G_MAX_MARGIN if g_max is None else g_max, length)
+        expect_room_for(experiment, g_max, sampling.accuracy.s_max)
+        vectors = g_vectors(xray_structure, g_max)
+        expansion = Expansion.of(xray_structure, vectors)
+        f = expansion.structure_factors(xray_structure)
+        f_000 = float(f[vectors.find(np.zeros(3, dtype=np.int64))].real)
+        return cls(
+            experiment=experiment,
+            selection=selection,
+            expansion=expansion,
+            forward=ForwardModel(experiment, selection, vectors, sampling, solver, executor, f_000=f_000),
+            solver_name=solver_name,
+            bounds=bounds,
+            g_max=g_max,
+            f_000=f_000,
+        )
+
+    def resampled(
+        self, sampling: Sampling, nuisance: Nuisance, places: Sequence[int] | None = None
+    ) -> tuple[ScatteringModel, Nuisance]:
+        """The same at another level of sampling, of all frames or of some, y nodes counted from their centres; and the
+        nuisance parameters of these frames.
+        """
+        some = nuisance if places is None else nuisance.at(places)
+        number = len(self.forward.frames) if places is None else len(places)
+        bases = np.zeros(number) if math.isinf(sampling.centre_reach) else some.centres
+        return replace(self, forward=self.forward.resampled(sampling, places, bases)), some
+
+    def with_solver(self, name: str, solver: Solver, sampling: Sampling) -> ScatteringModel:
+        """The same rows and beams with another solver, at another level of sampling."""
+        old = self.forward
+        forward = ForwardModel(
+            self.experiment, old.selection, old.vectors, sampling, solver, old.executor, f_000=self.f_000
+        )
+        return replace(self, forward=forward, solver_name=name)
+
+    def accepted(self, xray_structure: xray.structure) -> xray.structure:
+        """The structure, with electron form factors, if it is one of this crystal; its atoms may be others.
+
+        Raises
+        ------
+        TypeError, ValueError
+            It is none, has no atoms, or is of another cell or space group.
+        """
+        structure = expect_same_crystal(xray_structure, self.expansion.unique)
+        ensure_electron_form_factors(structure)
+        return structure
+
+    def structure_factors(self, xray_structure: xray.structure) -> ComplexArray:
+        """F (G,) in Å of a structure on all g vectors of the forward model."""
+        return self.expansion.structure_factors(self.accepted(xray_structure))
+
+    def cubes(self, xray_structure: xray.structure, progress: Progress[FrameCube] = no_progress) -> list[FrameCube]:
+        """Computed beside measured intensities of every frame, over spread and thickness."""
+        return self.forward.cubes(self.structure_factors(xray_structure), progress)
+
+    def fit_nuisance(self, xray_structure: xray.structure, progress: Progress[FrameCube] = no_progress) -> Nuisance:
+        """Scales, thickness, law, spread and centres that suit a structure best."""
+        return fit_nuisance(self.cubes(xray_structure, progress), self.forward.grid, self.bounds)
+
+    def i_calc(self, xray_structure: xray.structure, nuisance: Nuisance) -> FloatArray:
+        """Scaled I_calc (M,) of the used rows, in the order of ``rows``."""
+        unscaled = self.forward.intensities(self.structure_factors(xray_structure), nuisance)
+        return np.concatenate([k * i for k, i in zip(nuisance.scales, unscaled, strict=True)])
+
+    @property
+    def rows(self) -> IntArray:
+        """Which rows of the experiment are used (M,), in the order of the frames."""
+        return self.forward.rows
+
+    @property
+    def measured(self) -> Reflections:
+        """The used rows, in that order."""
+        return self.experiment.reflections.select(self.rows)
+
+    @property
+    def fo_sq(self) -> miller.array:
+        """Measured intensities and s.u.s of the used rows."""
+        measured = self.measured
+        intensities = miller_set(self.expansion.unique, measured.hkl).array(
+            data=from_numpy(measured.intensity), sigmas=from_numpy(measured.sigma)
+        )
+        return intensities.set_observation_type_xray_intensity()
+
+    def statistics(self, i_calc: FloatArray) -> Statistics:
+        """R factors of scaled intensities (M,) in the order of ``rows``."""
+        i_calc = expect_intensities(i_calc, len(self.rows))
+        measured = self.measured
+        unique = unique_numbers(self.expansion.unique, measured.hkl)
+        return statistics(measured.intensity, measured.sigma, i_calc, measured.frame_id, unique)
+
+
+def select_rows(experiment: Experiment, xray_structure: xray.structure, rules: SelectionRules) -> Selection:
+    """The rows that the rules and the space group leave; `Sorry` where none is left, or the lattice is another."""
+    check_centring(experiment, xray_structure)
+    equivalents = miller_set(xray_structure, experiment.reflections.hkl)
+    absent = to_numpy(equivalents.sys_absent_flags().data())
+    selection = select_reflections(experiment, rules, absent)
+    if not selection.used.any():
+        counts = ", ".join(f"{number} to {rule}" for rule, number in selection.left_out.items() if number)
+        diagnosis = diagnose(experiment, xray_structure) if len(absent) else None
+        raise Sorry(
+            f"no reflection is left after selection: of {len(absent)} rows fell {counts}; " + _remedy(diagnosis)
+        )
+    return selection
+
+
+def _remedy(diagnosis: Diagnosis | None) -> str:
+    """What to do where no row is left."""
+    if diagnosis is not None and diagnosis.advice is not None:
+        return f"the indices do not belong to these data: {diagnosis.advice}"
+    return "relax those rules" if diagnosis is None or diagnosis.doubt is None else diagnosis.doubt
+
+
+def unique_numbers(symmetry: miller.set, hkl: IntArray) -> IntArray:
+    """A number (M,) shared by symmetry equivalents, Friedel mates apart unless the group has a centre."""
+    in_asu = indices_of(miller_set(symmetry, hkl).map_to_asu())
+    return np.asarray(np.unique(in_asu, axis=0, return_inverse=True)[1]).ravel()
+
+
+def _largest_g(experiment: Experiment, used: BoolArray) -> float:
+    hkl = experiment.reflections.hkl[used]
+    return float(np.linalg.norm(hkl @ orthogonalisation_matrix(experiment.cell).T, axis=1).max())
