@@ -20,8 +20,9 @@ from test_target import experiment_for, model_in, nuisance_for, refining, target
 
 import edtbx_cctbx
 from edtbx.execution.executors import frame_threads
+from edtbx.fitting import coarse_to_fine
 from edtbx.fitting.nuisance_fit import NuisanceBounds
-from edtbx.fitting.sampling_levels import COARSE
+from edtbx.fitting.sampling_levels import COARSE, DRAFT
 from edtbx.intensities.sampling import Sampling
 from edtbx.selection import SelectionRules
 from edtbx.solvers.block import Accuracy
@@ -223,18 +224,15 @@ def test_intensities(structure, target):
 
 
 ARGUMENTS = [
-    ({"thickness": -3.0}, Sorry, "thickness must be > 0 Å, got -3 .is it in nm"),
-    ({"thickness": 99999.0}, Sorry, "thickness must be at most 10000 Å, got 99999 .is it in nm"),
-    ({"thickness": float("nan")}, Sorry, "thickness must be > 0 Å, got nan"),
-    ({"spread": 0.12}, Sorry, "spread sigma must lie between 0 and 0.04 radians, got 0.12 .is it in degrees"),
+    ({"tolerance": -1.0, "sampling": None}, ValueError, "tolerance must be > 0, got -1"),
+    ({"tolerance": "small", "sampling": None}, TypeError, "tolerance must be a number, got 'small'"),
+    ({"tolerance": 0.1}, ValueError, "give a tolerance, which chooses the sampling, or a sampling, not both"),
     ({"nproc": 0}, Sorry, "nproc must be at least 1"),
     ({"nproc": 1.5}, TypeError, "nproc must be a whole number"),
     ({"executor": 3, "nproc": None}, TypeError, "executor must be a concurrent.futures.Executor, got int"),
     ({"executor": frame_threads(1), "nproc": 1}, Sorry, "leave out one of them"),
     ({"solver": "eigne"}, Sorry, "the known ones are"),
     ({"solver": 3}, TypeError, "solver must be of type str, got 3"),
-    ({"thickness": "800"}, TypeError, "thickness must be a number, got '800'"),
-    ({"thickness": True}, TypeError, "thickness must be a number, got True"),
     ({"g_max": "2"}, TypeError, "g_max must be a number, got '2'"),
     ({"g_max": 0.0}, Sorry, "g_max must be > 0 1/Å, got 0"),
     ({"g_max": float("nan")}, Sorry, "g_max must be > 0 1/Å, got nan"),
@@ -255,6 +253,26 @@ def test_arguments_of_a_target(kwds, error, said, structure, experiment):
     ("make", "error", "said"),
     [
         (lambda: NuisanceBounds(shapes="wedge"), TypeError, "shapes must be a tuple of names"),
+        (lambda: NuisanceBounds(thickness=-3.0), ValueError, "thickness must be > 0 Å, got -3 .is it in nm"),
+        (
+            lambda: NuisanceBounds(thickness=99999.0),
+            ValueError,
+            "thickness must be at most 10000 Å, got 99999 .is it in nm",
+        ),
+        (lambda: NuisanceBounds(thickness=float("nan")), ValueError, "thickness must be > 0 Å, got nan"),
+        (lambda: NuisanceBounds(thickness="800"), TypeError, "thickness must be a number, got '800'"),
+        (lambda: NuisanceBounds(thickness=True), TypeError, "thickness must be a number, got True"),
+        (
+            lambda: NuisanceBounds(sigma=0.12),
+            ValueError,
+            "spread sigma must lie between 0 and 0.04 radians, got 0.12 .is it in deg",
+        ),
+        (lambda: Settings(tolerance=0.0), ValueError, "tolerance must be > 0, got 0"),
+        (lambda: Settings(s_max="x"), TypeError, "s_max must be a number, got 'x'"),
+        (lambda: Settings(solver=3), TypeError, "solver must be of type str, got 3"),
+        (lambda: Settings(g_max=-1.0), ValueError, "g_max must be > 0 1/Å, got -1"),
+        (lambda: Settings(nproc=0), ValueError, "nproc must be at least 1, got 0"),
+        (lambda: Settings(bounds={}), TypeError, "bounds must be of type NuisanceBounds"),
         (
             lambda: NuisanceBounds(shapes=("wegde",)),
             ValueError,
@@ -406,8 +424,8 @@ def test_a_comparison_prints_nothing_and_is_copied(example, monkeypatch, capsys)
     experiment, structure = example
     capsys.readouterr()
     few = replace(COARSE, accuracy=Accuracy(s_max=0.01, s_strong=0.003, tolerance=1e-4), spread_reach=0.004, tilts=6)
-    monkeypatch.setattr("edtbx_cctbx.refinement.compare.COARSE", few)
-    monkeypatch.setattr("edtbx_cctbx.refinement.compare.LEVELS", (edtbx_cctbx.refinement.compare.DRAFT,) * 3)
+    monkeypatch.setattr(coarse_to_fine, "COARSE", few)
+    monkeypatch.setattr(coarse_to_fine, "LEVELS", (DRAFT,) * 3)
     settings = Settings(rules=SelectionRules(d_min=1.1), s_max=0.01, bounds=NuisanceBounds(shapes=("slab",)), nproc=1)
     found = compare(experiment, structure, settings)
     written = capsys.readouterr()
@@ -421,9 +439,12 @@ def test_a_comparison_prints_nothing_and_is_copied(example, monkeypatch, capsys)
 
 @pytest.mark.parametrize("function", [refine, make_maps])
 def test_the_library_says_nothing_unless_asked(function, capsys):
-    say = inspect.signature(function).parameters["say"].default
-    say("how far it has come")
-    assert capsys.readouterr().out == ""
+    report = inspect.signature(function).parameters["report"].default
+    report.say("how far it has come")
+    report.behind("so far, ").say("it has come")
+    assert list(report.progress("a stage")([1, 2], 2)) == [1, 2]
+    written = capsys.readouterr()
+    assert written.out == written.err == ""
 
 
 def prints(source):

@@ -15,6 +15,7 @@ from scitbx.lstbx import normal_eqns_solving
 from test_shelx_model import DATA, EXAMPLES, alanine
 from test_target import experiment_for, nuisance_for, simulated, target_for
 
+from edtbx.execution.progress import SILENT, Reporter
 from edtbx.fitting.nuisance_fit import NuisanceBounds
 from edtbx_cctbx import read_model
 from edtbx_cctbx.constraints.determined import is_singular, undetermined
@@ -30,6 +31,16 @@ from edtbx_cctbx.targets.crystallographic_ls import crystallographic_ls
 from edtbx_cctbx.targets.theories import KinematicalTarget
 
 MIXED = "{0} 21.0 0.015\nC9 1 {1} -21.0 0.015"
+
+
+class Told(Reporter):
+    """Keeps what it is told."""
+
+    def __init__(self):
+        self.lines = []
+
+    def say(self, line):
+        self.lines.append(line)
 
 
 def shelx(tmp_path, *changes, instructions="", methyl="AFIX 137", riding=True, log=None):
@@ -336,19 +347,19 @@ def test_all_occupancies_at_once_are_refused(tmp_path):
     ):
         refined = Refined(occupancies=parse_occupancies(groups))
         with pytest.raises(Sorry, match=said):
-            prepared(model, RefinementSettings(refined=refined), str)
+            prepared(model, RefinementSettings(refined=refined), SILENT)
     most = [",".join(label for label in labels if label not in ("N1", "C9")), "N1+C9=1"]
-    prepared(model, RefinementSettings(refined=Refined(occupancies=parse_occupancies(most))), str)
+    prepared(model, RefinementSettings(refined=Refined(occupancies=parse_occupancies(most))), SILENT)
 
 
 def test_occupancies_start_where_their_sum_is_right(tmp_path):
     _, structure = two_on_one_site(tmp_path, 0.5, 0.3)
-    said = []
+    told = Told()
     refined = Refined(occupancies=parse_occupancies(["N1+C9=1", "O1,O2"]))
-    model = prepared(RefinementModel.of(structure, riding=True), RefinementSettings(refined=refined), said.append)
+    model = prepared(RefinementModel.of(structure, riding=True), RefinementSettings(refined=refined), told)
     atoms = {s.label: s for s in model.structure.scatterers()}
     assert (atoms["N1"].occupancy, atoms["C9"].occupancy) == pytest.approx((0.625, 0.375))
-    assert any("N1 0.6250, C9 0.3750" in line for line in said)
+    assert any("N1 0.6250, C9 0.3750" in line for line in told.lines)
     atoms = moved(model, refined)
     assert atoms["N1"].occupancy + atoms["C9"].occupancy == pytest.approx(1.0, abs=1e-12)
     assert atoms["O1"].occupancy == pytest.approx(atoms["O2"].occupancy, abs=1e-12)
@@ -442,9 +453,9 @@ def test_parameters_without_data_are_named(tmp_path):
     ls.build_up()
     assert is_singular(ls.normal_matrix)
     assert undetermined(ls.normal_matrix, ls.reparametrisation) == [f"{n} of C9" for n in ("x", "y", "z", "u_iso")]
-    said = []
-    held = prepared(model, RefinementSettings(), said.append)
-    assert said == ["atoms of occupancy 0 stay where they are: C9"]
+    told = Told()
+    held = prepared(model, RefinementSettings(), told)
+    assert told.lines == ["atoms of occupancy 0 stay where they are: C9"]
     ls = crystallographic_ls(target, held.reparametrisation(Refined()))
     ls.build_up()
     assert not is_singular(ls.normal_matrix)
@@ -455,14 +466,14 @@ def test_anisotropic_atoms_become_isotropic(tmp_path):
     make_anisotropic(RefinementModel(structure=anisotropic))
     model = RefinementModel(structure=anisotropic)
     assert model.copy().reparametrisation(Refined()).n_independents > 13 * 4
-    said = []
-    model = prepared(model, RefinementSettings(anisotropic="none"), said.append)
+    told = Told()
+    model = prepared(model, RefinementSettings(anisotropic="none"), told)
     assert model.reparametrisation(Refined()).n_independents == 13 * 4
-    assert said == ["refinement.anisotropic=none: 6 anisotropic atoms are made isotropic"]
+    assert told.lines == ["refinement.anisotropic=none: 6 anisotropic atoms are made isotropic"]
     cell = anisotropic.unit_cell()
     for before, after in zip(anisotropic.scatterers(), model.structure.scatterers(), strict=True):
         assert after.u_iso == pytest.approx(before.u_iso_or_equiv(cell))
-    same = prepared(RefinementModel(structure=anisotropic), RefinementSettings(), said.append)
+    same = prepared(RefinementModel(structure=anisotropic), RefinementSettings(), told)
     assert same.structure.scatterers()[0].flags.use_u_aniso()
 
 
@@ -471,8 +482,8 @@ def test_restraints_need_least_squares():
     model = with_instructions(model, ["DFIX 1.5 C1 C2"])
     for schedule in (RefinementSettings(method="gradient"), RefinementSettings(most_parameters=100)):
         with pytest.raises(Sorry, match="takes no restraints"):
-            prepared(model, schedule, str)
-    prepared(model, RefinementSettings(method="least_squares", most_parameters=100), str)
+            prepared(model, schedule, SILENT)
+    prepared(model, RefinementSettings(method="least_squares", most_parameters=100), SILENT)
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,9 @@ import pytest
 from edtbx.fitting.sampling_levels import COARSE
 from edtbx_cctbx import KinematicalTarget, Settings, crystallographic_ls, read_experiment, read_model
 from edtbx_cctbx.programs import compare, refine
+from edtbx_cctbx.refinement import compare as comparison
 from edtbx_cctbx.refinement.checkpoint import Checkpoint
 from edtbx_cctbx.refinement.parameters import StructureParameters
-from edtbx_cctbx.refinement.refine import compare as comparison
 from edtbx_cctbx.refinement.refine import refine as refine_both
 from edtbx_cctbx.refinement.settings import RefinementSettings
 from edtbx_launch.signals import Interrupted, catch_signals, exit_status, finishing, shielded
@@ -101,14 +101,14 @@ def test_interrupted_before_anything_is_done_it_writes_nothing(method, tmp_path,
 
 
 def test_a_comparison_interrupted_in_the_second_theory_has_the_first(tmp_path, monkeypatch, capsys):
-    whole = comparison.fit_coarse
+    whole = comparison.coarse_nuisance
 
-    def stopping(target, *arguments):
-        if target.solver_name != "kinematical":
+    def stopping(scattering, *arguments):
+        if scattering.solver_name != "kinematical":
             raise Interrupted(signal.SIGINT)
-        return whole(target, *arguments)
+        return whole(scattering, *arguments)
 
-    monkeypatch.setattr(comparison, "fit_coarse", stopping)
+    monkeypatch.setattr(comparison, "coarse_nuisance", stopping)
     with pytest.raises(SystemExit) as ended:
         compare.run([MODEL, DATA, *FEW, f"output.prefix={tmp_path / 'x'}"])
     assert ended.value.code == 130
@@ -298,6 +298,24 @@ def test_a_signal_while_modules_are_loaded(tmp_path):
     assert "Traceback" not in said
     assert said == "SIGINT: stopping before anything was done\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_signal_while_arguments_are_read(tmp_path):
+    """argparse puts things right in a ``finally`` that stumbles, and shows that."""
+    code = (
+        "import argparse, signal, edtbx_launch\n"
+        "argparse.ArgumentParser._get_positional_actions = lambda parser: signal.raise_signal(signal.SIGTERM)\n"
+        "edtbx_launch.compare()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, MODEL, DATA],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (143, "SIGTERM: stopping before anything was done\n")
 
 
 def test_a_signal_in_the_middle_of_the_work(tmp_path):

@@ -17,7 +17,7 @@ from edtbx.intensities.thickness import QUANTILES
 from edtbx.solvers import propagator
 from edtbx.solvers.auto import AutoSolver
 from edtbx.solvers.block import Accuracy
-from edtbx_cctbx.targets.theories import DynamicalTarget
+from edtbx.solvers.kinematical import KinematicalSolver
 
 FOLDED = Accuracy(s_max=10.0, s_strong=0.01)
 
@@ -185,9 +185,7 @@ def test_local_rows_of_a_frame_are_close_to_the_exact_ones(target):
 def test_single_scattering_has_all_rows_in_one_pass(target):
     target, structure = target
     f, nuisance = target.structure_factors(structure), nuisance_like(target)
-    forward = DynamicalTarget(
-        target.experiment, structure, solver="kinematical", rules=target.rules, sampling=target.forward.sampling
-    ).forward
+    forward = target.scattering.with_solver("kinematical", KinematicalSolver(), target.forward.sampling).forward
     own, exact = (np.concatenate(list(forward.jacobian(f, nuisance, summed, rows))) for rows in (Rows.OWN, Rows.EXACT))
     assert np.abs(exact).max() > 0.0
     np.testing.assert_allclose(own, exact, rtol=0, atol=1e-12 * np.abs(exact).max())

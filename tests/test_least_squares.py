@@ -23,6 +23,7 @@ from edtbx_cctbx.targets.crystallographic_ls import crystallographic_ls
 from edtbx_cctbx.targets.theories import KinematicalTarget
 
 FIXED = NuisanceBounds(refine_centres=False)
+KNOWN = NuisanceBounds(refine_centres=False, thickness=430.0, sigma=0.001)
 
 
 def frames_of(rng, *, noise, prior=2.0, frames=4, parameters=3, rows=9):
@@ -150,9 +151,7 @@ def test_one_kinematical_frame_is_stock_smtbx(symbol):
         experiment,
         KinematicalTarget,
         nuisance=centred(experiment),
-        thickness=430.0,
-        spread=0.001,
-        bounds=FIXED,
+        bounds=KNOWN,
     )
     rp = reparametrisation_of(structure, Refined())
     mine = crystallographic_ls(target, rp, rows="exact", weighting_scheme=least_squares.sigma_weighting())
@@ -184,9 +183,7 @@ def test_the_gradient_is_that_of_the_objective(symbol, rows):
     """With rows of either kind."""
     structure = model_in(symbol)
     experiment = noisy(structure, experiment_for(structure, per_frame=60))
-    target = target_for(
-        structure, experiment, nuisance=centred(experiment), thickness=430.0, spread=0.001, bounds=FIXED
-    )
+    target = target_for(structure, experiment, nuisance=centred(experiment), bounds=KNOWN)
     ls = crystallographic_ls(
         target, reparametrisation_of(structure, Refined()), rows=rows, weighting_scheme=least_squares.sigma_weighting()
     )
@@ -221,7 +218,7 @@ def twice(experiment):
 
 def refinement_of(structure, experiment, **kwds):
     """Sites and displacements, spread and centres; the thickness is known."""
-    target = target_for(structure, experiment, nuisance=centred(experiment), thickness=430.0)
+    target = target_for(structure, experiment, nuisance=centred(experiment), bounds=NuisanceBounds(thickness=430.0))
     kwds = {"weighting_scheme": least_squares.sigma_weighting(), **kwds}
     return crystallographic_ls(target, reparametrisation_of(structure, Refined()), **kwds)
 
@@ -310,12 +307,12 @@ def test_damping_leaves_the_uncertainties_alone():
 
 @pytest.mark.parametrize("case", ["centres drawn from their prior", "measurements listed twice"])
 def test_uncertainties_are_the_spread_of_results(case):
-    """(refined − true)/s.u. over 100 draws of the noise has spread 1."""
+    """(refined − true)/s.u. over 30 draws of the noise has spread 1."""
     truth = model_in("P 41 21 2")
     experiment = experiment_for(truth, per_frame=60)
     refines_centres = case.startswith("centres")
     deviations = []
-    for seed in range(100):
+    for seed in range(30):
         nuisance = centred(experiment)
         if refines_centres:
             drawn = np.random.default_rng(1000 + seed).normal(size=len(experiment.frames))
@@ -326,8 +323,7 @@ def test_uncertainties_are_the_spread_of_results(case):
             truth,
             measured,
             nuisance=centred(measured),
-            thickness=430.0,
-            bounds=NuisanceBounds(refine_centres=refines_centres, centre_max=np.radians(0.4)),
+            bounds=NuisanceBounds(thickness=430.0, refine_centres=refines_centres, centre_max=np.radians(0.4)),
         )
         ls = crystallographic_ls(
             target,
@@ -339,8 +335,8 @@ def test_uncertainties_are_the_spread_of_results(case):
         moved = ls.step().as_numpy_array()
         variances = ls.covariance_matrix(normalised_by_goof=False).matrix_packed_u_diagonal().as_numpy_array()
         deviations.append(moved / np.sqrt(variances))
-    # a standard deviation from 100 draws of some parameters is good to 7 % at most
-    assert np.std(deviations) == pytest.approx(1.0, abs=0.1)
+    # a standard deviation from 100 draws of some parameters is good to 7 % at most, one from 30 to 13 %
+    assert np.std(deviations) == pytest.approx(1.0, abs=0.1 * np.sqrt(100 / 30))
     assert abs(np.mean(deviations)) < 0.3
 
 

@@ -4,7 +4,6 @@ import io
 import json
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import iotbx.mtz
 import numpy as np
@@ -18,6 +17,7 @@ from test_target import experiment_for, model_in, simulated, target_for
 
 from edtbx.constants import VOLTS_PER_E_PER_A, VOLTS_PER_U
 from edtbx.fitting.map_estimate import map_estimate
+from edtbx.solvers.block import Solver
 from edtbx_cctbx import DynamicalMap, Settings, read_experiment, read_model
 from edtbx_cctbx.maps.coefficients import KINDS
 from edtbx_cctbx.maps.components import Components
@@ -29,6 +29,7 @@ from edtbx_cctbx.report.map_figure import best_planes, section
 from edtbx_cctbx.report.map_tables import through_a_file
 from edtbx_cctbx.structure.form_factors import set_electron_form_factors
 from edtbx_cctbx.structure.structure_factors import Expansion, g_vectors
+from edtbx_cctbx.targets.target import Target
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 SYMBOL = "P 41 21 2"
@@ -213,7 +214,7 @@ def test_atoms_that_are_off_follow_and_leave_no_trace(planted):
 def test_the_gradient_of_local_rows_is_nearly_that_of_the_target(planted):
     """Of another target, if only by name: each intensity's own few beams, at the same orientations."""
     known, _, maps = planted
-    rows_from = maps.target.resampled(maps.target.forward.sampling)
+    rows_from = Target.of(maps.target.scattering, maps.target.nuisance)
     found = DynamicalMap(maps.target, known, rows_from=rows_from).gradient
     exact = maps.components.allowed(maps.gradient)
     assert np.linalg.norm(found - exact) < 0.15 * np.linalg.norm(exact)
@@ -260,7 +261,12 @@ def test_standard_uncertainties_are_those_of_the_map(planted):
 def test_maps_without_derivatives_are_refused(planted):
     known, _, maps = planted
     blind = target_for(known, maps.target.experiment)
-    blind.forward.solver = SimpleNamespace(intensities=blind.forward.solver.intensities)
+
+    class Blind(Solver):
+        def intensities(self, block):
+            return solver.intensities(block)
+
+    solver, blind.forward.solver = blind.forward.solver, Blind()
     with pytest.raises(Sorry, match="the solver auto gives no derivatives, which a map of kind newton needs"):
         DynamicalMap(blind, known).coefficients()
     assert DynamicalMap(blind, known).coefficients("fo_fc_dynamical").size() > 0

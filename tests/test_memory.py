@@ -25,7 +25,7 @@ from edtbx.experiment import ScanGeometry
 from edtbx.fitting.nuisance_fit import NuisanceBounds
 from edtbx.fitting.sampling_levels import LEVELS, level_for
 from edtbx.intensities.forward import ForwardModel
-from edtbx.simulation import Crystal, Noise, Scan
+from edtbx.intensities.simulation import Crystal, Noise, Scan
 from edtbx.solvers.block import Accuracy
 from edtbx_cctbx.programs import compare
 from edtbx_cctbx.programs import running as command_line
@@ -130,7 +130,7 @@ small, large = (
 target = edtbx_cctbx.DynamicalTarget(experiment, structure, solver={solver!r}, sampling=small, nproc=1)
 f = target.structure_factors(structure)
 target.forward.cubes(f), target.forward.target_and_gradient(f, target.nuisance)  # compiles
-forward = target.resampled(large).forward
+forward = target.forward.resampled(large)
 numbers = [peak(lambda: forward.cubes(f)), peak(lambda: forward.target_and_gradient(f, target.nuisance))]
 print(json.dumps([*numbers, *asdict(forward._size(forward.frames[0], False)).values()]))
 """)

@@ -20,8 +20,8 @@ from edtbx_cctbx import read_experiment, read_model, with_model_cell
 from edtbx_cctbx.programs import compare as compare_program
 from edtbx_cctbx.programs import refine as refine_program
 from edtbx_cctbx.programs.running import named_files
-from edtbx_cctbx.refinement.compare import fit_coarse
-from edtbx_cctbx.refinement.refine import compare as comparison
+from edtbx_cctbx.refinement import settings as refinement_settings
+from edtbx_cctbx.refinement.compare import chosen_level, coarse_nuisance
 from edtbx_cctbx.refinement.settings import Settings
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
@@ -265,19 +265,19 @@ def test_the_error_promised_is_the_error_found(tmp_path):
     """Against a sampling much finer than any level; the promise is kept by the level chosen, not by one finer still."""
     experiment, structure = read_experiment(DATA).select_frames([2, 6, 9]), read_model(MODEL)
     settings = Settings(tolerance=0.2)
-    target = settings.target("auto", experiment, structure)
-    target.nuisance = fit_coarse(target, structure, settings)
-    found = settings.level_for(target, structure, target.nuisance)
+    scattering = settings.scattering_model("auto", experiment, structure)
+    nuisance = coarse_nuisance(scattering, structure, settings)
+    found = chosen_level(scattering, nuisance, structure, settings)
     assert found.kept
     assert found.level is not LEVELS[-1]
     finest = Level(accuracy=Accuracy(s_max=0.2, s_strong=0.03, tolerance=1e-6), tilts=2.0, spacing=0.4)
-    f, bounds, g_max = target.structure_factors(structure), settings.bounds, target.forward.g_max
+    forward, f = scattering.forward, scattering.structure_factors(structure)
     levels = (found.level, finest, DRAFT)
     fine, true, draft = (
-        target.forward.resampled(level.sampling(target.nuisance, bounds, g_max), bases=target.nuisance.centres)
+        forward.resampled(level.sampling(nuisance, settings.bounds, forward.g_max), bases=nuisance.centres)
         for level in levels
     )
-    intensities = [model.intensities(f, target.nuisance) for model in (fine, true, draft)]
+    intensities = [model.intensities(f, nuisance) for model in (fine, true, draft)]
     error = intensity_error(true, range(3), intensities[0], intensities[1])
     assert error <= 1.5 * max(found.error, 0.1)  # the next level, by which it was judged, has an error of its own
     assert intensity_error(true, range(3), intensities[2], intensities[1]) > 2.0 * error
@@ -288,7 +288,7 @@ def test_a_solver_without_derivatives_cannot_refine(tmp_path, monkeypatch, capsy
         def intensities(self, block):
             raise AssertionError("nothing is to be computed")
 
-    monkeypatch.setattr(comparison, "installed_solvers", lambda: SimpleNamespace(create=lambda name: Blind()))
+    monkeypatch.setattr(refinement_settings, "installed_solvers", lambda: SimpleNamespace(create=lambda name: Blind()))
     with pytest.raises(SystemExit, match="1"):
         run(refine_program, MODEL, DATA, f"output.prefix={tmp_path / 'x'}")
     assert capsys.readouterr().err.startswith(

@@ -55,11 +55,11 @@ def test_settings_may_be_left_out(monkeypatch):
     class Arrived(Exception):
         pass
 
-    def target(settings, solver, experiment, structure):
+    def scattering_model(settings, solver, experiment, structure):
         assert settings == Settings()
         raise Arrived
 
-    monkeypatch.setattr(Settings, "target", target)
+    monkeypatch.setattr(Settings, "scattering_model", scattering_model)
     experiment = edtbx_cctbx.read_experiment(EXAMPLES / "example.cif_pets").select_frames([1])
     structure = edtbx_cctbx.read_model(EXAMPLES / "example.cif")
     for function in (edtbx_cctbx.compare, edtbx_cctbx.refine, edtbx_cctbx.make_maps):

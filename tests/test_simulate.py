@@ -14,8 +14,8 @@ from edtbx.experiment import ScanGeometry
 from edtbx.fitting.nuisance_fit import NuisanceBounds
 from edtbx.geometry import excitation_error, frame_vectors, scan_lever
 from edtbx.intensities.sampling import Sampling
+from edtbx.intensities.simulation import Crystal, Noise, Scan
 from edtbx.selection import SelectionRules
-from edtbx.simulation import Crystal, Noise, Scan
 from edtbx.solvers.block import Accuracy
 from edtbx_cctbx.io.cif_pets import read_experiment, write_experiment
 from edtbx_cctbx.programs import simulate as program

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from numbers import Real
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from cctbx import crystal, miller, xray
@@ -14,8 +12,6 @@ from cctbx.array_family import flex
 from edtbx.arrays import ComplexArray, FloatArray
 from edtbx.experiment import Experiment
 from edtbx_cctbx.arrays import to_numpy
-
-_Kind = TypeVar("_Kind")
 
 _SAME_LENGTH, _SAME_ANGLE = 1e-3, 0.1
 """Relative difference in a length, and degrees in an angle, that two files of one crystal may round to."""
@@ -139,19 +135,6 @@ def expect_intensities(value: Any, number: int) -> FloatArray:
     return found
 
 
-def expect_number(value: Any, name: str) -> float:
-    """A real number.
-
-    Raises
-    ------
-    TypeError
-        It is none.
-    """
-    if not isinstance(value, Real) or isinstance(value, bool):
-        raise TypeError(f"{name} must be a number, got {value!r}")
-    return float(value)
-
-
 def expect_stream(value: Any, name: str) -> Any:
     """Something to write lines to.
 
@@ -163,32 +146,6 @@ def expect_stream(value: Any, name: str) -> Any:
     if not callable(getattr(value, "write", None)):
         raise TypeError(f"{name} must be a stream to write to, such as sys.stdout, got {value!r}")
     return value
-
-
-def expect_kind(value: Any, kind: type[_Kind], name: str) -> _Kind:
-    """An instance of a class.
-
-    Raises
-    ------
-    TypeError
-        It is none.
-    """
-    if not isinstance(value, kind):
-        raise TypeError(f"{name} must be of type {kind.__name__}, got {value!r}")
-    return value
-
-
-def expect_word(value: Any, words: Iterable[str], name: str) -> str:
-    """One of some words.
-
-    Raises
-    ------
-    ValueError
-        It is another.
-    """
-    if not isinstance(value, str) or value not in (known := list(words)):
-        raise ValueError(f"{name} must be one of {', '.join(words)}, got {value!r}")
-    return known[known.index(value)]
 
 
 def _expect_symmetry(what: str, given: crystal.symmetry, wanted: crystal.symmetry) -> None:

@@ -8,15 +8,15 @@ import numpy as np
 from cctbx import xray
 from libtbx.utils import null_out
 
-from edtbx import simulation
 from edtbx.arrays import FloatArray
 from edtbx.execution.executors import frame_executor
 from edtbx.execution.memory import expect_room_for
 from edtbx.execution.progress import Progress, no_progress
+from edtbx.intensities import simulation
 from edtbx.intensities.forward import ForwardModel
 from edtbx.intensities.nuisance import FrameCube, Nuisance
 from edtbx.intensities.sampling import G_MAX_MARGIN
-from edtbx.simulation import Crystal, Noise, Scan, Simulation
+from edtbx.intensities.simulation import Crystal, Noise, Scan, Simulation
 from edtbx.solvers.registry import installed_solvers
 from edtbx_cctbx.boundary import expect_structure
 from edtbx_cctbx.structure.form_factors import set_electron_form_factors

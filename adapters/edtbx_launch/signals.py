@@ -28,12 +28,7 @@ def exit_status(stop: KeyboardInterrupt) -> int:
 
 def leave_on_signals() -> None:
     """Leave at once on a signal, as nothing is done yet: an exception in the midst of an import may become another one."""
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        _tell(number, "stopping before anything was done")
-        os._exit(128 + number)
-
-    _handle(leave)
+    _handle(_leave)
 
 
 def catch_signals() -> list[int]:
@@ -56,6 +51,13 @@ def ignore_signals() -> None:
     """Signals have no effect any more: what is left takes a moment, and Python would let them kill it."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def leaving_at_once() -> Iterator[None]:
+    """The same within: argparse turns an exception in its midst into another one, too."""
+    with _handled(_leave):
+        yield
 
 
 @contextmanager
@@ -99,6 +101,11 @@ def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]
     finally:
         for number, old in replaced.items():
             signal.signal(number, old)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    _tell(number, "stopping before anything was done")
+    os._exit(128 + number)
 
 
 def _handle(handler: Callable[[int, FrameType | None], None]) -> None:

@@ -21,12 +21,13 @@ from edtbx.intensities.frame_waves import FrameWaves
 from edtbx.intensities.nuisance import Nuisance
 from edtbx.intensities.quadrature import Orientations
 from edtbx.intensities.sampling import Sampling
+from edtbx.intensities.simulation import Crystal, Noise, Scan
 from edtbx.selection import SelectionRules
-from edtbx.simulation import Crystal, Noise, Scan
 from edtbx.solvers.block import Accuracy, Block
-from edtbx_cctbx.refinement.compare import fit_coarse
+from edtbx_cctbx.refinement.compare import at_level, coarse_nuisance
 from edtbx_cctbx.refinement.settings import Settings
 from edtbx_cctbx.simulation import simulate
+from edtbx_cctbx.targets.target import Target
 
 DATA = Path(os.environ.get("EDTBX_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
 MEASURED = {
@@ -106,16 +107,15 @@ def measured(name: str, tilts: int = 60) -> BenchmarkFrame:
     return _frame(name, experiment.select_frames([middle]), structure, thickness, tilts)
 
 
-def experiment(name: str, frames: int, nproc: int) -> tuple[edtbx_cctbx.DynamicalTarget, xray.structure]:
+def experiment(name: str, frames: int, nproc: int) -> tuple[Target, xray.structure]:
     """A target of the first frames of a measured crystal, its nuisance parameters fitted, and the structure."""
     model, data, _ = MEASURED[name]
     structure, experiment = _read(model, data)
     few = experiment.select_frames([frame.id for frame in experiment.frames[:frames]])
     settings = Settings(nproc=nproc)
-    target = settings.target("propagator", few, structure)
-    target.nuisance = fit_coarse(target, structure, settings)
-    level = LEVELS[0].sampling(target.nuisance, settings.bounds, target.forward.g_max)
-    return target.resampled(level), structure
+    scattering = settings.scattering_model("propagator", few, structure)
+    start = coarse_nuisance(scattering, structure, settings)
+    return Target.of(*at_level(scattering, start, settings, LEVELS[0])), structure
 
 
 def _read(model: str, data: str):

@@ -10,8 +10,8 @@ from libtbx.utils import Sorry
 
 from edtbx.arrays import FloatArray, IntArray
 from edtbx.cell import Cell, CellMisfit, cell_volume, lattice_maps, transformed_cell
+from edtbx.checks import expect_kind
 from edtbx_cctbx.arrays import rotation_matrix, translation_vector
-from edtbx_cctbx.boundary import expect_kind
 
 _CENTRINGS = ("P 1", "A 1", "B 1", "C 1", "I 1", "F 1", "R 1")
 """Hall symbols."""

@@ -14,10 +14,11 @@ from libtbx.utils import Sorry
 
 from edtbx.arrays import FloatArray
 from edtbx.cell import CELL_TOLERANCE, Cell, transformed_cell
+from edtbx.checks import expect_kind, expect_number
 from edtbx.experiment import Experiment, Frame, Reflections, ScanGeometry
 from edtbx.geometry import frame_vectors, ub_matrix
 from edtbx_cctbx.arrays import from_numpy, to_miller_index
-from edtbx_cctbx.boundary import expect_experiment, expect_kind, expect_number
+from edtbx_cctbx.boundary import expect_experiment
 from edtbx_cctbx.indexing.operators import index_matrix, transform_indices
 from edtbx_cctbx.indexing.reindexing import reindexed
 from edtbx_cctbx.indexing.scan_geometry import as_asked, with_geometry_of_data

@@ -17,6 +17,7 @@ from libtbx.utils import Sorry
 from smtbx.refinement.least_squares import mainstream_shelx_weighting
 
 from edtbx.arrays import ComplexArray, FloatArray
+from edtbx.checks import expect_number, expect_word
 from edtbx.constants import VOLTS_PER_U
 from edtbx.execution.memory import expect_room
 from edtbx.execution.progress import Progress, no_progress, one_step
@@ -30,7 +31,6 @@ from edtbx.intensities.frame_waves import Rows
 from edtbx.intensities.nuisance import FrameCube, Nuisance
 from edtbx.solvers.kinematical import KinematicalSolver
 from edtbx_cctbx.arrays import from_numpy, to_numpy
-from edtbx_cctbx.boundary import expect_number, expect_word
 from edtbx_cctbx.maps.components import Components, ComponentsAndAtoms
 from edtbx_cctbx.maps.peaks import APART
 from edtbx_cctbx.refinement.model import RefinementModel, usual_shifts

@@ -13,13 +13,13 @@ from cctbx import xray
 from cctbx.array_family import flex
 from libtbx.utils import Sorry
 
+from edtbx.checks import expect_kind
 from edtbx.execution.progress import SILENT, Reporter, one_step
 from edtbx.experiment import Experiment
 from edtbx.fitting.sampling_levels import DRAFT, LEVELS
 from edtbx.statistics import Statistics
 from edtbx.summary import Summarised
 from edtbx_cctbx.arrays import from_numpy
-from edtbx_cctbx.boundary import expect_kind
 from edtbx_cctbx.maps.coefficients import KINDS, DynamicalMap
 from edtbx_cctbx.maps.hydrogen_peaks import Proposal, find_hydrogens
 from edtbx_cctbx.maps.peaks import ON_ATOM, Peak, distances_to, find_holes, find_peaks

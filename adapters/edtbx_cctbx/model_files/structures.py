@@ -12,7 +12,8 @@ from cctbx import xray
 from libtbx.utils import Sorry, null_out
 
 from edtbx.cell import CELL_TOLERANCE
-from edtbx_cctbx.boundary import expect_number, expect_stream, expect_word
+from edtbx.checks import expect_number, expect_word
+from edtbx_cctbx.boundary import expect_stream
 from edtbx_cctbx.io.text_file import parse_cif, read_text
 from edtbx_cctbx.model_files.cell_symmetry import symmetrised
 from edtbx_cctbx.model_files.cif_model import structure_of_block

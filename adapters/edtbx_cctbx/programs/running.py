@@ -29,7 +29,7 @@ from edtbx_cctbx.io.file_kinds import DATA_SUFFIX
 from edtbx_cctbx.model_files.structures import read_model
 from edtbx_cctbx.programs.dry_run import without_dry_run
 from edtbx_cctbx.programs.parameters import frames_from, geometry_from
-from edtbx_launch.signals import exit_status
+from edtbx_launch.signals import exit_status, leaving_at_once
 
 __all__ = [
     "DATA_SUFFIX",
@@ -109,7 +109,8 @@ class Parser(PlainParser):
             getpass.getuser()
         except (KeyError, OSError, ImportError):
             os.environ["LOGNAME"] = "an unnamed user"
-        return super().parse_args(args, skip_help)
+        with leaving_at_once():
+            return super().parse_args(args, skip_help)
 
     def error(self, message: str) -> NoReturn:
         """Refuse an option, in one line, with the nearest one that there is.

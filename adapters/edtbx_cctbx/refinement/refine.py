@@ -9,9 +9,9 @@ from typing import Any
 from cctbx import xray
 from libtbx.utils import Sorry
 
+from edtbx.checks import expect_kind
 from edtbx.execution.progress import SILENT, Reporter, one_step
 from edtbx.experiment import Experiment
-from edtbx_cctbx.boundary import expect_kind
 from edtbx_cctbx.hydrogens.placement import place_hydrogens
 from edtbx_cctbx.indexing.diagnosis import warn_if_hopeless
 from edtbx_cctbx.refinement.checkpoint import Checkpoint

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from cctbx import xray
 from libtbx.utils import Sorry
 
+from edtbx.checks import expect_kind, expect_number
 from edtbx.experiment import Experiment
 from edtbx.fitting.coarse_to_fine import AccuracySettings
 from edtbx.fitting.loss import LOSSES
@@ -17,7 +18,7 @@ from edtbx.fitting.nuisance_fit import NuisanceBounds
 from edtbx.selection import SelectionRules
 from edtbx.solvers.block import Solver
 from edtbx.solvers.registry import installed_solvers
-from edtbx_cctbx.boundary import expect_experiment, expect_kind, expect_number, expect_structure
+from edtbx_cctbx.boundary import expect_experiment, expect_structure
 from edtbx_cctbx.constraints.occupancies import OccupancyGroup
 from edtbx_cctbx.targets.scattering_model import ScatteringModel
 
@@ -79,8 +80,8 @@ class Settings:
             An argument is of the wrong kind, nobody knows the solver, or no reflection is left.
         """
         backend = created(solver)
-        expect_structure(structure)
         try:
+            expect_structure(structure)
             return ScatteringModel.of(
                 expect_experiment(experiment),
                 structure,

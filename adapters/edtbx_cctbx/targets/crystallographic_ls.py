@@ -17,6 +17,7 @@ from cctbx.array_family import flex
 from smtbx.refinement import least_squares
 
 from edtbx.arrays import BoolArray, ComplexArray, FloatArray
+from edtbx.checks import expect_word
 from edtbx.execution.memory import expect_room
 from edtbx.execution.progress import Progress, no_progress
 from edtbx.fitting.least_squares import ReducedEquations, frame_equations, repetitions
@@ -25,7 +26,6 @@ from edtbx.fitting.reweighting import reweight
 from edtbx.intensities.frame_waves import Rows
 from edtbx.intensities.nuisance import FrameCube, Nuisance
 from edtbx_cctbx.arrays import from_numpy, to_numpy
-from edtbx_cctbx.boundary import expect_word
 from edtbx_cctbx.structure.f_calc_derivatives import StructureSlopes
 from edtbx_cctbx.targets.step_equations import StepEquations
 from edtbx_cctbx.targets.target import Target, expect_target

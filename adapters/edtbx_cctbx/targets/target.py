@@ -19,6 +19,7 @@ from cctbx.array_family import flex
 from libtbx.utils import Sorry
 
 from edtbx.arrays import ComplexArray, FloatArray, IntArray
+from edtbx.checks import expect_kind, expect_number
 from edtbx.execution.progress import Progress, no_progress
 from edtbx.experiment import Experiment
 from edtbx.fitting.coarse_to_fine import AccuracySettings, choose_level, fit_coarse
@@ -31,14 +32,7 @@ from edtbx.solvers.registry import installed_solvers
 from edtbx.statistics import Statistics
 from edtbx.summary import Summarised
 from edtbx_cctbx.arrays import from_numpy
-from edtbx_cctbx.boundary import (
-    described,
-    expect_experiment,
-    expect_kind,
-    expect_number,
-    expect_structure,
-    expect_structure_factors,
-)
+from edtbx_cctbx.boundary import described, expect_experiment, expect_structure, expect_structure_factors
 from edtbx_cctbx.structure.form_factors import ensure_electron_form_factors
 from edtbx_cctbx.structure.structure_factors import Expansion, warn_if_by_fft
 from edtbx_cctbx.targets.scattering_model import ScatteringModel
@@ -115,8 +109,8 @@ class Target(Summarised):
             expect_kind(nuisance, Nuisance, "nuisance")
         if g_max is not None and not 0.0 < expect_number(g_max, "g_max") < math.inf:
             raise Sorry(f"g_max must be > 0 1/Å, got {g_max:g}")
-        expect_structure(xray_structure)
         try:
+            expect_structure(xray_structure)
             backend = installed_solvers().create(name)
             scattering = ScatteringModel.of(
                 expect_experiment(experiment),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from edtbx.arrays import ComplexArray
+from edtbx.checks import expect_number
 from edtbx.execution.progress import Progress, no_progress
 from edtbx.fitting.nuisance_fit import NuisanceBounds, fit_nuisance
 from edtbx.fitting.sampling_levels import COARSE, LEVELS, ChosenLevel, Level, level_for
@@ -51,9 +52,7 @@ class AccuracySettings:
             value = getattr(self, name)
             if value is None and name != "tolerance":
                 continue
-            if isinstance(value, bool) or not isinstance(value, int | float | np.floating):
-                raise TypeError(f"{name} must be a number, got {value!r}")
-            if not 0.0 < value < math.inf:
+            if not 0.0 < expect_number(value, name) < math.inf:
                 raise ValueError(f"{name} must be > 0, got {value:g}")
 
     def beams(self, accuracy: Accuracy, solver: Solver) -> Accuracy:

@@ -18,6 +18,7 @@ from scipy.optimize import minimize, nnls
 from scipy.stats import cauchy, norm
 
 from edtbx.arrays import FloatArray
+from edtbx.checks import expect_number
 from edtbx.intensities.nuisance import LARGEST_ANGLE, THICKEST, FrameCube, Grid, Nuisance, best_scale
 from edtbx.intensities.quadrature import spread_weights
 from edtbx.intensities.thickness import QUANTILES, thickness_weights
@@ -48,12 +49,12 @@ class NuisanceBounds:
         unknown = [shape for shape in self.shapes if shape not in (*QUANTILES, "free")]
         if unknown:
             raise ValueError(f"there is no thickness law {unknown[0]!r}: choose from {', '.join(QUANTILES)} and free")
-        if self.thickness is not None and not 0.0 < self.thickness <= THICKEST:
+        if self.thickness is not None and not 0.0 < expect_number(self.thickness, "thickness") <= THICKEST:
             limit = f"at most {THICKEST:g}" if self.thickness > 0.0 else "> 0"
             raise ValueError(f"thickness must be {limit} Å, got {self.thickness:g} (is it in nm?)")
         for name in ("sigma", "sigma_max", "centre_max", "centre_prior"):
             value, what = getattr(self, name), "the spread sigma" if name == "sigma" else name
-            if value is not None and not 0.0 <= value <= LARGEST_ANGLE:
+            if value is not None and not 0.0 <= expect_number(value, what) <= LARGEST_ANGLE:
                 raise ValueError(
                     f"{what} must lie between 0 and {LARGEST_ANGLE:g} radians, got {value:g} (is it in degrees?)"
                 )
