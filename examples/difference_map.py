@@ -6,16 +6,12 @@ from edtbx_cctbx import DynamicalMap, DynamicalTarget, read_experiment, read_mod
 
 from cctbx import maptbx
 
-from edtbx import Accuracy, Sampling, SelectionRules
-
 HERE = Path(__file__).resolve().parent
 experiment = read_experiment(HERE / "example.cif_pets")
 whole = read_model(HERE / "example.cif")
 hydrogen = whole.element_selection("H")
 structure = whole.select(~hydrogen)
-# a coarse sampling, so that it is done in seconds
-sampling = Sampling(accuracy=Accuracy(s_max=0.03, s_strong=0.005, tolerance=1e-4), tilts=18, thickness_max=1500.0)
-target = DynamicalTarget(experiment, structure, sampling=sampling, rules=SelectionRules(rsg_max=0.6, min_reflections=8))
+target = DynamicalTarget(experiment, structure)
 
 light = whole.select(hydrogen)
 for kind in ("fo_fc_kinematical", "newton"):

@@ -10,7 +10,7 @@ from cctbx import xray
 from cctbx.array_family import flex
 from scitbx import lbfgs
 
-from edtbx import Accuracy, Sampling, SelectionRules
+from edtbx import SelectionRules
 
 HERE = Path(__file__).resolve().parent
 experiment = read_experiment(HERE / "example.cif_pets")
@@ -18,9 +18,8 @@ truth = read_model(HERE / "example.cif")
 structure = truth.deep_copy_scatterers()
 flex.set_random_seed(1)
 structure.shake_sites_in_place(rms_difference=0.05)
-# a coarse sampling and few rows, so that it is done in seconds (kinematical) or half a minute (dynamical)
-sampling = Sampling(accuracy=Accuracy(s_max=0.01), tilts=18, thickness_max=1500.0)
-options = {"sampling": sampling, "rules": SelectionRules(d_min=0.9)}
+# errors of half a s.u., and few rows, so that it is done in seconds
+options = {"tolerance": 0.5, "rules": SelectionRules(d_min=0.9)}
 
 # U as a tangent, with 0 < B < 15 Å²: without bounds the first step of lbfgs takes it farther than cctbx can follow
 xray.set_scatterer_grad_flags(structure.scatterers(), site=True, u_iso=True, tan_u_iso=True, param=15)

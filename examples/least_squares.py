@@ -12,7 +12,7 @@ from cctbx.array_family import flex
 from scitbx.lstbx import normal_eqns_solving
 from smtbx.refinement import constraints
 
-from edtbx import Accuracy, Sampling, SelectionRules
+from edtbx import SelectionRules
 
 HERE = Path(__file__).resolve().parent
 experiment = read_experiment(HERE / "example.cif_pets")
@@ -24,9 +24,8 @@ for scatterer in structure.scatterers():
     scatterer.flags.set_grad_site(True)
     scatterer.flags.set_grad_u_iso(scatterer.flags.use_u_iso())
     scatterer.flags.set_grad_u_aniso(scatterer.flags.use_u_aniso())
-# a coarse sampling, so that it is done in seconds
-sampling = Sampling(accuracy=Accuracy(s_max=0.03, s_strong=0.005, tolerance=1e-4), tilts=18, thickness_max=1500.0)
-observations = DynamicalTarget(experiment, structure, sampling=sampling, rules=SelectionRules(d_min=0.9))
+# errors of a third of a s.u., and few rows, so that it is done in seconds
+observations = DynamicalTarget(experiment, structure, tolerance=0.3, rules=SelectionRules(d_min=0.9))
 
 reparametrisation = constraints.reparametrisation(
     structure, [], smtbx.utils.connectivity_table(structure), temperature=20

@@ -51,6 +51,8 @@ def test_least_squares_find_the_structure_and_its_uncertainties(repository):
     uncertainties = [float(su) for su in re.findall(r"s\.u\. of O1\.[xyz]" + number, printed)]
     assert len(uncertainties) == 3
     assert 0.0001 < min(uncertainties) < max(uncertainties) < 0.002
+    thickness, su = map(float, re.search(r"thickness = (\d+) A, s\.u\. (\d+) A", printed).groups())
+    assert abs(thickness - 900.0) < 4.0 * su < 200.0
 
 
 def test_two_lines_make_the_refinement_dynamical(repository, tmp_path):

@@ -11,6 +11,7 @@ import pytest
 import edtbx
 import edtbx_cctbx
 from edtbx import Nuisance, NuisanceBounds, SelectionRules
+from edtbx.intensities.forward import ForwardModel
 from edtbx_cctbx import MapSettings, RefinementSettings, Settings
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
@@ -99,3 +100,52 @@ def test_maps_have_a_summary(capsys):
     assert crystal.startswith("Crystal: wedge of ")
     assert [line.partition(":")[0] for line in kinds] == list(maps.qualities)
     assert all("of 1 atoms left out" in line for line in kinds)
+
+
+@pytest.fixture
+def few():
+    """Two frames of the example, a few rows of each, and the structure."""
+    experiment = edtbx_cctbx.read_experiment(EXAMPLES / "example.cif_pets").select_frames([2, 6])
+    return (
+        experiment,
+        edtbx_cctbx.read_model(EXAMPLES / "example.cif"),
+        {"rules": SelectionRules(d_min=0.8), "nproc": 1},
+    )
+
+
+def test_making_a_target_computes_no_wave(few, monkeypatch):
+    experiment, structure, options = few
+
+    def compute(*_):
+        raise AssertionError("a wave was asked for")
+
+    monkeypatch.setattr(ForwardModel, "cubes", compute)
+    for kind in (edtbx_cctbx.DynamicalTarget, edtbx_cctbx.KinematicalTarget):
+        target = kind(experiment, structure, **options)
+        assert target.f_obs().size() > 0
+        assert target.fo_sq.size() == len(target.rows)
+        assert "2 frames" in repr(target)
+        with pytest.raises(AssertionError, match="a wave was asked for"):
+            _ = target.nuisance
+
+
+@pytest.mark.parametrize("first", ["nuisance", "forward", "i_calc"])
+def test_whatever_is_asked_first_finds_the_sampling_that_keeps_the_tolerance(first, few):
+    experiment, structure, options = few
+    target = edtbx_cctbx.DynamicalTarget(experiment, structure, tolerance=0.5, **options)
+    coarse = target._scattering.forward.waves_per_frame
+    found = getattr(target, first)
+    if first == "i_calc":
+        found(structure)
+    assert len(target.nuisance.centres) == 2
+    assert target.forward.waves_per_frame != coarse
+    fine = edtbx_cctbx.DynamicalTarget(experiment, structure, tolerance=0.05, **options)
+    assert fine.forward.waves_per_frame > target.forward.waves_per_frame
+    i_calc = [t.scattering.i_calc(structure, target.nuisance) for t in (target, fine)]
+    allowed = np.maximum(target.measured.sigma, 0.01 * target.measured.intensity)
+    assert np.sqrt(np.mean(((i_calc[0] - i_calc[1]) / allowed) ** 2)) < 0.75
+
+
+def test_no_theory_is_a_kind_of_the_other():
+    assert not issubclass(edtbx_cctbx.KinematicalTarget, edtbx_cctbx.DynamicalTarget)
+    assert not issubclass(edtbx_cctbx.DynamicalTarget, edtbx_cctbx.KinematicalTarget)

@@ -12,6 +12,7 @@ from test_statistics import jana_rows
 from edtbx.experiment import Experiment, Frame, Reflections, ScanGeometry
 from edtbx.geometry import frame_vectors
 from edtbx.selection import SelectionRules, select_reflections
+from edtbx.statistics import statistics
 from edtbx_cctbx.io.cif_pets import read_experiment
 from edtbx_cctbx.model_files.structures import read_model
 from edtbx_cctbx.refinement.compare import compare
@@ -144,14 +145,23 @@ def test_the_rows_of_the_published_refinement_of_urea(data_dir):
 
 @pytest.mark.real_data
 def test_the_published_model_of_urea_fits_the_published_rows_better_than_its_own_refinement(data_dir):
-    """0.0742 and 0.0876 where Jana has 0.0815 and 0.0942; nothing of the structure moves, and the outliers are Jana's."""
+    """On all of them 0.0742 and 0.0876 where Jana has 0.0815 and 0.0942; here on every fourth frame.
+
+    Nothing of the structure moves, and the outliers are Jana's.
+    """
     experiment = read_experiment(data_dir / "urea" / "urea.cif_pets")
-    published = {tuple(row) for row in jana_rows(data_dir)[:, [0, 1, 2, 6]].astype(int).tolist()}
+    every_fourth = [frame.id for frame in experiment.frames[1::4]]
+    table = jana_rows(data_dir)
+    table = table[np.isin(table[:, 6], every_fourth)]
+    published = {tuple(row) for row in table[:, [0, 1, 2, 6]].astype(int).tolist()}
     rows = experiment.reflections
     theirs = [(*h, f) in published for h, f in zip(rows.hkl.tolist(), rows.frame_id.tolist(), strict=True)]
     experiment = replace(experiment, reflections=rows.select(np.flatnonzero(theirs)))
     model = read_model(data_dir / "urea" / "urea_jana.cif", log=io.StringIO())
     found = compare(experiment, model, Settings(rules=EVERYTHING)).dynamical.statistics
-    assert found.n_all == 2663
-    assert found.r_obs < 0.0755
-    assert found.wr_all < 0.089
+    i_calc, i_meas, sigma = table[:, 3:6].T
+    theirs = statistics(i_meas, sigma, i_calc, table[:, 6].astype(int), np.arange(len(table)))
+    assert found.n_all == len(table) > 600
+    assert 0.07 < theirs.r_obs < 0.095
+    assert found.r_obs < 0.93 * theirs.r_obs
+    assert found.wr_all < 0.95 * theirs.wr_all

@@ -109,7 +109,7 @@ class DynamicalMap:
         self._weighting_scheme = weighting_scheme
         self._loss = expect_word(loss, LOSSES, "loss")
         self._progress = progress
-        self._measured = target.scattering.measured
+        self._measured = target.measured
         self._shares = repetitions(self._measured)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -68,7 +68,7 @@ class StructureParameters:
         ∂I_calc/∂p ≈ I_calc ∂ln|F|²/∂p, weak F kept from exploding, with the scale of each frame taken out. Good enough
         to measure steps by; the gradient stays exact.
         """
-        measured = target.scattering.measured
+        measured = target.measured
         hkl, number = np.unique(measured.hkl, axis=0, return_inverse=True)
         slopes = self._logarithmic_slopes(hkl)[number.ravel()]
         calculated = target.i_calc(self.structure)

@@ -139,7 +139,7 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
         # the stock class would linearise |F|², which nobody asks for
         super().__init__(observations, reparametrisation, one_h_linearisation=True, **kwds)
         target = observations
-        self._measured = target.scattering.measured
+        self._measured = target.measured
         self._shares = repetitions(self._measured) if self.repeats else np.ones(len(self._measured))
         self._before: Nuisance | None = None
         self._sizes: FloatArray | None = None

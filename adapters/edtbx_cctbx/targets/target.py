@@ -21,7 +21,7 @@ from libtbx.utils import Sorry
 from edtbx.arrays import ComplexArray, FloatArray, IntArray
 from edtbx.checks import expect_kind, expect_number
 from edtbx.execution.progress import Progress, no_progress
-from edtbx.experiment import Experiment
+from edtbx.experiment import Experiment, Reflections
 from edtbx.fitting.coarse_to_fine import AccuracySettings, choose_level, fit_coarse
 from edtbx.fitting.nuisance_fit import NuisanceBounds
 from edtbx.intensities.forward import ForwardModel
@@ -75,7 +75,7 @@ class Target(Summarised):
     """
 
     default_solver: str
-    scattering: ScatteringModel
+    _scattering: ScatteringModel
     offsets: Sequence[FloatArray] | None
     _nuisance: Nuisance | None
     _accuracy: AccuracySettings | None
@@ -145,7 +145,7 @@ class Target(Summarised):
         return target
 
     def _hold(self, scattering: ScatteringModel, nuisance: Nuisance | None) -> None:
-        self.scattering, self._nuisance = scattering, nuisance
+        self._scattering, self._nuisance = scattering, nuisance
         self.offsets = self._accuracy = self._structure_at_hand = self._to_be_warned_of = None
         self._progress = no_progress
 
@@ -159,7 +159,7 @@ class Target(Summarised):
                 ensure_electron_form_factors(structure)
 
     def __repr__(self) -> str:
-        number = len(self.forward.frames)
+        number = len(self._scattering.forward.frames)
         return f"<{type(self).__name__} of {number} frames, {len(self.rows)} reflections, solver {self.solver_name}>"
 
     def summary_lines(self) -> list[str]:
@@ -188,26 +188,31 @@ class Target(Summarised):
     def nuisance(self, nuisance: Nuisance) -> None:
         self._nuisance = nuisance
 
+    @property
+    def scattering(self) -> ScatteringModel:
+        """Data, rows, solver, beams and sampling, once this has been chosen."""
+        if self._accuracy is not None:
+            self._fit(self._structure_at_hand)
+        return self._scattering
+
     def _fit(self, xray_structure: xray.structure) -> None:
         """Nuisance parameters, and the sampling that keeps the tolerance, where it was not given."""
-        scattering, accuracy, progress = self.scattering, self._accuracy, self._progress
-        self._accuracy = None
+        scattering, accuracy, progress = self._scattering, self._accuracy, self._progress
         if accuracy is not None:
             forward, bounds = scattering.forward, scattering.bounds
             f = scattering.structure_factors(xray_structure)
-            start = fit_coarse(forward, f, bounds, accuracy, progress=progress)
+            start = self._nuisance or fit_coarse(forward, f, bounds, accuracy, progress=progress)
             level = choose_level(forward, f, start, bounds, accuracy, progress).level
-            self.scattering = scattering.resampled(accuracy.sampling(level, forward, start, bounds), start)[0]
-            scattering = replace(self.scattering, bounds=replace(bounds, shapes=(start.shape,)))
-        self._nuisance = scattering.fit_nuisance(xray_structure, progress)
+            self._scattering, _ = scattering.resampled(accuracy.sampling(level, forward, start, bounds), start)
+            self._accuracy = None
+            scattering = replace(self._scattering, bounds=replace(bounds, shapes=(start.shape,)))
+        if self._nuisance is None:
+            self._nuisance = scattering.fit_nuisance(xray_structure, progress)
 
     def fit_nuisance(self, xray_structure: xray.structure, progress: Progress[FrameCube] = no_progress) -> Nuisance:
         """Fit scales, thickness, law, spread and centres to a structure; the target uses them from now on."""
-        self._progress = progress
-        if self._accuracy is not None:
-            self._fit(xray_structure)
-        else:
-            self._nuisance = self.scattering.fit_nuisance(xray_structure, progress)
+        self._progress, self._nuisance = progress, None
+        self._fit(xray_structure)
         return self.nuisance
 
     def f_obs(self) -> miller.set:
@@ -221,7 +226,7 @@ class Target(Summarised):
         if self._to_be_warned_of is not None:  # on the first call only: atoms may change afterwards
             structure, self._to_be_warned_of = self._to_be_warned_of, None
             origin = next(n for n, h in enumerate(self.expansion.unique.indices()) if h == (0, 0, 0))
-            warn_if_by_fft(data[origin].real, structure, self.scattering.f_000)
+            warn_if_by_fft(data[origin].real, structure, self._scattering.f_000)
         f = self.expansion.expand(data)
         scale = float(np.mean(nuisance.scales))
         if not compute_derivatives:
@@ -236,11 +241,11 @@ class Target(Summarised):
 
     def accepted(self, xray_structure: xray.structure) -> xray.structure:
         """As :meth:`ScatteringModel.accepted`."""
-        return self.scattering.accepted(xray_structure)
+        return self._scattering.accepted(xray_structure)
 
     def structure_factors(self, xray_structure: xray.structure) -> ComplexArray:
         """F (G,) in Å of a structure on all g vectors of the forward model."""
-        return self.scattering.structure_factors(xray_structure)
+        return self._scattering.structure_factors(xray_structure)
 
     def cubes(self, xray_structure: xray.structure, progress: Progress[FrameCube] = no_progress) -> list[FrameCube]:
         """Computed beside measured intensities of every frame, over spread and thickness."""
@@ -248,32 +253,37 @@ class Target(Summarised):
 
     def statistics(self, i_calc: FloatArray) -> Statistics:
         """R factors of scaled intensities (M,) in the order of ``rows``."""
-        return self.scattering.statistics(i_calc)
+        return self._scattering.statistics(i_calc)
 
     @property
     def rows(self) -> IntArray:
         """Which rows of the experiment are used, in the order of the frames."""
-        return self.scattering.rows
+        return self._scattering.rows
+
+    @property
+    def measured(self) -> Reflections:
+        """These rows, in that order."""
+        return self._scattering.measured
 
     @property
     def fo_sq(self) -> miller.array:
         """Measured intensities and s.u.s of the used rows, for least squares."""
-        return self.scattering.fo_sq
+        return self._scattering.fo_sq
 
     @property
     def experiment(self) -> Experiment:
         """What was measured, with the cell of the model."""
-        return self.scattering.experiment
+        return self._scattering.experiment
 
     @property
     def selection(self) -> Selection:
         """Which of its rows are used."""
-        return self.scattering.selection
+        return self._scattering.selection
 
     @property
     def expansion(self) -> Expansion:
         """From the asymmetric unit of structure factors to all g."""
-        return self.scattering.expansion
+        return self._scattering.expansion
 
     @property
     def forward(self) -> ForwardModel:
@@ -283,17 +293,17 @@ class Target(Summarised):
     @property
     def bounds(self) -> NuisanceBounds:
         """What of the nuisance parameters may be fitted."""
-        return self.scattering.bounds
+        return self._scattering.bounds
 
     @property
     def solver_name(self) -> str:
         """Name of the solver."""
-        return self.scattering.solver_name
+        return self._scattering.solver_name
 
     @property
     def g_max(self) -> float:
         """Reach of the beams in Å⁻¹."""
-        return self.scattering.g_max
+        return self._scattering.g_max
 
 
 def expect_target(value: Any) -> Target:
