@@ -17,12 +17,14 @@ from edtbx.fitting.sampling_levels import DRAFT, LEVELS, Level, intensity_error
 from edtbx.intensities.thickness import QUANTILES
 from edtbx.solvers.block import Accuracy, Solver
 from edtbx_cctbx import read_experiment, read_model, with_model_cell
+from edtbx_cctbx.maps.make_maps import MapSettings
 from edtbx_cctbx.programs import compare as compare_program
+from edtbx_cctbx.programs import map as map_program
 from edtbx_cctbx.programs import refine as refine_program
 from edtbx_cctbx.programs.running import named_files
 from edtbx_cctbx.refinement import settings as refinement_settings
 from edtbx_cctbx.refinement.compare import chosen_level, coarse_nuisance
-from edtbx_cctbx.refinement.settings import Settings
+from edtbx_cctbx.refinement.settings import RefinementSettings, Settings
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 MODEL, DATA = str(EXAMPLES / "example.cif"), str(EXAMPLES / "example.cif_pets")
@@ -196,6 +198,28 @@ def test_the_choice_of_anisotropy_arrives(choice, monkeypatch):
     monkeypatch.setattr(refine_program, "refine", look)
     with pytest.raises(Arrived):
         run(refine_program, MODEL, DATA, f"refinement.anisotropic={choice}")
+
+
+@pytest.mark.parametrize(
+    ("program", "function", "expected"),
+    [
+        (compare_program, "compare", [Settings()]),
+        (refine_program, "refine", [Settings(), RefinementSettings()]),
+        (map_program, "make_maps", [Settings(), MapSettings()]),
+    ],
+)
+def test_defaults_of_parameters_are_those_of_scripts(program, function, expected, monkeypatch, tmp_path):
+    class Arrived(Exception):
+        pass
+
+    def look(experiment, structure, *rest):
+        assert list(rest[: len(expected)]) == expected
+        raise Arrived
+
+    monkeypatch.setattr(program, function, look)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Arrived):
+        run(program, MODEL, DATA)
 
 
 @pytest.mark.parametrize("auto", ["auto", "Auto"])

@@ -182,7 +182,7 @@ Example: edtbx.refine quartz.cif quartz.cif_pets output.prefix=quartz_refined
             loss=word(asked.loss),
             place_hydrogens=asked.place_hydrogens,
             riding=word(asked.hydrogens) == "riding",
-            instructions=self._instructions(),
+            instructions=tuple(self._instructions()),
             free_frames=asked.free_frames,
         )
 
