@@ -40,11 +40,11 @@ abtem = pytest.importorskip("abtem", reason="abTEM is not installed (extra [abte
 
 import ase.build  # noqa: E402
 from abtem.parametrizations import PengParametrization  # noqa: E402
+from abtem_bloch import bloch_intensities  # noqa: E402
+from abtem_crystal import in_supercell, structure_factors  # noqa: E402
+from abtem_multislice import multislice_intensities  # noqa: E402
 
 import edtbx_abtem  # noqa: E402
-from edtbx_abtem.bloch import bloch_intensities  # noqa: E402
-from edtbx_abtem.crystal import in_supercell, structure_factors  # noqa: E402
-from edtbx_abtem.multislice import multislice_intensities  # noqa: E402
 from edtbx_abtem.solver import AbtemSolver  # noqa: E402
 
 CELL = (4.913, 4.913, 5.405, 90.0, 90.0, 120.0)

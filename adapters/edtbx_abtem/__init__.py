@@ -1,4 +1,4 @@
-"""abTEM's waves beside ours: the solver ``abtem``, and Bloch waves and multislice of whole crystals (extra ``[abtem]``).
+"""abTEM's Bloch waves as a solver, ``abtem`` (extra ``[abtem]``).
 
 abTEM is loaded only when it is asked for: loading it takes seconds, and it need not be installed.
 """

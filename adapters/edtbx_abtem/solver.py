@@ -1,7 +1,7 @@
 """The solver ``abtem``: abTEM diagonalises the structure matrix of each orientation and propagates the incident wave.
 
 A block has excitation errors and couplings, and no indices or cell: abTEM's own beams, structure matrix and surface terms
-cannot be driven by it. They are in :mod:`edtbx_abtem.bloch`, which starts from structure factors.
+cannot be driven by it; the tests compare with them (``abtem_bloch``), starting from structure factors.
 """
 
 from __future__ import annotations

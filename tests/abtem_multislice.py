@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from edtbx_abtem import _guard  # noqa: F401  # isort: skip  (first: it says what is missing)
-
 import abtem
 import numpy as np
 from abtem.bloch.dynamical import StructureFactorArray
@@ -34,7 +32,7 @@ def multislice_intensities(
     Parameters
     ----------
     structure_factors
-        In a cell with axes along x, y, z: see :func:`edtbx_abtem.crystal.in_supercell`.
+        In a cell with axes along x, y, z: see :func:`abtem_crystal.in_supercell`.
     wavelength : float, Å
         In vacuum.
     repeats : int

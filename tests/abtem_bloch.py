@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from edtbx_abtem import _guard  # noqa: F401  # isort: skip  (first: it says what is missing)
-
 import abtem
 import numpy as np
 from abtem.bloch.dynamical import BlochWaves, StructureFactorArray, calculate_M_matrix
@@ -28,7 +26,7 @@ def bloch_intensities(
     Parameters
     ----------
     structure_factors
-        From :func:`edtbx_abtem.crystal.structure_factors`.
+        From :func:`abtem_crystal.structure_factors`.
     wavelength : float, Å
         In vacuum: abTEM leaves out the refraction of the mean inner potential.
     orientation : (3, 3)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from edtbx_abtem import _guard  # noqa: F401  # isort: skip  (first: it says what is missing)
-
 import numpy as np
 from abtem.bloch.dynamical import StructureFactorArray
 
