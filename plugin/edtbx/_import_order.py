@@ -118,11 +118,11 @@ def _try_and_exit() -> None:
 def _advice(foreign: str) -> str:
     """The message: what is wrong, and which line to move above which."""
     carriers = [name for name in _CARRIERS if name in sys.modules]
-    who = ", ".join(carriers) if carriers else "another extension module"
+    offenders = ", ".join(carriers) if carriers else "another extension module"
     return (
-        f"cctbx must be loaded before {who}: the C++ runtime {foreign} is already in this process, and loading cctbx "
+        f"cctbx must be loaded before {offenders}: the C++ runtime {foreign} is already in this process, and loading cctbx "
         f"on top of it crashes Python. Move `import edtbx_cctbx` ({_importing_line()}) above the first import of "
-        f"{carriers[0].partition('.')[0] if len(carriers) == 1 else who}, and start Python again."
+        f"{carriers[0].partition('.')[0] if len(carriers) == 1 else offenders}, and start Python again."
     )
 
 

@@ -81,11 +81,11 @@ class CellMisfit:
     angle: float
 
     @classmethod
-    def between(cls, one: Cell, other: Cell) -> CellMisfit:
+    def between(cls, cell: Cell, reference: Cell) -> CellMisfit:
         """Of one cell from another, which lengths are relative to."""
         return cls(
-            length=max(abs(x / y - 1.0) for x, y in zip(one[:3], other[:3], strict=True)),
-            angle=max(abs(x - y) for x, y in zip(one[3:], other[3:], strict=True)),
+            length=max(abs(x / y - 1.0) for x, y in zip(cell[:3], reference[:3], strict=True)),
+            angle=max(abs(x - y) for x, y in zip(cell[3:], reference[3:], strict=True)),
         )
 
     def within(self, tolerance: float) -> bool:
@@ -110,7 +110,7 @@ def transformed_cell(cell: Cell, matrix: NDArray[np.float64]) -> Cell:
     return cell_of_metric(matrix @ metric_matrix(cell) @ matrix.T)
 
 
-def lattice_maps(one: Cell, other: Cell, tolerance: float) -> list[NDArray[np.int64]]:
+def lattice_maps(cell: Cell, target: Cell, tolerance: float) -> list[NDArray[np.int64]]:
     """All right-handed matrices of whole numbers that bring one cell within a tolerance of another, the nearest first.
 
     Of those equally near the plainest comes first: the identity where the cells agree. With both cells the same these are
@@ -118,27 +118,27 @@ def lattice_maps(one: Cell, other: Cell, tolerance: float) -> list[NDArray[np.in
     """
     rows = np.array(list(product(range(-_LARGEST, _LARGEST + 1), repeat=3)))
     rows = rows[np.any(rows, axis=1)]
-    metric = metric_matrix(one)
+    metric = metric_matrix(cell)
     lengths = np.sqrt(np.einsum("ni,ij,nj->n", rows, metric, rows))
-    axes = [rows[np.abs(lengths / length - 1.0) <= tolerance] for length in other[:3]]
-    near = []
+    axes = [rows[np.abs(lengths / length - 1.0) <= tolerance] for length in target[:3]]
+    unimodular = []
     for a in axes[0]:
-        b_axes = axes[1][_angles(a, axes[1], metric, other[5]) <= angle_tolerance(tolerance)]
-        c_axes = axes[2][_angles(a, axes[2], metric, other[4]) <= angle_tolerance(tolerance)]
+        b_axes = axes[1][_angles(a, axes[1], metric, target[5]) <= angle_tolerance(tolerance)]
+        c_axes = axes[2][_angles(a, axes[2], metric, target[4]) <= angle_tolerance(tolerance)]
         for b in b_axes:
             volumes = c_axes @ np.cross(a, b)
-            near += [np.array([a, b, c]) for c in c_axes[volumes == 1]]
-    misfits = [(CellMisfit.between(transformed_cell(one, m), other), m) for m in near]
+            unimodular += [np.array([a, b, c]) for c in c_axes[volumes == 1]]
+    misfits = [(CellMisfit.between(transformed_cell(cell, m), target), m) for m in unimodular]
     kept = [(misfit, m) for misfit, m in misfits if misfit.within(tolerance)]
     return [m for _, m in sorted(kept, key=lambda pair: (round(_size(pair[0]), 4), *_plainness(pair[1])))]
 
 
 def _angles(
-    a: NDArray[np.int64], others: NDArray[np.int64], metric: NDArray[np.float64], wanted: float
+    a: NDArray[np.int64], axes: NDArray[np.int64], metric: NDArray[np.float64], wanted: float
 ) -> NDArray[np.float64]:
     """How far in degrees the angles (N,) between an axis and others are from the one wanted."""
-    lengths = np.sqrt(a @ metric @ a * np.einsum("ni,ij,nj->n", others, metric, others))
-    cosines = others @ metric @ a / lengths
+    lengths = np.sqrt(a @ metric @ a * np.einsum("ni,ij,nj->n", axes, metric, axes))
+    cosines = axes @ metric @ a / lengths
     return np.asarray(np.abs(np.degrees(np.arccos(np.clip(cosines, -1.0, 1.0))) - wanted))
 
 

@@ -20,8 +20,8 @@ def recognise_geometry(experiment: Experiment) -> tuple[ScanGeometry, str]:
 
     See :func:`geometry_evidence` for the tests made.
     """
-    found, evidence = geometry_evidence(experiment)
-    return (experiment.geometry if found is None else found), evidence
+    geometry, evidence = geometry_evidence(experiment)
+    return (experiment.geometry if geometry is None else geometry), evidence
 
 
 def geometry_evidence(experiment: Experiment) -> tuple[ScanGeometry | None, str]:

@@ -104,9 +104,9 @@ def _geometry_of_rows(experiment: Experiment) -> tuple[FloatArray, FloatArray, F
     rows = experiment.reflections
     s_g, swept, length = np.empty(len(rows)), np.empty(len(rows)), np.empty(len(rows))
     for frame in experiment.frames:
-        mine = rows.frame_id == frame.id
-        g = frame_vectors(experiment, frame, rows.hkl[mine])
-        s_g[mine] = excitation_error(g, 1.0 / experiment.wavelength)
-        swept[mine] = scan_lever(experiment, g) * frame.semi_angle
-        length[mine] = np.linalg.norm(g, axis=1)
+        of_frame = rows.frame_id == frame.id
+        g = frame_vectors(experiment, frame, rows.hkl[of_frame])
+        s_g[of_frame] = excitation_error(g, 1.0 / experiment.wavelength)
+        swept[of_frame] = scan_lever(experiment, g) * frame.semi_angle
+        length[of_frame] = np.linalg.norm(g, axis=1)
     return s_g, swept, length

@@ -68,9 +68,14 @@ class FrameSize:
 
     def way_back(self, coupling_bytes: float, folds: bool) -> float:
         """Bytes at work while derivatives are computed: more couplings, terms of a series, and a seed for every wave."""
-        more = (_COPIES_FOLDED if folds else _MORE_COPIES) * coupling_bytes * self.beams**2
+        couplings = (_COPIES_FOLDED if folds else _MORE_COPIES) * coupling_bytes * self.beams**2
         terms = min(_TERMS, _PER_WAVE * self.beams * self.orientations)
-        return self.waves(coupling_bytes, folds) + more + terms + 8.0 * self.orientations * self.rows * self.thicknesses
+        return (
+            self.waves(coupling_bytes, folds)
+            + couplings
+            + terms
+            + 8.0 * self.orientations * self.rows * self.thicknesses
+        )
 
 
 def vectors_bytes(cell: Cell, g_max: float) -> float:
@@ -127,9 +132,11 @@ def expect_room(needed: float, what: str, remedy: str) -> None:
     TooLarge
         They are not.
     """
-    there = available_bytes()
-    if there is not None and needed > there:
-        raise TooLarge(f"{what} would take {bytes_text(needed)} of memory, and {bytes_text(there)} are free: {remedy}")
+    available = available_bytes()
+    if available is not None and needed > available:
+        raise TooLarge(
+            f"{what} would take {bytes_text(needed)} of memory, and {bytes_text(available)} are free: {remedy}"
+        )
 
 
 def expect_room_for(experiment: Experiment, g_max: float, s_max: float) -> None:
@@ -159,8 +166,8 @@ def bytes_text(number: float) -> str:
 
 def available_bytes(root: Path = Path("/")) -> int | None:
     """Bytes that this process may still take without swapping, as machine and control groups tell; None where none does."""
-    found = [*_of_the_machine(root), *_of_control_groups(root)]
-    return max(0, min(found)) if found else None
+    limits = [*_of_the_machine(root), *_of_control_groups(root)]
+    return max(0, min(limits)) if limits else None
 
 
 def _of_the_machine(root: Path) -> Iterator[int]:
@@ -183,11 +190,11 @@ def _of_control_groups(root: Path) -> Iterator[int]:
             top, limit, usage = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
         else:
             continue
-        below = Path(path.lstrip("/"))
-        for folder in (top / part for part in (below, *below.parents)):
-            most, used = _text(folder / limit).strip(), _text(folder / usage).strip()
-            if most.isdigit() and used.isdigit() and int(most) < _UNLIMITED:
-                yield int(most) - int(used) + _reclaimable(folder)
+        group = Path(path.lstrip("/"))
+        for folder in (top / part for part in (group, *group.parents)):
+            ceiling, used = _text(folder / limit).strip(), _text(folder / usage).strip()
+            if ceiling.isdigit() and used.isdigit() and int(ceiling) < _UNLIMITED:
+                yield int(ceiling) - int(used) + _reclaimable(folder)
 
 
 def _reclaimable(folder: Path) -> int:

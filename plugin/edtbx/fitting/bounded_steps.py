@@ -34,9 +34,9 @@ def curvature(matrix: FloatArray, secants: list[tuple[FloatArray, FloatArray]]) 
     """
     for step, change in secants:
         across = matrix @ step
-        along, true = float(step @ across), float(step @ change)
-        if true > _LEAST_CURVATURE * along:
-            matrix = matrix - np.outer(across, across) / along + np.outer(change, change) / true
+        along, measured = float(step @ across), float(step @ change)
+        if measured > _LEAST_CURVATURE * along:
+            matrix = matrix - np.outer(across, across) / along + np.outer(change, change) / measured
     return matrix
 
 
@@ -53,10 +53,10 @@ def bounded_step(matrix: FloatArray, right: FloatArray, usual: FloatArray, last:
         upper = np.where(last < -usual, -last / 2.0, upper)
         lower = np.where(last > usual, -last / 2.0, lower)
     root = np.linalg.cholesky(matrix * np.outer(usual, usual))
-    found = scipy.optimize.lsq_linear(
+    step = scipy.optimize.lsq_linear(
         root.T,
         scipy.linalg.solve_triangular(root, usual * right, lower=True),
         bounds=(lower / usual, upper / usual),
         method="bvls",
     )
-    return np.asarray(usual * found.x)
+    return np.asarray(usual * step.x)

@@ -57,9 +57,9 @@ class AccuracySettings:
 
     def beams(self, accuracy: Accuracy, solver: Solver) -> Accuracy:
         """The limits on beams with what was set by hand; a solver that folds none takes more of them in full."""
-        strong = self.s_strong or accuracy.s_strong
-        most = accuracy.s_max if solver.folds else _FULL * strong
-        return replace(accuracy, s_strong=strong, s_max=self.s_max or most)
+        s_strong = self.s_strong or accuracy.s_strong
+        farthest = accuracy.s_max if solver.folds else _FULL * s_strong
+        return replace(accuracy, s_strong=s_strong, s_max=self.s_max or farthest)
 
     def coarse(self, solver: Solver) -> Sampling:
         """Where nothing is known of the crystal."""

@@ -116,23 +116,25 @@ def frame_equations(
     by_structure: Mapping[int, FloatArray],
 ) -> list[FrameEquations]:
     """Of every frame, with the weights of its cube; ∂I/∂p (M, P), unscaled, of those frames whose ids have them."""
-    found = []
+    equations = []
     parts = (nuisance.intensities(grid, cubes), nuisance.slopes(grid, cubes), nuisance.scales, nuisance.centres)
     for cube, calculated, slopes, scale, centre in zip(cubes, *parts, strict=True):
         misfit = float(cube.weights @ (cube.observed - calculated) ** 2) / len(cube.observed)
         free = centre_is_free(centre, cube.base, len(cube.observed), grid, bounds)
-        more = by_structure.get(cube.frame_id)
-        found.append(
+        structure_slopes = by_structure.get(cube.frame_id)
+        equations.append(
             FrameEquations.of(
                 cube.observed,
                 calculated / max(scale, 1e-300),
-                slopes if more is None else np.column_stack([slopes.astype(more.dtype), more]),
+                slopes
+                if structure_slopes is None
+                else np.column_stack([slopes.astype(structure_slopes.dtype), structure_slopes]),
                 cube.weights,
                 centre=centre,
                 prior=math.sqrt(misfit) / bounds.centre_prior if free else math.inf,
             )
         )
-    return found
+    return equations
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -156,8 +158,8 @@ class ReducedEquations:
     def _times(self) -> float:
         """What the sums over frames with slopes by the structure are multiplied with."""
         whole = [frame.scale**2 * frame._square for frame in self.frames]
-        mine = [part for part, frame in zip(whole, self.frames, strict=True) if self._is_complete(frame)]
-        return sum(whole) / max(sum(mine), 1e-300)
+        complete = [part for part, frame in zip(whole, self.frames, strict=True) if self._is_complete(frame)]
+        return sum(whole) / max(sum(complete), 1e-300)
 
     def _is_complete(self, frame: FrameEquations) -> bool:
         return frame.slopes.shape[1] == self._columns + 1
@@ -189,8 +191,8 @@ class ReducedEquations:
     def _free(self) -> IntArray:
         """Which of σ and thickness are refined: those that scales and centres do not make up for."""
         left = np.diag(self._sums[0])[:2]
-        mine = [frame for frame in self.frames if self._is_complete(frame)]
-        whole = self._times * sum(frame.scale**2 * np.sum(frame.slopes[:, 1:3] ** 2, axis=0) for frame in mine)
+        complete = [frame for frame in self.frames if self._is_complete(frame)]
+        whole = self._times * sum(frame.scale**2 * np.sum(frame.slopes[:, 1:3] ** 2, axis=0) for frame in complete)
         return np.flatnonzero(self.shared & (left > _DETERMINED * whole))
 
     @cached_property
@@ -217,12 +219,12 @@ class ReducedEquations:
         """For each frame s (M,) such that r = Σ s·∂I/∂p: what turns an exact gradient into an exact right-hand side."""
         free, (inverse, _, right), centres = self._free, self._blocks, self._sums[2]
         shift = inverse @ right
-        found = []
+        seeds = []
         for frame, (pivot, pull, row) in zip(self.frames, centres, strict=True):
             design = frame.design
             centre = (pull - row[free] @ shift) / pivot
-            found.append(frame.seed(frame.residual - design[:, 1 + free] @ shift - design[:, 0] * centre))
-        return found
+            seeds.append(frame.seed(frame.residual - design[:, 1 + free] @ shift - design[:, 0] * centre))
+        return seeds
 
     def variances(self, covariance: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Covariances (2, 2) of σ and thickness, variances of centres (F,) and of scales (F,), for those (P, P) of the

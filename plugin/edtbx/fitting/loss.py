@@ -41,8 +41,8 @@ def usual_sizes(residuals: FloatArray, calculated: FloatArray) -> FloatArray:
     """
     order = np.argsort(calculated, kind="stable")
     classes = np.array_split(order, max(1, min(_CLASSES, len(order) // _FEWEST)))
-    middles = [float(np.median(calculated[each])) for each in classes]
-    sizes = [float(np.median(np.abs(residuals[each]))) / _NORMAL for each in classes]
+    middles = [float(np.median(calculated[rows])) for rows in classes]
+    sizes = [float(np.median(np.abs(residuals[rows]))) / _NORMAL for rows in classes]
     return np.asarray(np.maximum(np.interp(calculated, middles, sizes), 1e-300))
 
 

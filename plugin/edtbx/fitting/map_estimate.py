@@ -80,16 +80,16 @@ def map_estimate(frames: Sequence[FrameEquations], shared: BoolArray, followers:
     number = frames[0].slopes.shape[1] - 3 - followers
     outer = number + followers
     first = [replace(frame, slopes=frame.slopes[:, :3]).design for frame in frames]
-    others = _others(frames, first, shared, float(np.linalg.norm(residual)))
-    whole = np.empty((len(residual), outer + others.shape[1]), dtype=np.float32)
-    whole[:, outer:] = others
+    nuisance_columns = _others(frames, first, shared, float(np.linalg.norm(residual)))
+    whole = np.empty((len(residual), outer + nuisance_columns.shape[1]), dtype=np.float32)
+    whole[:, outer:] = nuisance_columns
     end = 0
     for frame in frames:  # one at a time: most of the memory is theirs
         start, end = end, end + len(frame.observed)
         whole[start:end, :outer] = frame.design[:, 3:]
     every = slice(None, None, max(1, math.ceil(len(residual) / _ROWS)))
-    some = whole[every].astype(float)
-    ratio, noise = _most_probable(some[:, :number], some[:, number:], residual[every])
+    sample = whole[every].astype(float)
+    ratio, noise = _most_probable(sample[:, :number], sample[:, number:], residual[every])
     # the least of |design δ + others ε − residual|² + |δ|²/λ + |ε|²
     whole[:, :number] *= math.sqrt(ratio)
     operator = scipy.sparse.linalg.LinearOperator(  # or each product would make a copy in double precision
@@ -98,12 +98,14 @@ def map_estimate(frames: Sequence[FrameEquations], shared: BoolArray, followers:
         rmatvec=lambda v: whole.T @ v.astype(np.float32),
         dtype=float,
     )
-    found = scipy.sparse.linalg.lsqr(operator, residual, damp=1.0, atol=_CLOSE, btol=_CLOSE, iter_lim=_MOST_ROUNDS)[0]
+    solution = scipy.sparse.linalg.lsqr(operator, residual, damp=1.0, atol=_CLOSE, btol=_CLOSE, iter_lim=_MOST_ROUNDS)[
+        0
+    ]
     return MapEstimate(
-        parameters=math.sqrt(ratio) * found[:number],
+        parameters=math.sqrt(ratio) * solution[:number],
         ratio=ratio,
         noise=noise,
-        followed=found[number : number + followers],
+        followed=solution[number : number + followers],
         design=np.asarray(whole),
     )
 
@@ -116,14 +118,14 @@ def _others(
     for place, (frame, design) in enumerate(zip(frames, designs, strict=True)):
         if math.isinf(frame.prior):
             continue
-        along = [np.zeros(len(each)) for each in designs]
+        along = [np.zeros(len(frame_design)) for frame_design in designs]
         along[place] = design[:, 0]
         column = np.concatenate(along)
         columns.append(column / max(frame.prior, float(np.linalg.norm(column)) / (_FREE * length), 1e-300))
     for number in np.flatnonzero(shared):
         column = np.concatenate([design[:, 1 + number] for design in designs])
         columns.append(column * (_FREE * length / max(float(np.linalg.norm(column)), 1e-300)))
-    return np.stack(columns, axis=1) if columns else np.zeros((sum(len(each) for each in designs), 0))
+    return np.stack(columns, axis=1) if columns else np.zeros((sum(len(frame_design) for frame_design in designs), 0))
 
 
 def _half_solved(square: FloatArray, right: FloatArray) -> FloatArray:
@@ -133,11 +135,11 @@ def _half_solved(square: FloatArray, right: FloatArray) -> FloatArray:
     return np.asarray(scipy.linalg.solve_triangular(root, right, lower=True))
 
 
-def _most_probable(design: FloatArray, others: FloatArray, residual: FloatArray) -> tuple[float, float]:
+def _most_probable(design: FloatArray, nuisance_columns: FloatArray, residual: FloatArray) -> tuple[float, float]:
     """λ and noise that make the residuals (M,) most probable: normal, of variance noise · (1 + others othersᵀ + λ design
     designᵀ).
     """
-    fixed, square, number = others @ others.T, design @ design.T, len(residual)
+    fixed, square, number = nuisance_columns @ nuisance_columns.T, design @ design.T, len(residual)
     fixed[np.diag_indices(number)] += 1.0
 
     def noise_and_doubt(log_ratio: float) -> tuple[float, float]:
@@ -145,7 +147,7 @@ def _most_probable(design: FloatArray, others: FloatArray, residual: FloatArray)
         noise = float(np.sum(scipy.linalg.solve_triangular(root, residual, lower=True) ** 2)) / number
         return noise, number * math.log(noise) + 2.0 * float(np.sum(np.log(np.diag(root))))
 
-    bounds = tuple(math.log(each) for each in _RATIOS)
+    bounds = tuple(math.log(limit) for limit in _RATIOS)
     best = float(
         minimize_scalar(lambda x: noise_and_doubt(x)[1], bounds=bounds, method="bounded", options={"xatol": 0.1}).x
     )

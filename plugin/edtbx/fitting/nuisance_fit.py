@@ -53,10 +53,10 @@ class NuisanceBounds:
             limit = f"at most {THICKEST:g}" if self.thickness > 0.0 else "> 0"
             raise ValueError(f"thickness must be {limit} Å, got {self.thickness:g} (is it in nm?)")
         for name in ("sigma", "sigma_max", "centre_max", "centre_prior"):
-            value, what = getattr(self, name), "the spread sigma" if name == "sigma" else name
-            if value is not None and not 0.0 <= expect_number(value, what) <= LARGEST_ANGLE:
+            value, label = getattr(self, name), "the spread sigma" if name == "sigma" else name
+            if value is not None and not 0.0 <= expect_number(value, label) <= LARGEST_ANGLE:
                 raise ValueError(
-                    f"{what} must lie between 0 and {LARGEST_ANGLE:g} radians, got {value:g} (is it in degrees?)"
+                    f"{label} must lie between 0 and {LARGEST_ANGLE:g} radians, got {value:g} (is it in degrees?)"
                 )
 
 
@@ -66,14 +66,14 @@ def fit_nuisance(cubes: Sequence[FrameCube], grid: Grid, bounds: NuisanceBounds)
     Costs O(T·S·C·J·M) multiplications for each frame, S spreads and C centres, and no wave.
     """
     laws = [shape for shape in bounds.shapes if shape != "free"] or ["wedge"]
-    few = cubes[:: max(1, sum(len(cube.observed) for cube in cubes) // _ENOUGH)]
+    sample = cubes[:: max(1, sum(len(cube.observed) for cube in cubes) // _ENOUGH)]
     hollows = [
-        _settle(few, grid, bounds, shape, float(t), float(sigma))
+        _settle(sample, grid, bounds, shape, float(t), float(sigma))
         for shape in laws
-        for t, sigma in _search(few, grid, bounds, shape)
+        for t, sigma in _search(sample, grid, bounds, shape)
     ]
-    found = min(hollows, key=lambda each: _negative_log_likelihood(each, grid, few))
-    best = polish_nuisance(cubes, grid, bounds, found)
+    start = min(hollows, key=lambda nuisance: _negative_log_likelihood(nuisance, grid, sample))
+    best = polish_nuisance(cubes, grid, bounds, start)
     if "free" in bounds.shapes:
         best = _fit_histogram(cubes, grid, best)
     return best
@@ -166,8 +166,8 @@ def _polished(
         "fatol": (1e-4 if rough else 1e-8) * cost(start),
         "maxfev": 120,
     }
-    found = minimize(lambda shift: cost(place(shift)), np.zeros(len(free)), method="Nelder-Mead", options=options)
-    return float(found.fun), place(found.x)
+    minimum = minimize(lambda shift: cost(place(shift)), np.zeros(len(free)), method="Nelder-Mead", options=options)
+    return float(minimum.fun), place(minimum.x)
 
 
 def _centre_steps(grid: Grid, bounds: NuisanceBounds) -> FloatArray:

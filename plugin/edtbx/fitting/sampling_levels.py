@@ -131,11 +131,11 @@ def level_for(
         The memory does not hold the first three.
     """
     places = _typical(model)
-    some = nuisance.at(places)
+    sample = nuisance.at(places)
 
     def intensities(level: Level) -> list[FloatArray]:
         sampling = level.sampling(nuisance, bounds, model.g_max)
-        return model.resampled(sampling, places, some.centres).intensities(f, some, progress)
+        return model.resampled(sampling, places, sample.centres).intensities(f, sample, progress)
 
     known: dict[int, list[FloatArray]] = {}
     error = math.inf
@@ -155,11 +155,11 @@ def level_for(
 
 
 def intensity_error(
-    model: ForwardModel, places: Sequence[int], found: Sequence[FloatArray], true: Sequence[FloatArray]
+    model: ForwardModel, places: Sequence[int], computed: Sequence[FloatArray], reference: Sequence[FloatArray]
 ) -> float:
     """Root mean square of ΔI/max(σ, 0.01 I_obs) over the rows of some frames, each at its best scale."""
     parts = []
-    for place, *pair in zip(places, found, true, strict=True):
+    for place, *pair in zip(places, computed, reference, strict=True):
         observed, sigma = model.frames[place].observed, model.frames[place].sigma
         scaled = [best_scale(i, observed, intensity_weights(observed, sigma)) * i for i in pair]
         parts.append((scaled[0] - scaled[1]) / np.maximum(sigma, 0.01 * observed))

@@ -215,7 +215,7 @@ class ForwardModel:
             FrameTask(waves=frame.waves, solver=self.solver, f=f, thickness=self.grid.thickness)
             for frame in self.frames
         ]
-        found = zip(self.frames, results(self.executor, FrameTask.cube, tasks), strict=True)
+        computed = zip(self.frames, results(self.executor, FrameTask.cube, tasks), strict=True)
         cubes = (
             FrameCube(
                 frame_id=frame.frame_id,
@@ -224,7 +224,7 @@ class ForwardModel:
                 weights=intensity_weights(frame.observed, frame.sigma),
                 base=frame.base,
             )
-            for frame, cube in found
+            for frame, cube in computed
         )
         return list(progress(cubes, len(self.frames)))
 

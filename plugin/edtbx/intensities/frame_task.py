@@ -84,16 +84,16 @@ class FrameTask:
     def jacobian(self, rows: Rows, project: Projection) -> FloatArray:
         """∂I_calc/∂p (M, P), unscaled; some rows of the Jacobian by F at a time, never all of them."""
         block = self.waves.block(self.f, self.thickness)
-        found: list[FloatArray] = []
+        projected: list[FloatArray] = []
         order: list[int] = []
         pending: list[tuple[IntArray, ComplexArray]] = []
         for place, where, row in self.waves.jacobian_rows(rows, self.solver, block, self._law[None]):
             order.append(place)
             pending.append((where, row))
             if len(pending) == _AT_ONCE or len(order) == len(self.waves.wanted):
-                found.append(project(*_side_by_side(pending, len(self.f))))
+                projected.append(project(*_side_by_side(pending, len(self.f))))
                 pending.clear()
-        return np.concatenate(found)[np.argsort(order)]
+        return np.concatenate(projected)[np.argsort(order)]
 
     @property
     def _law(self) -> FloatArray:
@@ -108,11 +108,11 @@ class FrameTask:
 
 def _side_by_side(rows: Sequence[tuple[IntArray, ComplexArray]], number: int) -> tuple[IntArray, ComplexArray]:
     """Rows of their own places each, all below a number, as an array (m, n) with the places (n,) of all of them."""
-    there = np.zeros(number, dtype=bool)
+    occupied = np.zeros(number, dtype=bool)
     for where, _ in rows:
-        there[where] = True
-    column = np.cumsum(there) - 1
-    found = np.zeros((len(rows), np.count_nonzero(there)), dtype=complex)
-    for line, (where, row) in zip(found, rows, strict=True):
+        occupied[where] = True
+    column = np.cumsum(occupied) - 1
+    side_by_side = np.zeros((len(rows), np.count_nonzero(occupied)), dtype=complex)
+    for line, (where, row) in zip(side_by_side, rows, strict=True):
         line[column[where]] = row
-    return np.flatnonzero(there), found
+    return np.flatnonzero(occupied), side_by_side

@@ -132,9 +132,9 @@ class FrameWaves:
         self, solver: Solver, f: ComplexArray, thickness: FloatArray
     ) -> tuple[FloatArray, Callable[[FloatArray], FrameGradient]]:
         """The cube (J, M, T), and what leads from ∂T/∂cube to derivatives by F and by the orientation."""
-        cube, back = solver.pullback(self.block(f, thickness))
+        cube, block_pullback = solver.pullback(self.block(f, thickness))
 
-        return cube, lambda seed: FrameGradient(waves=self, adjoint=back(seed))
+        return cube, lambda seed: FrameGradient(waves=self, adjoint=block_pullback(seed))
 
     def gradient(self, solver: Solver, f: ComplexArray, thickness: FloatArray, seed: FloatArray) -> FrameGradient:
         """From ∂T/∂cube (J, M, T), where it is known beforehand: cheaper than a pullback, which is asked for it later."""
@@ -150,15 +150,15 @@ class FrameWaves:
         if rows is Rows.LOCAL:
             limit = block.accuracy.s_max
             strong = max(LOCAL.s_strong, _CURVE * float(np.sum(seed) / np.sum(seed @ block.thickness)))
-            few = replace(block.accuracy, s_max=min(LOCAL.s_max, limit), s_strong=min(strong, limit))
-            block = replace(block, accuracy=few)
-            found = local_jacobian(block, seed, self.vectors, self.hkl)
+            local = replace(block.accuracy, s_max=min(LOCAL.s_max, limit), s_strong=min(strong, limit))
+            block = replace(block, accuracy=local)
+            by_u = local_jacobian(block, seed, self.vectors, self.hkl)
         elif rows is Rows.OWN:
-            found = self._own_rows(solver, block, seed)
+            by_u = self._own_rows(solver, block, seed)
         else:
             exact = solver.jacobian_rows(block, seed)
-            found = ((place, *filled(self.vectors.collect(self.hkl, row))) for place, row in exact)
-        for place, where, row in found:
+            by_u = ((place, *filled(self.vectors.collect(self.hkl, row))) for place, row in exact)
+        for place, where, row in by_u:
             yield place, where, np.asarray(self.scale * row, dtype=complex)
 
     def _own_rows(self, solver: Solver, block: Block, seed: FloatArray) -> Iterator[tuple[int, IntArray, ComplexArray]]:

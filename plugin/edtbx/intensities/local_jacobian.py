@@ -50,11 +50,11 @@ def local_jacobian(
     row = np.zeros(len(vectors.hkl), dtype=complex)
     for place, beam in enumerate(block.wanted):
         orientations = np.flatnonzero(strong[:, beam])
-        those = _ever(beams, orientations, len(hkl))
+        coupled = _ever(beams, orientations, len(hkl))
         by_coupling = _by_coupling(
-            beam, orientations, those, beams, values, waves, surface, phase, turned, seeds, _CLOSE[kind.name]
+            beam, orientations, coupled, beams, values, waves, surface, phase, turned, seeds, _CLOSE[kind.name]
         )
-        add_differences(vectors.position, vectors.extent, hkl[those], by_coupling, row)
+        add_differences(vectors.position, vectors.extent, hkl[coupled], by_coupling, row)
         yield place, *filled(row)
 
 
@@ -64,14 +64,14 @@ def filled(row: ComplexArray) -> tuple[IntArray, ComplexArray]:
     number = 0
     for place in range(len(row)):
         number += row[place] != 0.0
-    where, found = np.empty(number, dtype=np.int64), np.empty(number, dtype=row.dtype)
+    where, values = np.empty(number, dtype=np.int64), np.empty(number, dtype=row.dtype)
     number = 0
     for place in range(len(row)):
         if row[place] != 0.0:
-            where[number], found[number] = place, row[place]
+            where[number], values[number] = place, row[place]
             row[place] = 0.0
             number += 1
-    return where, found
+    return where, values
 
 
 def _first(chosen: BoolArray) -> IntArray:
@@ -99,24 +99,24 @@ def _diagonalised(
     size = beams.shape[1]
     values, vectors = np.zeros((len(beams), size)), np.zeros((len(beams), size, size), dtype=u.dtype)
     for b in range(len(beams)):
-        mine = beams[b][beams[b] >= 0]
-        others = np.nonzero(weak[b])[0]
-        n = len(mine)
-        a, left = np.empty((n, n), dtype=u.dtype), np.empty((n, len(others)), dtype=u.dtype)
+        strong = beams[b][beams[b] >= 0]
+        folded = np.nonzero(weak[b])[0]
+        n = len(strong)
+        a, left = np.empty((n, n), dtype=u.dtype), np.empty((n, len(folded)), dtype=u.dtype)
         for i in range(n):
             for j in range(n):
-                a[i, j] = u[mine[i], mine[j]] if i != j else 2.0 * wavenumber * s_g[b, mine[i]]
-            for j in range(len(others)):
-                left[i, j] = u[mine[i], others[j]]
+                a[i, j] = u[strong[i], strong[j]] if i != j else 2.0 * wavenumber * s_g[b, strong[i]]
+            for j in range(len(folded)):
+                left[i, j] = u[strong[i], folded[j]]
         right = np.conj(left.T).copy()
-        for j in range(len(others)):
-            inverse = 0.5 / (wavenumber * s_g[b, others[j]])
+        for j in range(len(folded)):
+            inverse = 0.5 / (wavenumber * s_g[b, folded[j]])
             for i in range(n):
                 right[j, i] *= inverse
         a -= left @ right
         for i in range(n):
             for j in range(n):
-                a[i, j] *= surface[b, mine[i]] * surface[b, mine[j]]
+                a[i, j] *= surface[b, strong[i]] * surface[b, strong[j]]
         x, c = np.linalg.eigh(a)
         values[b, :n] = x
         vectors[b, :n, :n] = c
@@ -127,7 +127,7 @@ def _diagonalised(
 def _by_coupling(
     beam: int,
     orientations: IntArray,
-    those: IntArray,
+    coupled: IntArray,
     beams: IntArray,
     values: FloatArray,
     vectors: Coupling,
@@ -141,21 +141,21 @@ def _by_coupling(
 
     ``turned`` (B, n, T) is exp(iθx).
     """
-    total = np.zeros((len(those), len(those)), dtype=vectors.dtype)
+    total = np.zeros((len(coupled), len(coupled)), dtype=vectors.dtype)
     for b in orientations:
-        mine = beams[b][beams[b] >= 0]
-        n = len(mine)
+        strong = beams[b][beams[b] >= 0]
+        n = len(strong)
         c = np.ascontiguousarray(vectors[b, :n, :n])
         by_matrix = _by_matrix(
-            values[b, :n], c, int(np.searchsorted(mine, beam)), phase, turned[b, :n], seeds[b], close
+            values[b, :n], c, int(np.searchsorted(strong, beam)), phase, turned[b, :n], seeds[b], close
         )
-        place = np.searchsorted(those, mine)
-        m = surface[b][mine]
+        place = np.searchsorted(coupled, strong)
+        m = surface[b][strong]
         for i in range(n):
             line = total[place[i]]
             for j in range(n):
                 line[place[j]] += m[i] * m[j] * by_matrix[i, j]
-    for i in range(len(those)):
+    for i in range(len(coupled)):
         total[i, i] = 0.0
     return np.conj(total)
 
@@ -172,9 +172,9 @@ def _by_matrix(
         bar[t] *= 2 * seed[t]
     q = turned @ bar
     divided = np.empty_like(c)
-    parts, own = divided.view(seed.dtype), q.view(seed.dtype)  # where c is real, only real parts are of use
+    parts, q_parts = divided.view(seed.dtype), q.view(seed.dtype)  # where c is real, only real parts are of use
     width = parts.shape[1] // n
-    _differences(x.astype(seed.dtype), own, parts, width)
+    _differences(x.astype(seed.dtype), q_parts, parts, width)
     least = close / np.max(phase)
     for t in range(len(phase)):
         bar[t] *= 1j * phase[t]

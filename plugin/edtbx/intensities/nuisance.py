@@ -124,12 +124,12 @@ class Nuisance(Summarised):
     def slopes(self, grid: Grid, cubes: Sequence[FrameCube]) -> list[FloatArray]:
         """Derivatives (M, 3) of the unscaled I_calc of each frame by centre and σ, per radian, and by thickness, per Å."""
         laws = np.stack([self.over_thickness(grid), self.slopes_over_thickness(grid)], axis=1)
-        found = []
+        slopes = []
         for n, cube in enumerate(cubes):
             over_law, by_thickness = np.moveaxis(cube.intensities @ laws, -1, 0)
             by_spread = self.slopes_over_spread(grid, n, cube.base) @ over_law
-            found.append(np.stack([*by_spread, self.over_spread(grid, n, cube.base) @ by_thickness], axis=1))
-        return found
+            slopes.append(np.stack([*by_spread, self.over_spread(grid, n, cube.base) @ by_thickness], axis=1))
+        return slopes
 
 
 def intensity_weights(observed: FloatArray, sigma: FloatArray) -> FloatArray:

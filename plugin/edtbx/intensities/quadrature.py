@@ -30,8 +30,8 @@ class Orientations:
     def summed(self, over_y: FloatArray) -> Orientations:
         """With the weights of K sums from those of the nodes (K, J); orientations without any are left out."""
         weights = over_y @ self.weights
-        some = np.flatnonzero(np.any(weights, axis=0))
-        return Orientations(x=self.x[some], y=self.y[some], weights=weights[:, some])
+        used = np.flatnonzero(np.any(weights, axis=0))
+        return Orientations(x=self.x[used], y=self.y[used], weights=weights[:, used])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

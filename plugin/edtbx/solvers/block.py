@@ -143,8 +143,8 @@ class Solver(ABC):
         The seed (J, T) is one for all. Beams come in any order, one row at a time, for M of them may not fit the memory.
         """
         for place in range(len(block.wanted)):
-            one = replace(block, wanted=block.wanted[place : place + 1])
-            yield place, self.adjoint(one, seed[:, None, :]).u
+            single = replace(block, wanted=block.wanted[place : place + 1])
+            yield place, self.adjoint(single, seed[:, None, :]).u
 
 
 SolverFactory: TypeAlias = Callable[[], Solver]

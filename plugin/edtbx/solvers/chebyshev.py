@@ -57,14 +57,14 @@ def bessel(arguments: FloatArray, length: int) -> FloatArray:
             continue
         start = int(max(length, x)) + 30 + int(4.0 * x ** (1.0 / 3.0))
         start += start % 2
-        above, here, norm = 0.0, 1e-300, 0.0
+        above, current, norm = 0.0, 1e-300, 0.0
         for k in range(start, -1, -1):
             if k < length:
-                table[k, t] = here
-            norm += here if k == 0 else (2.0 * here if k % 2 == 0 else 0.0)
-            above, here = here, 2.0 * k / x * here - above
-            if abs(here) > 1e200:
-                above, here, norm = above * 1e-200, here * 1e-200, norm * 1e-200
+                table[k, t] = current
+            norm += current if k == 0 else (2.0 * current if k % 2 == 0 else 0.0)
+            above, current = current, 2.0 * k / x * current - above
+            if abs(current) > 1e200:
+                above, current, norm = above * 1e-200, current * 1e-200, norm * 1e-200
                 for j in range(k, length):
                     table[j, t] *= 1e-200
         for k in range(length):
@@ -84,16 +84,16 @@ def picked_terms(
     """
     n, w = d.shape
     picked = np.zeros((length, len(rows) + len(a) - n, w), dtype=d.dtype)
-    before, here, x, product = np.zeros_like(d), start.copy(), np.empty_like(d), np.empty((len(a), w), dtype=d.dtype)
+    before, current, x, product = np.zeros_like(d), start.copy(), np.empty_like(d), np.empty((len(a), w), dtype=d.dtype)
     for term in range(length):
         for r in range(len(rows)):
-            picked[term, r] = here[rows[r]]
+            picked[term, r] = current[rows[r]]
         if term + 1 < length:
-            _scale(m, here, x)
+            _scale(m, current, x)
             np.dot(a, x.view(a.dtype), product.view(a.dtype))
             picked[term, len(rows) :] = product[n:]
-            _recur(m, d, product, here, before, term == 0)
-            before, here = here, before
+            _recur(m, d, product, current, before, term == 0)
+            before, current = current, before
     return picked
 
 
@@ -229,16 +229,16 @@ def _keep_conjugate(m: FloatArray, wave: FloatArray, right: FloatArray, place: i
 
 @njit(nogil=True, cache=True, fastmath=True)
 def _recur(
-    m: FloatArray, d: FloatArray, product: FloatArray, here: FloatArray, before: FloatArray, first: bool
+    m: FloatArray, d: FloatArray, product: FloatArray, current: FloatArray, before: FloatArray, first: bool
 ) -> None:
     """before ← 2 H here − before, or H here where there is nothing before; ``product`` is a M here."""
-    for i in range(here.shape[0]):
+    for i in range(current.shape[0]):
         if first:
-            for j in range(here.shape[1]):
-                before[i, j] = m[i, j] * product[i, j] + d[i, j] * here[i, j]
+            for j in range(current.shape[1]):
+                before[i, j] = m[i, j] * product[i, j] + d[i, j] * current[i, j]
         else:
-            for j in range(here.shape[1]):
-                value = m[i, j] * product[i, j] + d[i, j] * here[i, j]
+            for j in range(current.shape[1]):
+                value = m[i, j] * product[i, j] + d[i, j] * current[i, j]
                 before[i, j] = value + value - before[i, j]
 
 
@@ -247,7 +247,7 @@ def _follow(
     m: FloatArray,
     d: FloatArray,
     product: FloatArray,
-    here: FloatArray,
+    current: FloatArray,
     before: FloatArray,
     after: FloatArray,
     first: bool,
@@ -256,13 +256,13 @@ def _follow(
 
     Not for an ``after`` that is ``before``: the compiler then gives up on vectors, and :func:`_recur` is three times faster.
     """
-    for i in range(here.shape[0]):
+    for i in range(current.shape[0]):
         if first:
-            for j in range(here.shape[1]):
-                after[i, j] = m[i, j] * product[i, j] + d[i, j] * here[i, j]
+            for j in range(current.shape[1]):
+                after[i, j] = m[i, j] * product[i, j] + d[i, j] * current[i, j]
         else:
-            for j in range(here.shape[1]):
-                value = m[i, j] * product[i, j] + d[i, j] * here[i, j]
+            for j in range(current.shape[1]):
+                value = m[i, j] * product[i, j] + d[i, j] * current[i, j]
                 after[i, j] = value + value - before[i, j]
 
 

@@ -100,11 +100,11 @@ class Group:
 @njit(nogil=True, cache=True)
 def _gathered(u: Coupling, rows: IntArray, columns: IntArray) -> Coupling:
     """u[rows, columns] as a matrix; several times faster than numpy's."""
-    found = np.empty((len(rows), len(columns)), dtype=u.dtype)
+    gathered = np.empty((len(rows), len(columns)), dtype=u.dtype)
     for i in range(len(rows)):
         for j in range(len(columns)):
-            found[i, j] = u[rows[i], columns[j]]
-    return found
+            gathered[i, j] = u[rows[i], columns[j]]
+    return gathered
 
 
 @njit(nogil=True, cache=True)
@@ -137,7 +137,7 @@ def _halved(block: Block, coordinates: FloatArray, orientations: IntArray, cost:
     if sum(costs) > cost:
         return [orientations]
     pairs = zip(halves, costs, strict=True)
-    return [part for half, each in pairs for part in _halved(block, coordinates, half, each, fewest)]
+    return [part for half, half_cost in pairs for part in _halved(block, coordinates, half, half_cost, fewest)]
 
 
 def _strong_and_weak(block: Block, low: FloatArray, high: FloatArray) -> tuple[BoolArray, BoolArray]:

@@ -47,13 +47,13 @@ def _rocking_curves(
     """Intensity per |U|², Σ_b w_jb (m sin(phase x)/x)² with x = K S m², shape (J, M, T)."""
     total = np.zeros((len(weights), len(wanted), len(phase)))
     for b in range(len(s_g)):
-        some = np.nonzero(weights[:, b])[0]
+        sums = np.nonzero(weights[:, b])[0]
         for row in range(len(wanted)):
             m = surface[b, wanted[row]]
             x = wavenumber * s_g[b, wanted[row]] * m * m
             for t in range(len(phase)):
                 wave = m * _sine(x, phase[t])
-                for j in some:
+                for j in sums:
                     total[j, row, t] += weights[j, b] * wave * wave
     return total
 
@@ -71,7 +71,7 @@ def _slopes(
     """Σ_jt w_jb seed_jmt ∂/∂S of the same before the sum, shape (M, B)."""
     slopes = np.zeros((len(wanted), len(s_g)))
     for b in range(len(s_g)):
-        some = np.nonzero(weights[:, b])[0]
+        sums = np.nonzero(weights[:, b])[0]
         for row in range(len(wanted)):
             m = surface[b, wanted[row]]
             x = wavenumber * s_g[b, wanted[row]] * m * m
@@ -79,7 +79,7 @@ def _slopes(
                 wave = _sine(x, phase[t])
                 angle = x * phase[t]
                 by_x = -(phase[t] ** 3) * x / 3.0 if abs(angle) < 1e-4 else (phase[t] * np.cos(angle) - wave) / x
-                for j in some:
+                for j in sums:
                     slopes[row, b] += weights[j, b] * seed[j, row, t] * 2.0 * wavenumber * m**4 * wave * by_x
     return slopes
 

@@ -99,8 +99,8 @@ class PropagatorSolver(Solver):
                     continue
                 seed_of_flux = (seed.T @ block.weights[:, group.orientations])[:, None, :]
                 by_coupling = series.adjoint_rows(*series.terms(), picked, seed_of_flux)
-                for place, each in zip(group.asked[picked], by_coupling, strict=True):
-                    group.collect(u, each, total[np.flatnonzero(chunk == place)[0]])
+                for place, by_beam in zip(group.asked[picked], by_coupling, strict=True):
+                    group.collect(u, by_beam, total[np.flatnonzero(chunk == place)[0]])
             for place, row in zip(chunk, total, strict=True):
                 np.fill_diagonal(row, 0.0)
                 yield int(place), row.astype(block.u.dtype)
@@ -115,8 +115,8 @@ class PropagatorSolver(Solver):
             seed_of_flux = np.einsum("jmt,jb->tmb", seed[:, group.asked], weights, optimize=True)
             by_coupling, by_diagonal = series.adjoint(terms, following, seed_of_flux)
             by_inverse = group.collect(u, by_coupling, by_u)
-            own = np.ix_(group.orientations, np.concatenate([group.strong, group.following]))
-            by_s[own] += 2.0 * block.wavenumber * block.surface[own] ** 2 * by_diagonal.T
+            propagated = np.ix_(group.orientations, np.concatenate([group.strong, group.following]))
+            by_s[propagated] += 2.0 * block.wavenumber * block.surface[propagated] ** 2 * by_diagonal.T
             weak = np.ix_(group.orientations, group.weak)
             by_s[weak] -= by_inverse * 0.5 / (block.wavenumber * block.s_g[weak] ** 2 * len(group.orientations))
         np.fill_diagonal(by_u, 0.0)
@@ -210,9 +210,9 @@ class _Series:
     def of(cls, block: Block, group: Group, u: AnyArray, bounds: tuple[float, float]) -> _Series:
         coupling = group.coupling(u)
         inner = coupling[: len(group.strong)]
-        own = np.ix_(group.orientations, group.strong)
-        m = block.surface[own].T
-        diagonal = (2.0 * block.wavenumber * block.s_g[own].T + inner.diagonal().real[:, None]) * m * m
+        strong = np.ix_(group.orientations, group.strong)
+        m = block.surface[strong].T
+        diagonal = (2.0 * block.wavenumber * block.s_g[strong].T + inner.diagonal().real[:, None]) * m * m
         np.fill_diagonal(inner, 0.0)
         folded = inner - u[np.ix_(group.strong, group.strong)]
         np.fill_diagonal(folded, 0.0)

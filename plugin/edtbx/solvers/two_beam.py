@@ -23,9 +23,9 @@ class TwoBeamSolver(Solver):
     def intensities(self, block: Block) -> FloatArray:
         squared, argument, phase = _terms(block)
         sine = phase * np.sinc(argument[..., None] * phase / np.pi)
-        each = squared[..., None] * sine * sine
-        each[:, block.wanted == 0] = 1.0
-        return np.asarray(np.tensordot(block.weights, each, 1))
+        flux = squared[..., None] * sine * sine
+        flux[:, block.wanted == 0] = 1.0
+        return np.asarray(np.tensordot(block.weights, flux, 1))
 
     def adjoint(self, block: Block, seed: FloatArray) -> Adjoint:
         # |u|² stands for the product u_g0 u_0g of the two elements of a Hermitian pair, each of which takes half

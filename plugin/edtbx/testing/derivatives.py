@@ -60,16 +60,16 @@ def derivative_rows(subject: Subject) -> Iterator[Finding]:
                 f"rows of the places {sorted(rows)}; one for each of the {len(block.wanted)} wanted beams"
             )
             return
-        for place, found in rows.items():
+        for place, row in rows.items():
             alone = np.zeros_like(_seed(block))
             alone[:, place] = seed
             expected = solver.adjoint(copied(block), alone).u
-            problem = _misshapen("u", found, block.u)
+            problem = _misshapen("u", row, block.u)
             if problem:
                 yield Finding.wrong(problem)
                 return
             yield Finding.measured(
-                float(np.max(np.abs(found - expected)) / max(np.max(np.abs(expected)), 1e-300)),
+                float(np.max(np.abs(row - expected)) / max(np.max(np.abs(expected)), 1e-300)),
                 max(100.0 * subject.tolerance, 1e-9),
                 unit="the largest element",
                 limit="rounding",
@@ -80,9 +80,9 @@ def derivative_rows(subject: Subject) -> Iterator[Finding]:
 def _by_u(subject: Subject, block: Block) -> Iterator[Finding]:
     """Along Hermitian directions, the only ones that a structure can take."""
     if subject.solver.gives_derivatives:
-        found = _adjoint(subject.solver, block).u
-        problem = _misshapen("u", found, block.u)
-        if not problem and np.any(np.diag(found)):
+        by_u = _adjoint(subject.solver, block).u
+        problem = _misshapen("u", by_u, block.u)
+        if not problem and np.any(np.diag(by_u)):
             problem = "the diagonal of adjoint.u is not 0: that of u is not used, and that of A belongs to adjoint.s_g"
         if problem:
             yield Finding.wrong(problem)
@@ -90,22 +90,22 @@ def _by_u(subject: Subject, block: Block) -> Iterator[Finding]:
         directions = [_hermitian(block.u, number) for number in range(_DIRECTIONS)]
         phase_per_unit = np.pi * block.thickness.max() / block.wavenumber
         numerical = _slopes(subject, [_moved_u(block, direction) for direction in directions], phase_per_unit)
-        along = np.array([np.sum((found.conj() * direction).real) for direction in directions])
-        conjugate = np.array([np.sum((found * direction).real) for direction in directions])
+        along = np.array([np.sum((by_u.conj() * direction).real) for direction in directions])
+        conjugate = np.array([np.sum((by_u * direction).real) for direction in directions])
         cause = "a beam wanted twice counts once, M_g M_h, the weights (J, B), or the seed (J, M, T)"
         yield _judged(subject, along, conjugate, numerical, cause)
 
 
 def _by_s_g(subject: Subject, block: Block) -> Finding:
-    found = _adjoint(subject.solver, block).s_g
-    problem = _misshapen("s_g", found, block.s_g)
+    by_s_g = _adjoint(subject.solver, block).s_g
+    problem = _misshapen("s_g", by_s_g, block.s_g)
     if problem:
         return Finding.wrong(problem)
     rng = np.random.default_rng(5)
     directions = rng.uniform(-1.0, 1.0, size=(_DIRECTIONS, *block.s_g.shape))
     moved = [_moved_s_g(block, direction) for direction in directions]
     numerical = _slopes(subject, moved, 2.0 * np.pi * block.thickness.max())
-    along = np.array([np.sum(found * direction) for direction in directions])
+    along = np.array([np.sum(by_s_g * direction) for direction in directions])
     return _judged(
         subject, along, along, numerical, "the factor 2 K M_g², the weights (J, B), or a beam without its S_g"
     )
@@ -149,11 +149,15 @@ def _adjoint(solver: Solver, block: Block) -> Adjoint:
     return solver.adjoint(copied(block), _seed(block))
 
 
-def _misshapen(name: str, found: object, like: Coupling) -> str:
-    if not isinstance(found, np.ndarray) or found.shape != like.shape or found.dtype != like.dtype:
-        kind = f"{found.dtype} {found.shape}" if isinstance(found, np.ndarray) else type(found).__name__
+def _misshapen(name: str, derivative: object, like: Coupling) -> str:
+    if not isinstance(derivative, np.ndarray) or derivative.shape != like.shape or derivative.dtype != like.dtype:
+        kind = (
+            f"{derivative.dtype} {derivative.shape}"
+            if isinstance(derivative, np.ndarray)
+            else type(derivative).__name__
+        )
         return f"adjoint.{name} is {kind}; {like.dtype} {like.shape}, as in the block, is asked for"
-    if not np.all(np.isfinite(found)):
+    if not np.all(np.isfinite(derivative)):
         return f"adjoint.{name} is not finite; the usual cause: a division by the difference of equal eigenvalues"
     return ""
 

@@ -27,18 +27,18 @@ def shape_and_type(subject: Subject) -> Iterator[Finding]:
     )
     coarse = replace(block.accuracy, s_max=0.01, s_strong=0.003)
     for case in (replace(block, wanted=block.wanted[3:8]), small, replace(block, accuracy=coarse)):
-        found = subject.solver.intensities(copied(case))
-        yield _array(found, (len(case.weights), len(case.wanted), len(case.thickness)))
+        intensities = subject.solver.intensities(copied(case))
+        yield _array(intensities, (len(case.weights), len(case.wanted), len(case.thickness)))
 
 
-def _array(found: object, shape: tuple[int, ...]) -> Finding:
-    if not isinstance(found, np.ndarray):
-        return Finding.wrong(f"a {type(found).__name__} is returned, a numpy array is asked for")
-    if found.shape != shape:
-        return Finding.wrong(f"the shape is {found.shape}, (J, M, T) = {shape} is asked for")
-    if found.dtype != np.float64:
-        return Finding.wrong(f"the type is {found.dtype}, float64 is asked for, whatever the precision inside")
-    if not np.all(np.isfinite(found)):
+def _array(intensities: object, shape: tuple[int, ...]) -> Finding:
+    if not isinstance(intensities, np.ndarray):
+        return Finding.wrong(f"a {type(intensities).__name__} is returned, a numpy array is asked for")
+    if intensities.shape != shape:
+        return Finding.wrong(f"the shape is {intensities.shape}, (J, M, T) = {shape} is asked for")
+    if intensities.dtype != np.float64:
+        return Finding.wrong(f"the type is {intensities.dtype}, float64 is asked for, whatever the precision inside")
+    if not np.all(np.isfinite(intensities)):
         return Finding.wrong(
             "there are numbers that are not finite; the usual cause: a division by a difference that is zero"
         )
@@ -54,10 +54,10 @@ def nothing_to_scatter(subject: Subject) -> Iterator[Finding]:
         (thin, "the wave does not start as e_0, or the thickness is clipped"),
         (empty, "something divides by U, or by the difference of two eigenvalues"),
     ):
-        found = subject.intensities(case)
-        expected = np.zeros_like(found)
+        intensities = subject.intensities(case)
+        expected = np.zeros_like(intensities)
         expected[:, case.wanted == 0] = incident_flux(case)
-        yield subject.compared(case, found, expected, cause)
+        yield subject.compared(case, intensities, expected, cause)
 
 
 def two_beam_closed_form(subject: Subject) -> Iterator[Finding]:
@@ -79,11 +79,11 @@ def kinematical_limit(subject: Subject) -> Iterator[Finding]:
     phase = (200.0 * subject.tolerance) ** 0.25
     weaker = phase * block.wavenumber / (np.pi * block.thickness[-1] * np.linalg.norm(block.u, 2))
     weak = replace(block, u=block.u * weaker)
-    found = 0.5 * (subject.intensities(weak) + subject.intensities(replace(weak, u=-weak.u)))
+    intensities = 0.5 * (subject.intensities(weak) + subject.intensities(replace(weak, u=-weak.u)))
     expected = kinematical(weak)
     strongest = float(np.max(expected / incident_flux(weak)))
     yield Finding.measured(
-        relative(found, expected, weak) / strongest,
+        relative(intensities, expected, weak) / strongest,
         phase**2 + 2.0 * subject.tolerance / strongest,
         unit="the strongest reflection",
         limit="what scattering thrice and the tolerance add",
@@ -140,22 +140,22 @@ def weights(subject: Subject) -> Iterator[Finding]:
 def wanted_in_any_order(subject: Subject) -> Iterator[Finding]:
     """Wanted beams come in any order, some twice, each where it was asked for."""
     block = subject.block(41)
-    everything = subject.intensities(block)
+    intensities = subject.intensities(block)
     for order in (np.arange(len(block.wanted))[::-1], np.array([5, 2, 5, 0, 17]), np.array([7])):
         part = replace(block, wanted=block.wanted[order].copy())
         cause = "rows are taken sorted, or once each, or without looking at wanted"
-        yield subject.compared(part, subject.intensities(part), everything[:, order], cause)
+        yield subject.compared(part, subject.intensities(part), intensities[:, order], cause)
 
 
 def thickness_in_any_order(subject: Subject) -> Iterator[Finding]:
     """Thicknesses come in any order, some twice, zero among them."""
     block = subject.block(42)
     block = replace(block, thickness=np.array([0.0, 100.0, 450.0, 1000.0]))
-    everything = subject.intensities(block)
+    intensities = subject.intensities(block)
     for order in (np.array([2, 0, 3, 1, 2]), np.array([1])):
         part = replace(block, thickness=block.thickness[order])
         cause = "thicknesses are taken as rising or as evenly spaced, or the last as the greatest"
-        yield subject.compared(part, subject.intensities(part), everything[..., order], cause)
+        yield subject.compared(part, subject.intensities(part), intensities[..., order], cause)
 
 
 def inverted_structure(subject: Subject) -> Iterator[Finding]:
@@ -163,16 +163,16 @@ def inverted_structure(subject: Subject) -> Iterator[Finding]:
     block = subject.block(43)
     block = replace(block, surface=np.ones_like(block.surface))
     for beam in (1, 6, 13):
-        one = replace(block, wanted=np.array([beam]), u=block.u.T.copy())
+        inverted = replace(block, wanted=np.array([beam]), u=block.u.T.copy())
         order = np.concatenate([[beam], np.delete(np.arange(len(block.u)), beam)])
-        back = replace(
+        reversed_path = replace(
             block,
             u=block.u[np.ix_(order, order)],
             s_g=block.s_g[:, order] - block.s_g[:, [beam]],
             wanted=np.array([1]),
         )
         cause = "beams chosen by their coupling to the incident one, a part of u that is not read, or an incident beam not 0"
-        yield subject.compared(one, subject.intensities(one), subject.intensities(back), cause)
+        yield subject.compared(inverted, subject.intensities(inverted), subject.intensities(reversed_path), cause)
 
 
 def origin_shift(subject: Subject) -> Iterator[Finding]:
@@ -186,7 +186,7 @@ def origin_shift(subject: Subject) -> Iterator[Finding]:
 
 def input_and_results_kept(subject: Subject) -> Iterator[Finding]:
     """The input stays as it was, and so does an earlier result."""
-    block, other = subject.block(45), subject.block(46)
+    block, second = subject.block(45), subject.block(46)
     seed = np.ones((len(block.weights), len(block.wanted), len(block.thickness)))
     given, given_seed = copied(block), seed.copy()
     first = subject.solver.intensities(given)
@@ -198,7 +198,7 @@ def input_and_results_kept(subject: Subject) -> Iterator[Finding]:
             yield Finding.wrong(f"block.{field.name} was changed; it is the caller's, work on a copy")
     if not np.array_equal(seed, given_seed):
         yield Finding.wrong("the seed of the adjoint was changed; it is the caller's, work on a copy")
-    subject.solver.intensities(copied(other))
+    subject.solver.intensities(copied(second))
     if not np.array_equal(first, before):
         yield Finding.wrong("a later call changed an earlier result: both lie in the same memory; return a new array")
     yield Finding()
@@ -215,8 +215,8 @@ def two_threads(subject: Subject) -> Iterator[Finding]:
         return [subject.intensities(block) for _ in range(5)]
 
     with ThreadPoolExecutor(2) as pool:
-        found = list(pool.map(repeatedly, blocks))
+        together_results = list(pool.map(repeatedly, blocks))
     cause = "the solver keeps what it works on in itself or in its module: another thread overwrites it"
-    for block, expected, results in zip(blocks, alone, found, strict=True):
+    for block, expected, results in zip(blocks, alone, together_results, strict=True):
         for result in results:
             yield subject.compared(block, result, expected, cause)

@@ -53,8 +53,8 @@ def one_by_one(model: Model, block: Block) -> list[FloatArray]:
     """Intensities (M, T) of each orientation."""
     parts = []
     for b in range(len(block.s_g)):
-        one = slice(b, b + 1)
-        part = replace(block, s_g=block.s_g[one], surface=block.surface[one], weights=np.ones((1, 1)))
+        orientation = slice(b, b + 1)
+        part = replace(block, s_g=block.s_g[orientation], surface=block.surface[orientation], weights=np.ones((1, 1)))
         parts.append(model(part)[0])
     return parts
 
@@ -98,17 +98,17 @@ MISTAKES: dict[str, Callable[[Model, Block], FloatArray]] = {
 """What the reference gives with a mistake made on purpose, by a sentence that names the mistake."""
 
 
-def recognised(model: Model, block: Block, found: FloatArray, error: float) -> str:
+def recognised(model: Model, block: Block, intensities: FloatArray, error: float) -> str:
     """The mistake that explains an error (relative to the incident flux) to a hundredth of it; "" if none does."""
     for sentence, mistaken in MISTAKES.items():
-        if relative(found, mistaken(model, block), block) < 0.01 * error:
+        if relative(intensities, mistaken(model, block), block) < 0.01 * error:
             return sentence
     return ""
 
 
-def relative(found: FloatArray, expected: FloatArray, block: Block) -> float:
+def relative(intensities: FloatArray, expected: FloatArray, block: Block) -> float:
     """Largest difference of two sets of intensities (J, M, T), as a part of the incident flux."""
-    if found.shape != expected.shape:
+    if intensities.shape != expected.shape:
         return np.inf
-    difference = float(np.max(np.abs(found - expected) / incident_flux(block)))
+    difference = float(np.max(np.abs(intensities - expected) / incident_flux(block)))
     return difference if np.isfinite(difference) else np.inf

@@ -62,12 +62,12 @@ class Subject:
         """Intensities (J, M, T) of a copy of the block, so that no check suffers from what another found."""
         return np.array(self.solver.intensities(copied(block)))
 
-    def compared(self, block: Block, found: FloatArray, expected: FloatArray, cause: str) -> Finding:
+    def compared(self, block: Block, intensities: FloatArray, expected: FloatArray, cause: str) -> Finding:
         """Intensities of a block against others; a difference has a usual mistake as its cause if one fits, or ``cause``."""
-        if found.shape != expected.shape:
-            return Finding.wrong(f"the shape is {found.shape}, {expected.shape} was expected")
-        error, allowed = relative(found, expected, block), 2.0 * self.tolerance
-        mistake = recognised(self.model, block, found, error) if not error <= allowed else ""
+        if intensities.shape != expected.shape:
+            return Finding.wrong(f"the shape is {intensities.shape}, {expected.shape} was expected")
+        error, allowed = relative(intensities, expected, block), 2.0 * self.tolerance
+        mistake = recognised(self.model, block, intensities, error) if not error <= allowed else ""
         return Finding.measured(
             error,
             allowed,
