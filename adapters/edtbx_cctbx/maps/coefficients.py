@@ -1,4 +1,4 @@
-"""Difference-potential maps from dynamical intensities, as cctbx knows maps.
+"""Coefficients of difference-potential maps from dynamical intensities, for maps of cctbx.
 
 References
 ----------
@@ -47,21 +47,20 @@ KINDS = {
     "two_fo_fc": "(2 Fobs - Fcalc) exp(i phi_calc) with the same Fobs",
     "fo_fc_kinematical": "as fo_fc_dynamical, with Icalc of single scattering",
 }
-"""Kinds of coefficients, and what they are."""
+"""Kinds of coefficients, with their definitions."""
 
 _KINEMATICAL = replace(COARSE, thickness_max=1500.0, thickness_step=75.0)
-"""Single scattering finds crystals thin, whatever they are."""
+"""Sampling for single scattering, with thin crystals: it cannot tell the thickness."""
 
 _WEIGHT = 0.01
-"""The a of the weights that nuisance parameters are fitted with."""
-
+"""The a of the weights in the fit of the nuisance parameters."""
 
 _BYTES_PER_ELEMENT = 12.0
-"""Of derivatives in single precision: as they come, weighted, and all in one matrix."""
+"""Bytes for a derivative in single precision, which exists in three copies at once."""
 
 
 class DynamicalMap:
-    """Map calculator for a target and a structure, both of which stay as they are.
+    """Map calculator for a target and a structure, neither of which is changed.
 
     All coefficients are in V Å³, in the asymmetric unit of the target's structure factors: with the volume scaling of
     cctbx, maps are in volts. The kinds are those of :data:`KINDS`.
@@ -69,19 +68,19 @@ class DynamicalMap:
     Parameters
     ----------
     target : DynamicalTarget
-        With the nuisance parameters that suit the structure.
+        Its nuisance parameters are the start of a fit to the structure.
     xray_structure
-        Atoms known so far; what it lacks shows up.
+        Known atoms; missing ones show up as peaks.
     rows_from : DynamicalTarget
         A coarser sampling of the same frames, for the derivatives of each intensity; the target itself by default.
     atoms_follow
-        Whether the kind ``newton`` shows only what no shift of the atoms explains: these follow the structure factors,
-        hydrogen riding, as least squares would have them. Otherwise what is wrong with them is in the map as well.
+        Whether the kind ``newton`` leaves out changes that shifts of the atoms explain: atoms are shifted together with the
+        change, hydrogen riding, as in least squares. Otherwise errors of the atoms are in the map as well.
     weighting_scheme, loss
-        As in :class:`edtbx_cctbx.crystallographic_ls`; by default that of the flattest analysis of variance, because what
-        is missing makes strong intensities err by more than their s.u.s.
+        As in :class:`edtbx_cctbx.crystallographic_ls`; by default weights with the flattest analysis of variance, because
+        missing atoms make strong intensities err by more than their s.u.s.
     scattering_type, u_iso
-        What is missing scatters like this atom with such a displacement in Å²: it says how changes fall off with |g|.
+        Type and displacement in Å² of the missing atoms: expected changes fall off with |g| as their form factor does.
     """
 
     def __init__(
@@ -113,7 +112,7 @@ class DynamicalMap:
         self._shares = repetitions(self._measured)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What has been computed so far; the reparametrisation, which smtbx cannot copy, is made anew."""
+        """Results computed so far, without the reparametrisation, which cannot be pickled."""
         state = {name: value for name, value in self.__dict__.items() if name not in ("_model", "_reparametrisation")}
         return {**state, "_progress": no_progress}
 
@@ -126,7 +125,7 @@ class DynamicalMap:
         return f"<DynamicalMap of {atoms} atoms, for {self.target!r}>"
 
     def coefficients(self, kind: str = "newton") -> miller.array:
-        """Complex coefficients in V Å³; 0 where the kind says nothing, F(000) only in ``two_fo_fc``.
+        """Complex coefficients (U,) in V Å³; 0 where the kind has none, F(000) only in ``two_fo_fc``.
 
         Raises
         ------
@@ -141,28 +140,28 @@ class DynamicalMap:
         return self.target.expansion.unique.array(data=from_numpy(data))
 
     def fft_map(self, kind: str = "newton", resolution_factor: float = 0.25, **kwds: Any) -> Any:
-        """cctbx's map of a kind in volts, with the symmetry of the space group; keywords as those of ``miller.array``."""
+        """Map of a kind in volts, with the symmetry of the space group; keywords as in ``miller.array.fft_map``."""
         kwds.setdefault("symmetry_flags", maptbx.use_space_group_symmetry)
         return self.coefficients(kind).fft_map(resolution_factor=resolution_factor, **kwds).apply_volume_scaling()
 
     def peak_search(self, kind: str = "newton", parameters: Any = None, **kwds: Any) -> Any:
-        """Peaks of a kind of map in volts, highest first, as cctbx clusters them."""
+        """Peaks of a map in volts, highest first, clustered by cctbx."""
         parameters = parameters or maptbx.peak_search_parameters(interpolate=True, min_distance_sym_equiv=APART)
         return self.fft_map(kind, **kwds).peak_search(parameters=parameters, verify_symmetry=False)
 
     @cached_property
     def map_estimate(self) -> MapEstimate:
-        """What the kind ``newton`` came from."""
+        """Most likely changes by components and shifts of the atoms, with their covariance, for the kind ``newton``."""
         shared = np.array([self.target.bounds.sigma is None, self.target.bounds.thickness is None])
         equations = self._linear[0]
         with one_step(self._progress):
             return map_estimate(equations, shared, len(self._usual_shifts))
 
     def standard_uncertainties(self, sites: FloatArray) -> FloatArray:
-        """Of the map of kind ``newton`` at fractional sites (K, 3), in volts.
+        """Standard uncertainties (K,) in volts of the map of kind ``newton`` at fractional sites (K, 3).
 
-        What residuals and the prior leave open of the potential that is missing there, as far as its structure factors may
-        be expected to differ from 0. Errors that no model of the crystal holds come on top (urea: half as much again).
+        They follow from residuals and prior, over the components of likely size. Model errors come on top (urea: half as
+        much again).
         """
         volume = self.xray_structure.unit_cell().volume()
         waves = np.exp(2j * np.pi * np.asarray(sites).reshape(-1, 3) @ self.target.forward.vectors.hkl.T)
@@ -171,7 +170,7 @@ class DynamicalMap:
 
     @cached_property
     def followed(self) -> xray.structure:
-        """The structure with its atoms where they follow to, as one step of least squares would move them."""
+        """The structure with the shifts of atoms that belong to the map estimate, as after one step of least squares."""
         if not self._atoms_follow:
             return self.xray_structure
         model = self._model.copy()
@@ -183,22 +182,22 @@ class DynamicalMap:
 
     @property
     def distances_followed(self) -> FloatArray:
-        """How far every atom follows, in Å (A,); hydrogen that rides is counted from where it rides."""
+        """Shifts (A,) in Å of the atoms that belong to the map estimate; hydrogen is counted from where it rides."""
         if not self._atoms_follow:
             return np.zeros(self.xray_structure.scatterers().size())
         pairs = zip(self._reparametrisation.structure.sites_frac(), self.followed.sites_frac(), strict=True)
-        return np.array([self.xray_structure.unit_cell().distance(here, there) for here, there in pairs])
+        return np.array([self.xray_structure.unit_cell().distance(riding, followed) for riding, followed in pairs])
 
     @cached_property
     def fitted(self) -> Reweighted:
-        """The nuisance parameters that suit the structure, as refinement would find them; those of the target stay."""
+        """Fit of nuisance parameters and weights to the structure, as in refinement; the target keeps its own."""
         cubes = self.target.forward.cubes(self._f, self._progress)
         scheme = self._weighting_scheme or mainstream_shelx_weighting(a=_WEIGHT, b=0)
         return self._reweighted(cubes, self.target.nuisance, scheme, polish=True)
 
     @cached_property
     def reweighted(self) -> Reweighted:
-        """The same with the weights of the maps, and the scales that suit these."""
+        """The same fit with the weights of the maps, and scales refitted."""
         if self._weighting_scheme is not None:
             return self.fitted
         # thickness and spread are best told by the strong reflections, which such weights count for less
@@ -228,7 +227,7 @@ class DynamicalMap:
 
     @cached_property
     def components(self) -> Components:
-        """The parameters that a change of the structure factors has."""
+        """Real parameters of a change of the structure factors."""
         return Components.of(self.target.expansion, self.scattering_type, self.u_iso)
 
     @cached_property
@@ -241,13 +240,13 @@ class DynamicalMap:
 
     @cached_property
     def _usual_shifts(self) -> FloatArray:
-        """Of the parameters that follow, (Q,)."""
+        """Typical shifts (Q,) of the parameters of the atoms."""
         return usual_shifts(self._model.structure, self._reparametrisation) if self._atoms_follow else np.zeros(0)
 
     @cached_property
     def _linear(self) -> tuple[list[FrameEquations], FloatArray]:
-        """Equations of all frames, with ∂I/∂p (M, P + Q) by the likely components and by what follows; and Σ seed · ∂I/∂p by
-        every component.
+        """Equations of all frames, with ∂I/∂p (M, P + Q) by likely components and atoms, and Σ seed · ∂I/∂p by every
+        component.
         """
         target, reweighted = self.target, self.reweighted
         forward, components = self._rows_from.forward, self.components
@@ -265,9 +264,9 @@ class DynamicalMap:
         by_frame, total = {}, np.zeros(len(components.place))
         rows = forward.jacobian(self._f, reweighted.nuisance, project, Rows.usual(forward.solver))
         shown = self._progress(rows, len(forward.frames))
-        for frame, seed, found in zip(forward.frames, self._seeds, shown, strict=True):
-            by_frame[frame.frame_id] = found[:, kept]
-            total += seed @ found[:, : len(total)]
+        for frame, seed, derivatives in zip(forward.frames, self._seeds, shown, strict=True):
+            by_frame[frame.frame_id] = derivatives[:, kept]
+            total += seed @ derivatives[:, : len(total)]
         equations = frame_equations(reweighted.cubes, target.forward.grid, reweighted.nuisance, target.bounds, by_frame)
         return equations, total
 
@@ -277,7 +276,7 @@ class DynamicalMap:
         reweighted = self.reweighted
         calculated = reweighted.nuisance.intensities(self.target.forward.grid, reweighted.cubes)
         frames = zip(reweighted.cubes, calculated, reweighted.nuisance.scales, strict=True)
-        return [-2.0 * scale * cube.weights * (cube.observed - mine) for cube, mine, scale in frames]
+        return [-2.0 * scale * cube.weights * (cube.observed - i_calc) for cube, i_calc, scale in frames]
 
     @cached_property
     def _newton(self) -> ComplexArray:
@@ -285,7 +284,7 @@ class DynamicalMap:
 
     @cached_property
     def gradient(self) -> ComplexArray:
-        """∂/∂Re F + i ∂/∂Im F (U,) of Σ w (I_obs − k I_calc)², weights and nuisance parameters held where they are best.
+        """∂/∂Re F + i ∂/∂Im F (U,) of Σ w (I_obs − k I_calc)², with fitted weights and nuisance parameters held.
 
         Exact for the sampling of the target, unless rows come from a coarser one: then theirs (urea: correlated to 0.97).
         """
@@ -296,7 +295,7 @@ class DynamicalMap:
 
     @cached_property
     def _gradient(self) -> ComplexArray:
-        """One step of steepest descent, as long as a parabola along its likely part suggests."""
+        """Step of steepest descent (U,), to the minimum of a parabola along its likely components."""
         multiplicities = to_numpy(self.target.expansion.unique.multiplicities().data())
         downhill = self.components.allowed(-self.gradient) / multiplicities
         along = self.components.likely().along(downhill)
@@ -321,16 +320,16 @@ class DynamicalMap:
         return self._f_unique + 2.0 * self._fo_fc_dynamical
 
     def _by_ratio(self, calculated: FloatArray) -> ComplexArray:
-        """F_calc (√(⟨I_obs⟩/⟨I_calc⟩) − 1), averages over frames and equivalents; on the scale of the structure."""
+        """F_calc (√(⟨I_obs⟩/⟨I_calc⟩) − 1) (U,) in Å, averages over frames and equivalents, rescaled to F_calc."""
         target = self.target
         places = target.expansion.parent[target.forward.vectors.find(self._measured.hkl)]
         number = len(self._f_unique)
         observed = np.bincount(places, np.maximum(self._measured.intensity, 0.0), number)
         summed = np.bincount(places, calculated, number)
-        there = summed > 0.0
-        ratio = np.sqrt(observed[there] / summed[there])
-        f = self._f_unique[there]
+        computed = summed > 0.0
+        ratio = np.sqrt(observed[computed] / summed[computed])
+        f = self._f_unique[computed]
         weights = np.abs(f) ** 2
-        found = np.zeros(number, dtype=complex)
-        found[there] = (ratio / (float(weights @ ratio) / float(weights.sum())) - 1.0) * f
-        return found
+        difference = np.zeros(number, dtype=complex)
+        difference[computed] = (ratio / (float(weights @ ratio) / float(weights.sum())) - 1.0) * f
+        return difference

@@ -1,4 +1,4 @@
-"""What a change of the structure factors is made of, and how large each part may be expected to be."""
+"""Real parameters of a change of the structure factors, and their expected sizes, as a prior for maps."""
 
 from __future__ import annotations
 
@@ -13,16 +13,22 @@ from edtbx_cctbx.structure.form_factors import form_factor
 from edtbx_cctbx.structure.structure_factors import Expansion
 
 _LEAST_EXPECTED = 0.005
-"""Structure factors whose expected change is a smaller part of the largest are left as they are."""
+"""Least expected change of a structure factor, relative to the largest, that is estimated."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Components:
     """Real parameters of a change of the structure factors of the asymmetric unit, in units of their expected size.
 
-    Each belongs to one structure factor, in the place (P,), and has the direction (P,) in the complex plane: one where the
-    space group fixes the phase but for its sign, two elsewhere. ``expected`` (P,) in Å is that of atoms of one kind anywhere
-    in the cell; F(000) has none.
+    Attributes
+    ----------
+    expansion : Expansion
+    place : (P,)
+        Index of the structure factor that a parameter belongs to; F(000) has none.
+    direction : (P,) complex
+        Of the change: one for each centric structure factor, two for others.
+    expected : (P,), Å
+        Expected size, from an atom of one kind anywhere in the asymmetric unit.
     """
 
     expansion: Expansion
@@ -32,7 +38,7 @@ class Components:
 
     @classmethod
     def of(cls, expansion: Expansion, scattering_type: str, u_iso: float) -> Components:
-        """For one atom in the asymmetric unit, of the scattering type and displacement in Å².
+        """Components for one missing atom in the asymmetric unit, of a scattering type and displacement in Å².
 
         Raises
         ------
@@ -61,16 +67,16 @@ class Components:
 
     @property
     def are_likely(self) -> BoolArray:
-        """Which (P,) have an expected size that is not negligible beside the largest."""
+        """Which components (P,) have an expected size that is not negligible beside the largest."""
         return np.asarray(self.expected > _LEAST_EXPECTED * self.expected.max())
 
     def likely(self) -> Components:
-        """Those alone."""
+        """The likely components alone."""
         kept = self.are_likely
         return replace(self, place=self.place[kept], direction=self.direction[kept], expected=self.expected[kept])
 
     def __call__(self, where: IntArray, rows: ComplexArray) -> FloatArray:
-        """∂I/∂p (m, P) from ∂I/∂Re F + i ∂I/∂Im F (m, n) by the F of the g vectors in the given places (n,)."""
+        """∂I/∂p (m, P) from ∂I/∂Re F + i ∂I/∂Im F (m, n) by F at the g vectors of these indices (n,)."""
         unique, by_f = self.expansion.collect_some(where, rows)
         every = np.zeros((len(rows), self.expansion.unique.size()), dtype=np.complex64)
         every[:, unique] = by_f
@@ -81,7 +87,7 @@ class Components:
         return self._sum(self.expected * parameters)
 
     def along(self, change: ComplexArray) -> FloatArray:
-        """Parameters (P,) of a change ΔF (U,) in Å."""
+        """Parameters (P,) that make a change ΔF (U,) in Å."""
         return np.asarray(np.real(change[self.place] * self.direction.conj()) / self.expected)
 
     def gradient(self, by_parameters: FloatArray) -> ComplexArray:
@@ -89,24 +95,24 @@ class Components:
         return self._sum(by_parameters / self.expected)
 
     def allowed(self, values: ComplexArray) -> ComplexArray:
-        """What symmetry allows of values (U,) for every structure factor but F(000), which becomes 0."""
+        """Values (U,) projected on the phases that symmetry allows; 0 for F(000)."""
         return self._sum(np.real(values[self.place] * self.direction.conj()))
 
     def _sum(self, along: FloatArray) -> ComplexArray:
-        found = np.zeros(self.expansion.unique.size(), dtype=complex)
-        np.add.at(found, self.place, self.direction * along)
-        return found
+        total = np.zeros(self.expansion.unique.size(), dtype=complex)
+        np.add.at(total, self.place, self.direction * along)
+        return total
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class ComponentsAndAtoms:
-    """Takes derivatives by the F of every g to those by the components, and by usual shifts (Q,) of the atoms."""
+    """Chain rule from derivatives by F of every g to those by components and by typical shifts (Q,) of the atoms."""
 
     components: Components
     slopes: StructureSlopes
     usual: FloatArray
 
     def __call__(self, where: IntArray, rows: ComplexArray) -> FloatArray:
-        """∂I/∂p (m, P + Q) from ∂I/∂Re F + i ∂I/∂Im F (m, n) by the F of the g vectors in the given places (n,)."""
+        """∂I/∂p (m, P + Q) from ∂I/∂Re F + i ∂I/∂Im F (m, n) by F at the g vectors of these indices (n,)."""
         by_atoms = self.slopes(where, rows) * self.usual
         return np.concatenate([self.components(where, rows), by_atoms], axis=1, dtype=np.float32)

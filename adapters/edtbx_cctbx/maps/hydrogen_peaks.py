@@ -1,4 +1,4 @@
-"""Hydrogen atoms at the peaks of a difference map, where they can be any."""
+"""Hydrogen atoms from peaks of a difference map, where distances and angles allow them."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from edtbx_cctbx.structure.connectivity import angle_between, bonded, bonds, is_
 from edtbx_cctbx.structure.form_factors import set_electron_form_factors
 
 _BESIDE = 0.7
-"""Peaks nearer to an atom than this, in Å, say how that moves."""
+"""Peaks nearer to an atom than this, in Å, are errors of that atom."""
 
 _OFF = 0.3
-"""How far the distance of a peak from its parent may be from that of nuclei, in Å."""
+"""Tolerance in Å of the distance between a peak and its parent, against that of nuclei."""
 
 _LEAST_ANGLE = 85.0
 """Least angle in degrees between two bonds of a parent."""
 
 _MOST_BONDS = {"B": 4, "C": 4, "N": 4, "O": 2, "S": 2}
-"""Most bonds of a parent, those to hydrogen among them; of carbon, its other bonds tell."""
+"""Most bonds of a parent, hydrogen included; for carbon, bond lengths and angles decide."""
 
 _LEAST_PART = 0.5
-"""Least height of a peak in medians of those taken for hydrogen."""
+"""Least height of a hydrogen peak, relative to the median of those taken."""
 
 _PLANAR = 350.0
-"""Sum of three angles in degrees beyond which bonds lie in a plane, and leave no room for a fourth."""
+"""Sum of three angles in degrees beyond which bonds are planar, and no fourth is added."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """A hydrogen atom, the atom it sits on, and the peak that shows it."""
+    """A proposed hydrogen atom, its parent, and its peak."""
 
     label: str
     parent: str
@@ -47,50 +47,52 @@ class Proposal:
 
 
 def find_hydrogens(structure: xray.structure, peaks: Sequence[Peak]) -> tuple[xray.structure, list[Proposal]]:
-    """A copy with hydrogen at those of the peaks, given in falling order, that leave no better explanation.
+    """A copy with hydrogen added at peaks, given in falling order, and a proposal for each of these atoms.
 
-    A peak may be hydrogen if it is as far from an atom as a nucleus of hydrogen would be, in a direction in which that atom
-    has no bond yet, and if the atom has a bond to spare. Sites keep the directions of the peaks, at the distances of nuclei.
+    A peak may be hydrogen if it is at the nuclear distance from an atom, in a direction in which that atom has no bond yet,
+    and if the atom has a bond to spare. Sites keep the directions of the peaks, at nuclear distances.
     """
     beside = [peak for peak in peaks if peak.distance > _BESIDE]
     lowest = _lowest(beside, structure)
-    found = structure.deep_copy_scatterers()
+    completed = structure.deep_copy_scatterers()
     scatterers, cell, table = structure.scatterers(), structure.unit_cell(), bonds(structure)
     taken: dict[int, list[tuple[Peak, FloatArray]]] = defaultdict(list)
     for peak in beside:
         if peak.height_volts < lowest or not _may_be_hydrogen(peak, structure):
             continue
-        mine = taken[peak.nearest]
-        there = bonded(structure, table, peak.nearest)
+        accepted = taken[peak.nearest]
+        existing = bonded(structure, table, peak.nearest)
         away = np.array(cell.orthogonalize(peak.site)) - np.array(cell.orthogonalize(scatterers[peak.nearest].site))
-        if len(mine) >= _room(structure, table, peak.nearest, there) or _is_planar([*there, *(at for _, at in mine)]):
+        if len(accepted) >= _room(structure, table, peak.nearest, existing) or _is_planar(
+            [*existing, *(at for _, at in accepted)]
+        ):
             continue
-        if any(angle_between(away, other) < _LEAST_ANGLE for _, other in mine):
+        if any(angle_between(away, direction) < _LEAST_ANGLE for _, direction in accepted):
             continue
-        mine.append((peak, away))
+        accepted.append((peak, away))
     labels = {scatterer.label for scatterer in scatterers}
     proposals = []
-    for place, mine in sorted(taken.items()):
+    for place, accepted in sorted(taken.items()):
         parent = scatterers[place]
         origin, length = np.array(cell.orthogonalize(parent.site)), NUCLEAR[parent.element_symbol()]
-        sites = [origin + length * away / np.linalg.norm(away) for _, away in mine]
-        turns = len(bonded(structure, table, place)) == 1 and len(mine) in (1, 3)
-        before = found.scatterers().size()
-        add_hydrogens(found, place, sites, turns, labels)
-        added = list(found.scatterers())[before:]
+        sites = [origin + length * away / np.linalg.norm(away) for _, away in accepted]
+        turns = len(bonded(structure, table, place)) == 1 and len(accepted) in (1, 3)
+        before = completed.scatterers().size()
+        add_hydrogens(completed, place, sites, turns, labels)
+        added = list(completed.scatterers())[before:]
         proposals += [
             Proposal(label=atom.label, parent=parent.label, peak=peak)
-            for atom, (peak, _) in zip(added, mine, strict=True)
+            for atom, (peak, _) in zip(added, accepted, strict=True)
         ]
-    set_electron_form_factors(found)
-    return found, proposals
+    set_electron_form_factors(completed)
+    return completed, proposals
 
 
 def _lowest(peaks: Sequence[Peak], structure: xray.structure) -> float:
-    """How high a peak must be, given in falling order, to be taken for hydrogen where it can be any.
+    """Least height in volts of a peak, of those given in falling order, that is taken for hydrogen.
 
-    There is room for hydrogen in a fifth of what lies beside atoms (0.15 to 0.19 in three crystals). As long as no more
-    peaks are in the rest than there, one in five of those there is noise, at most. Half as high as others is noise, too.
+    A fifth of the space beside atoms can hold hydrogen (0.15 to 0.19 in three crystals). As long as the rest has no more
+    peaks than this fifth, at most one in five of the peaks in it is noise. Peaks below half the median are noise, too.
     """
     heights: list[float] = []
     elsewhere, lowest = 0, np.inf
@@ -113,12 +115,14 @@ def _may_be_hydrogen(peak: Peak, structure: xray.structure) -> bool:
     return abs(peak.distance - NUCLEAR[element]) < _OFF and not peak.angle < _LEAST_ANGLE
 
 
-def _room(structure: xray.structure, table: Any, place: int, there: Sequence[FloatArray]) -> int:
-    """How many hydrogen atoms an atom can take at most, that has bonds (3,) there."""
+def _room(structure: xray.structure, table: Any, place: int, existing: Sequence[FloatArray]) -> int:
+    """Most hydrogen atoms that an atom with these bonds (3,) can take."""
     element = structure.scatterers()[place].element_symbol()
-    return room_on_carbon(structure, table, place) if element == "C" else _MOST_BONDS[element] - len(there)
+    return room_on_carbon(structure, table, place) if element == "C" else _MOST_BONDS[element] - len(existing)
 
 
-def _is_planar(there: Sequence[FloatArray]) -> bool:
-    """Whether bonds (3,) fill a plane: three with angles of 360 degrees together."""
-    return len(there) == 3 and sum(angle_between(*pair) for pair in itertools.combinations(there, 2)) > _PLANAR
+def _is_planar(directions: Sequence[FloatArray]) -> bool:
+    """Whether three bonds (3,) are planar: their angles sum up to 360 degrees."""
+    return (
+        len(directions) == 3 and sum(angle_between(*pair) for pair in itertools.combinations(directions, 2)) > _PLANAR
+    )

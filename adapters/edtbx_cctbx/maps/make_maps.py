@@ -1,4 +1,4 @@
-"""Maps of a structure from data: nuisance parameters fitted, atoms left out on request, peaks, and hydrogen among them."""
+"""Difference-potential maps of a structure: fit of nuisance parameters, maps of all kinds, peaks, and hydrogen."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from edtbx_cctbx.refinement.settings import Settings
 from edtbx_cctbx.targets.target import Target
 
 FOUND = 0.35
-"""A peak nearer than this to the site of an atom left out, in Å, is that atom."""
+"""Greatest distance in Å of a peak from the site of an omitted atom that it shows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MapSettings:
-    """What is wanted of the maps.
+    """Settings of maps.
 
-    ``kind`` is the one whose peaks count; ``omit`` are patterns of labels (``H*``) of atoms that are left out;
-    ``atoms_follow`` as in :class:`DynamicalMap`; ``hydrogens`` looks for hydrogen at peaks; ``scattering_type`` is the atom
-    that is looked for.
+    ``kind`` is the map whose peaks are listed; ``omit`` are patterns of labels (``H*``) of atoms that are left out;
+    ``atoms_follow`` as in :class:`DynamicalMap`; ``hydrogens`` looks for hydrogen at peaks; ``scattering_type`` is the type
+    of missing atoms.
     """
 
     kind: str = "newton"
@@ -49,7 +49,7 @@ class MapSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recovered:
-    """An atom that was left out, and the peak at its site, if there is one."""
+    """An atom that was left out, the peak at its site, None without one, and their distance in Å."""
 
     label: str
     site: tuple[float, float, float]
@@ -59,11 +59,10 @@ class Recovered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MapQuality:
-    """Of one kind of map: root mean square and extremes in volts, the latter away from the atoms too, and what was found of
-    the atoms left out.
+    """Quality of one kind of map in volts: root mean square, extremes, peaks, and recovery of the atoms left out.
 
-    ``highest`` and ``deepest`` are those more than :data:`ON_ATOM` away from any atom, known or left out: what is noise, and
-    what is missing still.
+    ``highest`` and ``deepest`` are the extremes more than :data:`ON_ATOM` away from any atom, known or left out: noise, or
+    atoms still missing.
     """
 
     rms: float
@@ -81,28 +80,28 @@ class MapQuality:
 
     @property
     def number_found(self) -> int:
-        """How many of the atoms left out have a peak."""
-        return sum(each.peak is not None for each in self.recovered)
+        """Number of atoms left out that have a peak."""
+        return sum(atom.peak is not None for atom in self.recovered)
 
     @property
     def contrast(self) -> float:
-        """The lowest of the peaks of atoms left out over the highest false one; NaN where not all have one."""
-        heights = [each.peak.height_volts for each in self.recovered if each.peak is not None]
+        """Lowest peak of the atoms left out over the highest false peak; NaN where not all have one."""
+        heights = [atom.peak.height_volts for atom in self.recovered if atom.peak is not None]
         if not heights or len(heights) < len(self.recovered):
             return float("nan")
         return min(heights) / max(self.highest, 1e-300)
 
     @property
     def above_false(self) -> int:
-        """How many of the atoms left out are higher than the highest false peak."""
-        return sum(each.peak is not None and each.peak.height_volts > self.highest for each in self.recovered)
+        """Number of atoms left out with peaks above the highest false one."""
+        return sum(atom.peak is not None and atom.peak.height_volts > self.highest for atom in self.recovered)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Maps(Summarised):
-    """Maps of one structure, and what they show.
+    """Maps of one structure, their quality and peaks, and proposed hydrogen.
 
-    ``structure`` is the one whose maps these are, ``with_hydrogen`` the same with the hydrogen proposed.
+    ``structure`` lacks the atoms left out; ``with_hydrogen`` has the proposed hydrogen, None where none was asked for.
     """
 
     structure: xray.structure
@@ -117,16 +116,16 @@ class Maps(Summarised):
     parameters: dict[str, Any] = field(default_factory=dict)
 
     def summary_lines(self) -> list[str]:
-        """R factor; of each kind of map root mean square, extremes off the atoms, and what it shows of atoms left out."""
+        """R factor and nuisance parameters; for each kind of map root mean square, extremes and recovered atoms."""
         lines = [
             f"Maps of {self.structure.scatterers().size()} atoms, R(obs) {self.statistics.r_obs:.4f}",
             f"Crystal: {self.calculator.reweighted.nuisance.describe()}",
         ]
         for kind, quality in self.qualities.items():
             omitted = len(quality.recovered)
-            found = f", {quality.number_found} of {omitted} atoms left out" if omitted else ""
+            recovered = f", {quality.number_found} of {omitted} atoms left out" if omitted else ""
             lines.append(
-                f"{kind}: rms {quality.rms:.2f} V, off the atoms {quality.deepest:.2f} to {quality.highest:.2f} V{found}"
+                f"{kind}: rms {quality.rms:.2f} V, off the atoms {quality.deepest:.2f} to {quality.highest:.2f} V{recovered}"
             )
         if self.proposals:
             lines.append(f"Hydrogen proposed: {len(self.proposals)} atoms")
@@ -134,12 +133,12 @@ class Maps(Summarised):
 
     @property
     def quality(self) -> MapQuality:
-        """Of the kind whose peaks count."""
+        """Quality of the kind of map whose peaks are listed."""
         return self.qualities[self.kind]
 
     @property
     def farthest_to_follow(self) -> tuple[str, float]:
-        """The atom that follows the structure factors farthest in the kind ``newton``, and how far in Å."""
+        """Label and shift in Å of the atom that moves farthest with the map estimate of kind ``newton``."""
         far = self.calculator.distances_followed
         place = int(np.argmax(far))
         return self.structure.scatterers()[place].label, float(far[place])
@@ -153,7 +152,20 @@ def make_maps(
     report: Reporter = SILENT,
     parameters: dict[str, Any] | None = None,
 ) -> Maps:
-    """All kinds of maps of a structure, which stays as it is but for atoms left out.
+    """Maps of all kinds of a structure without the atoms left out; the structure given is not changed.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    structure : xray.structure
+    settings : Settings, optional
+        Solver, accuracy and selection of rows.
+    map_settings : MapSettings, optional
+        Kind, atoms left out, and search for hydrogen.
+    report : Reporter
+        Shows progress.
+    parameters : dict, optional
+        Kept in the result, as a record.
 
     Raises
     ------
@@ -182,11 +194,11 @@ def make_maps(
     for kind in KINDS:
         with one_step(report.progress(f"map {kind}")):
             qualities[kind] = _quality(calculator, kind, omitted)
-    found: xray.structure | None = None
+    completed: xray.structure | None = None
     proposals: list[Proposal] = []
     if map_settings.hydrogens:
         with one_step(report.progress("hydrogen")):
-            found, proposals = find_hydrogens(known, qualities[map_settings.kind].peaks)
+            completed, proposals = find_hydrogens(known, qualities[map_settings.kind].peaks)
     return Maps(
         structure=known,
         experiment=scattering.experiment,
@@ -195,19 +207,19 @@ def make_maps(
         statistics=calculator.target.statistics(calculator.fitted.calculated),
         qualities=qualities,
         proposals=proposals,
-        with_hydrogen=found,
+        with_hydrogen=completed,
         total_seconds=time.perf_counter() - began,
         parameters=parameters or {},
     )
 
 
 def chosen_atoms(structure: xray.structure, patterns: Sequence[str]) -> flex.bool:
-    """Which atoms have a label that fits one of the patterns (``H*``, ``O1``), upper and lower case alike.
+    """Selection (A,) of atoms whose labels match one of the patterns (``H*``, ``O1``), in either case.
 
     Raises
     ------
     Sorry
-        A pattern fits none, or all atoms are chosen.
+        A pattern matches no label, or all atoms are chosen.
     """
     labels = [scatterer.label for scatterer in structure.scatterers()]
     chosen = np.zeros(len(labels), dtype=bool)
@@ -229,7 +241,7 @@ def _quality(calculator: DynamicalMap, kind: str, omitted: xray.structure) -> Ma
         peaks = [replace(peak, height_su=float(error)) for peak, error in zip(peaks, errors, strict=True)]
     statistics = fft_map.statistics()
     everything = known.concatenate(omitted)
-    highest, deepest = (_highest_off_atoms(each, everything) for each in (peaks, holes))
+    highest, deepest = (_highest_off_atoms(extremes, everything) for extremes in (peaks, holes))
     return MapQuality(
         rms=float(statistics.sigma()),
         maximum=float(statistics.max()),
@@ -247,7 +259,7 @@ def _highest_off_atoms(peaks: Sequence[Peak], structure: xray.structure) -> floa
 
 
 def _recovered(place: int, peaks: Sequence[Peak], omitted: xray.structure) -> Recovered:
-    """What the peaks say of the atom left out in that place."""
+    """The peak, if any, of the omitted atom with this index."""
     scatterer = omitted.scatterers()[place]
     away = distances_to([peak.site for peak in peaks], omitted.select(flex.size_t([place])))[1]
     near = np.flatnonzero(away < FOUND)

@@ -1,4 +1,4 @@
-"""Peaks of a map: where they are, how high, and next to which atom."""
+"""Peaks of a map: sites, heights in volts, and the nearest atoms."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from edtbx_cctbx.arrays import rotation_matrix, to_numpy, translation_vector
 from edtbx_cctbx.structure.connectivity import angle_between, bonded, bonds
 
 ON_ATOM = 0.5
-"""Peaks nearer than this to an atom, in Å, say something of that atom, and not that another one is missing."""
+"""Distance in Å below which a peak is attributed to an atom rather than to a missing one."""
 
 APART = 0.5
-"""Least distance of two peaks in Å."""
+"""Least distance between two peaks in Å."""
 
 _SHIFTS = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3), axis=-1).reshape(-1, 3)
 _CELLS = np.stack(np.meshgrid(*[[-2, -1, 0, 1, 2]] * 3), axis=-1).reshape(-1, 3)
@@ -45,17 +45,17 @@ class Peak:
 
     @property
     def is_on_atom(self) -> bool:
-        """Whether it is on an atom, and not beside it."""
+        """Whether it is on an atom (nearer than :data:`ON_ATOM`)."""
         return self.distance < ON_ATOM
 
 
 def find_peaks(fft_map: Any, structure: xray.structure, most: int = 60) -> list[Peak]:
-    """The highest peaks of cctbx's map in volts, one for each set of equivalents, in falling order."""
+    """The highest peaks of a map of cctbx in volts, symmetry-unique, in falling order."""
     return _described(*_search(fft_map, most), float(fft_map.statistics().sigma()), structure)
 
 
 def find_holes(fft_map: Any, structure: xray.structure, most: int = 60) -> list[Peak]:
-    """The deepest minima, as peaks of the map turned upside down."""
+    """The deepest minima of a map, as peaks of the negated map."""
     real = fft_map.real_map()
     real *= -1.0  # in place: the map is given by reference
     try:
@@ -79,12 +79,12 @@ def _described(sites: FloatArray, heights: FloatArray, sigma: float, structure: 
     around = Surroundings.of(structure)
     table = bonds(structure)
     neighbours = [bonded(structure, table, place) for place in range(len(scatterers))]
-    found = []
+    peaks = []
     for site, height in zip(sites, heights, strict=True):
         place, image, away = around.nearest(site)
         distance = float(np.linalg.norm(away))
         angles = [angle_between(away, bond) for bond in neighbours[place] if distance > 1e-3]
-        found.append(
+        peaks.append(
             Peak(
                 site=(float(image[0]), float(image[1]), float(image[2])),
                 height_volts=float(height),
@@ -95,13 +95,20 @@ def _described(sites: FloatArray, heights: FloatArray, sigma: float, structure: 
                 angle=min(angles, default=math.nan),
             )
         )
-    return found
+    return peaks
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Surroundings:
-    """The atoms of a structure, (A, 3) fractional, and what brings a site of the crystal near them: rotations (O, 3, 3),
-    translations (O, 3) and the orthogonalisation matrix (3, 3).
+    """Atoms of a structure and the symmetry that brings a site next to them, for distances.
+
+    Attributes
+    ----------
+    atoms : (A, 3), fractional
+    turns, shifts : (O, 3, 3), (O, 3)
+        Rotations and translations of the space group.
+    orthogonal : (3, 3), Å
+        Orthogonalisation matrix of the cell.
     """
 
     atoms: FloatArray
@@ -111,17 +118,17 @@ class Surroundings:
 
     @classmethod
     def of(cls, structure: xray.structure) -> Surroundings:
-        """Of a structure."""
+        """Surroundings of the atoms of a structure."""
         operations = list(structure.space_group().all_ops())
         return cls(
             atoms=to_numpy(structure.sites_frac()),
-            turns=np.array([rotation_matrix(each) for each in operations]),
-            shifts=np.array([translation_vector(each) for each in operations]),
+            turns=np.array([rotation_matrix(operation) for operation in operations]),
+            shifts=np.array([translation_vector(operation) for operation in operations]),
             orthogonal=np.array(structure.unit_cell().orthogonalization_matrix()).reshape(3, 3),
         )
 
     def images(self, site: FloatArray) -> Iterator[tuple[FloatArray, FloatArray]]:
-        """Equivalents of a site in the cells around the origin: where (3,) in Å, and how (3, 3) it is turned."""
+        """Equivalents of a site in the cells around the origin: position (3,) in Å and rotation (3, 3)."""
         back = np.linalg.inv(self.orthogonal)
         for turn, shift in zip(self.turns, self.shifts, strict=True):
             turned = self.orthogonal @ turn @ back
@@ -130,7 +137,7 @@ class Surroundings:
                 yield self.orthogonal @ (base + cell), turned
 
     def nearest(self, site: FloatArray) -> tuple[int, FloatArray, FloatArray]:
-        """The place of the atom nearest to a site, the equivalent (3,) of the site there, and its distance (3,) in Å."""
+        """Index of the nearest atom, the equivalent (3,) of the site nearest to it, and the vector (3,) in Å between them."""
         images = self.turns @ site + self.shifts
         away = images[:, None] - self.atoms[None]
         nearest = np.rint(away)
@@ -142,7 +149,9 @@ class Surroundings:
 
 
 def distances_to(sites: Sequence[Any] | FloatArray, structure: xray.structure) -> tuple[IntArray, FloatArray]:
-    """For each site, fractional, the place of the nearest atom of a structure and its distance in Å."""
+    """Index of the nearest atom of a structure (K,) and its distance (K,) in Å, for fractional sites (K, 3)."""
     around = Surroundings.of(structure)
-    found = [around.nearest(np.asarray(site)) for site in sites]
-    return np.array([each[0] for each in found], dtype=int), np.array([np.linalg.norm(each[2]) for each in found])
+    neighbours = [around.nearest(np.asarray(site)) for site in sites]
+    return np.array([place for place, _, _ in neighbours], dtype=int), np.array(
+        [np.linalg.norm(away) for _, _, away in neighbours]
+    )

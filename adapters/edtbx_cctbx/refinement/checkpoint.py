@@ -1,8 +1,8 @@
-"""What a refinement has done so far: on file, so that a run that was killed goes on, and at hand for one that is stopped.
+"""Checkpoints of a refinement: a run that was killed goes on from file, one that is interrupted ends with its last cycle.
 
-A refinement asks for each long computation by :meth:`Checkpoint.step`. A run that goes on asks again from the start, is
-given what the file has, and computes the rest; what comes between is quick and done anew. So both runs take the same way,
-to the last digit.
+A refinement calls :meth:`Checkpoint.step` for each long computation. A restarted run makes the same calls from the start,
+takes from the file what is there, and computes the rest; quick computations between are repeated. Both runs give the same
+result, to the last digit.
 """
 
 from __future__ import annotations
@@ -24,20 +24,19 @@ _FORMAT = b"edtbx checkpoint 1\n"
 
 
 class Checkpoint:
-    """The long computations of a refinement that are done, by name.
+    """Results of the long computations of a refinement, by name.
 
     Parameters
     ----------
     path
-        Where they are kept; None keeps nothing.
+        File they are written to; None writes nothing.
     belongs_to
-        What the computations depend on, by name: inputs, parameters, versions. A run goes on only where all of it is the
-        same.
+        Inputs, parameters and versions that the results depend on, by name. A run goes on only if all are the same.
 
     Attributes
     ----------
     latest
-        Makes the fit of the theory in progress, of its last complete cycle in this run; None before the first.
+        Function that makes the fit of the last complete cycle of the theory in progress; None before the first.
     has_news
         Whether anything was computed that was not in the file.
     """
@@ -54,7 +53,7 @@ class Checkpoint:
 
     @classmethod
     def read(cls, path: Path, belongs_to: Mapping[str, str]) -> Checkpoint:
-        """What a run that was killed has left.
+        """The checkpoint that a run that was killed has left.
 
         Raises
         ------
@@ -66,12 +65,12 @@ class Checkpoint:
             raw = path.read_bytes()
             if not raw.startswith(_FORMAT):
                 raise ValueError("unknown format")
-            there = pickle.loads(raw[len(_FORMAT) :])
-            before, done, seconds = (there[name] for name in ("belongs_to", "done", "seconds"))
+            content = pickle.loads(raw[len(_FORMAT) :])
+            before, done, seconds = (content[name] for name in ("belongs_to", "done", "seconds"))
         except Exception as error:  # unpickling raises anything over a damaged file
             raise Sorry(f"{path} is no checkpoint to go on from ({error}): remove it, and start anew") from error
         for name in sorted({*before, *belongs_to}):
-            then, now = (str(each.get(name, "nothing")) for each in (before, belongs_to))
+            then, now = (str(conditions.get(name, "nothing")) for conditions in (before, belongs_to))
             if then != now:
                 raise Sorry(
                     f"{path} is of a run with another {name} ({then}, not {now}): start as that run was started, or remove "
@@ -81,9 +80,14 @@ class Checkpoint:
         return checkpoint
 
     def step(self, name: str, compute: Callable[[], _Value]) -> _Value:
-        """What a computation gives: from the file where it is there, as it would come from there where it is not.
+        """Result of a computation, taken from the checkpoint or computed and added to it.
 
-        Steps within this one are forgotten once it is done.
+        Either way it has been pickled, so that both runs agree. Steps within this one are dropped once it is done.
+
+        Raises
+        ------
+        Sorry
+            The file cannot be written.
         """
         key = "/".join([*self._within, name])
         if key not in self._done:
@@ -101,11 +105,11 @@ class Checkpoint:
 
     @property
     def seconds(self) -> float:
-        """Time taken so far, that of runs before this one included."""
+        """Seconds taken so far, earlier runs included."""
         return self._seconds_before + time.perf_counter() - self._began
 
     def remove(self) -> None:
-        """Remove the file: the result is safe."""
+        """Remove the file, once the result is safe."""
         if self._path is not None:
             self._path.unlink(missing_ok=True)
 
@@ -122,11 +126,11 @@ class Checkpoint:
 
 
 def atoms_of(structure: xray.structure) -> list[tuple[Any, ...]]:
-    """Sites, displacements and occupancies, which are what moves, as numbers."""
+    """Sites, displacements and occupancies of all atoms, as numbers that can be pickled."""
     return [(tuple(s.site), s.u_iso, tuple(s.u_star), s.occupancy) for s in structure.scatterers()]
 
 
 def put_atoms(structure: xray.structure, atoms: list[tuple[Any, ...]]) -> None:
-    """Bring a structure to where :func:`atoms_of` found it."""
+    """Set the atoms of a structure, in place, to those that :func:`atoms_of` returned."""
     for scatterer, (site, u_iso, u_star, occupancy) in zip(structure.scatterers(), atoms, strict=True):
         scatterer.site, scatterer.u_iso, scatterer.u_star, scatterer.occupancy = site, u_iso, u_star, occupancy

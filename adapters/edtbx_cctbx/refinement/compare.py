@@ -1,4 +1,4 @@
-"""Both theories on the same rows: nuisance parameters fitted from coarse to fine, statistics and curves."""
+"""Fits of both theories to one structure on the same rows: nuisance parameters, R factors and curves."""
 
 from __future__ import annotations
 
@@ -31,9 +31,19 @@ def compare(
     report: Reporter = SILENT,
     parameters: dict[str, Any] | None = None,
 ) -> Comparison:
-    """Kinematical and dynamical fits of one structure that stays as it is.
+    """Kinematical and dynamical fits of the nuisance parameters of one structure, which is not changed.
 
-    A KeyboardInterrupt ends it: with the theory that is done, and raised where none is.
+    A KeyboardInterrupt ends it with the theory that is done; it is raised again where none is.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    structure : xray.structure
+    settings : Settings, optional
+    report : Reporter
+        Shows progress.
+    parameters : dict, optional
+        Kept in the result, as a record.
 
     Raises
     ------
@@ -72,7 +82,7 @@ def fit_theory(
     settings: Settings,
     report: Reporter = SILENT,
 ) -> TheoryFit:
-    """Nuisance parameters at the level that the tolerance asks for, from a start whose law stays."""
+    """Fit at the sampling level that the tolerance asks for, with the thickness law of the start."""
     began = time.perf_counter()
     chosen = chosen_level(scattering, start, structure, settings, report)
     fine, _ = at_level(scattering, start, settings, chosen.level)
@@ -90,8 +100,20 @@ def theory_fit(
     seconds: float,
     least_squares: LeastSquaresFit | None = None,
 ) -> TheoryFit:
-    """What a scattering model and nuisance parameters say of a structure whose cubes are at hand; ``chosen`` is None where
-    the level was taken without measuring the error.
+    """Result of a fit: intensities, R factors and curves from the cubes of a structure.
+
+    Parameters
+    ----------
+    scattering : ScatteringModel
+    nuisance : Nuisance
+    structure : xray.structure
+    cubes : sequence of FrameCube
+        Of this structure, at the sampling of the scattering model.
+    chosen : ChosenLevel, optional
+        Sampling level with its error; None where the error was not measured.
+    seconds : float
+        Time that the fit took.
+    least_squares : LeastSquaresFit, optional
     """
     grid = scattering.forward.grid
     i_calc = np.concatenate(nuisance.intensities(grid, cubes))
@@ -120,7 +142,7 @@ def theory_fit(
 def coarse_nuisance(
     scattering: ScatteringModel, structure: xray.structure, settings: Settings, report: Reporter = SILENT
 ) -> Nuisance:
-    """Nuisance parameters of a structure at the coarse level; of the dynamical theory alone are crystals thick."""
+    """Nuisance parameters of a structure at the coarse level; thick crystals are tried with the dynamical theory only."""
     return fit_coarse(
         scattering.forward,
         scattering.structure_factors(structure),
@@ -138,7 +160,7 @@ def chosen_level(
     settings: Settings,
     report: Reporter = SILENT,
 ) -> ChosenLevel:
-    """The level of sampling that the tolerance asks for."""
+    """The sampling level that the tolerance asks for, with its error."""
     return choose_level(
         scattering.forward,
         scattering.structure_factors(structure),
@@ -156,7 +178,7 @@ def at_level(
     level: Level,
     places: Sequence[int] | None = None,
 ) -> tuple[ScatteringModel, Nuisance]:
-    """All frames or some at a level, for what is known of thickness and spread; and their nuisance parameters."""
+    """Scattering model of all frames or some, sampled at a level for the fitted thickness and spread, and its parameters."""
     sampling = settings.accuracy.sampling(level, scattering.forward, nuisance, scattering.bounds)
     return scattering.resampled(sampling, nuisance, places)
 
@@ -176,7 +198,7 @@ def _spreads(nuisance: Nuisance) -> list[tuple[float, Nuisance]]:
 def _curve(
     scattering: ScatteringModel, cubes: Sequence[FrameCube], grid: Grid, variants: list[tuple[float, Nuisance]]
 ) -> FloatArray:
-    """R(obs) of each variant at its own best scales, (2, n)."""
+    """Values and R(obs) (2, n) of variants of the nuisance parameters, each with its best scales."""
     points = []
     for value, nuisance in variants:
         i_calc = np.concatenate(rescale(nuisance, grid, cubes).intensities(grid, cubes))

@@ -1,4 +1,4 @@
-"""R(free): whole frames that a refinement does not see, and how well it predicts them."""
+"""R(free): R factors of whole frames that are left out of a refinement."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from edtbx_cctbx.targets.scattering_model import select_rows
 def without_every(
     experiment: Experiment, structure: xray.structure, rules: SelectionRules, every: int
 ) -> tuple[Experiment, Experiment]:
-    """An experiment without every n-th of its frames, and these with the rows that none of the others measures as well.
+    """An experiment without every n-th of its frames, and these frames with the measurements that only they have.
 
-    Overlapping frames of a rotation list one integrated intensity several times: what a frame left out shares with one that
-    stays is no test of the refinement.
+    Overlapping frames of a rotation list one integrated intensity several times: a measurement that a frame left out shares
+    with one that is kept does not test the refinement.
 
     Raises
     ------
     Sorry
-        Nothing is left of one of them.
+        One of the two would have no reflections.
     """
     ids = [frame.id for frame in experiment.frames]
     out = ids[(every - 1) // 2 :: every]
@@ -46,12 +46,13 @@ def without_every(
             "own: take a smaller number, or none"
         )
     left_out = replace(experiment.select_frames(out), reflections=rows.select(np.flatnonzero(alone)))
-    return experiment.select_frames([each for each in ids if each not in out]), left_out
+    return experiment.select_frames([frame_id for frame_id in ids if frame_id not in out]), left_out
 
 
 def free_statistics(left_out: Experiment, fit: TheoryFit, settings: Settings, report: Reporter = SILENT) -> Statistics:
-    """R factors of frames left out: structure, thickness, its law and spread are those of the fit, and scales and centres,
-    which belong to the frames, their own.
+    """R factors of the frames left out, with structure, thickness, its law and spread of the fit.
+
+    Scales and centres, which belong to the frames, are fitted.
     """
     nuisance = fit.nuisance
     held = replace(

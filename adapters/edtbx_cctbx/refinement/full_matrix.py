@@ -1,7 +1,7 @@
-"""Refinement by full-matrix least squares: as the model comes, then anisotropic on some of the frames, at last on all.
+"""Refinement by full-matrix least squares in stages: first and anisotropic cycles on some of the frames, then on all.
 
-Fewer frames cost precision only. At a coarse level of sampling a structure adapts to errors of the intensities instead, and
-thickness and structure then hold each other in a wrong minimum.
+Fewer frames cost precision only. At a coarser sampling a structure would adapt to errors of the intensities, and thickness
+and structure would settle together in a wrong minimum.
 """
 
 from __future__ import annotations
@@ -37,41 +37,41 @@ from edtbx_cctbx.targets.target import Target
 from edtbx_cctbx.targets.weighting import flat_weighting
 
 _FIRST_CYCLES = 5
-"""Most cycles on some of the frames, of the model as it comes and anisotropic each."""
+"""Most cycles of each stage on some of the frames."""
 
 _FIRST_SHIFT = 2.0
-"""Shifts in s.u.s that end them: all frames will shift by as much."""
+"""Shifts in s.u.s that end these stages: going over to all frames shifts by as much."""
 
 _FEWEST_ROWS = 30
-"""Rows for each parameter that some of the frames must have. With a dozen, urea left them for 13 frames' own minimum, R(obs)
-0.072 there and 0.079 on all, and all frames had farther to go."""
+"""Rows per parameter in the stages on some of the frames. With a dozen, urea fitted its 13 frames (R(obs) 0.072, 0.079 on
+all) rather than the structure, and the cycles on all frames took longer."""
 
 _ROWS_FOR_MATRIX = 30
-"""Rows for each parameter that make the normal matrix: s.u.s come out 2 % too large, as (1 − 1/30)^(−1/2)."""
+"""Rows per parameter in the normal matrix: s.u.s come out 2 % too large, as (1 − 1/30)^(−1/2)."""
 
 _FEWEST_FRAMES = 12
-"""Atoms move on no fewer frames than these, and half as many make the normal matrix."""
+"""Least number of frames in the stages on some of them; half as many for the normal matrix."""
 
 _THICKEST = 3.3
-"""Greatest thickness of all laws, in mean thicknesses, when they are compared: 3 for the law ``thin``, and some reserve."""
+"""Greatest thickness, in mean thicknesses, when laws are compared: 3 for the law ``thin``, and some reserve."""
 
 _LAW_STEPS = 60
-"""Thicknesses up to there."""
+"""Number of thickness steps when laws are compared."""
 
 _LAW_EVERY = 3
-"""Every third frame tells whether another law suits better than the one found on all."""
+"""Laws are compared once more on every third frame."""
 
 _BETTER = 0.98
-"""What is left of the misfit with a law that is worth another round: laws that fit alike would take turns."""
+"""Ratio of misfits below which another law is taken: laws that fit alike would alternate."""
 
 _SETTLED = 0.5
-"""Shifts in s.u.s below which weights are chosen again, and losses settled."""
+"""Shifts in s.u.s below which weights are chosen, and the scale of the loss is kept."""
 
 _SMALL = 0.05
-"""Steps of fewer s.u.s teach nothing of the curvature: what they change is not far above what rounding does."""
+"""Shifts in s.u.s below which steps give no secants: gradient differences are near rounding errors."""
 
 _FAR = 4.0
-"""Shifts in s.u.s above which the rows of the design matrix are computed anew; secants make up for smaller ones."""
+"""Shifts in s.u.s above which the design matrix is recomputed; secants correct it for smaller ones."""
 
 _LAST = "all frames"
 
@@ -88,7 +88,7 @@ def refine_by_least_squares(
     report: Reporter,
     checkpoint: Checkpoint,
 ) -> TheoryFit:
-    """Refine a structure, in place, from nuisance parameters at the start; the fit at the end.
+    """Fit of one theory by full-matrix least squares; the structure of the model is refined in place.
 
     A KeyboardInterrupt leaves the fit of the last complete cycle in ``checkpoint.latest``.
 
@@ -116,15 +116,15 @@ def refine_by_least_squares(
 
 
 class Undetermined(Sorry):
-    """The reflections do not determine all parameters, and would not if the refinement went on."""
+    """The reflections do not determine all parameters; a restart would not help."""
 
 
 @dataclass(slots=True, eq=False)
 class LeastSquaresRun:
-    """One refinement: the structure of the model and the nuisance parameters of all frames move.
+    """State of one refinement: the structure of the model and the nuisance parameters of all frames.
 
-    ``chosen`` is the level for all frames, once it is known; ``a`` is that of the weights that the next cycles start with,
-    ``correction`` (P, P) what the last ones have shown of second derivatives that the normal matrix does not know.
+    ``chosen`` is the sampling level for all frames, once known; ``a`` that of the weights at the start of the next cycles;
+    ``correction`` (P, P) is added to the normal matrix, for second derivatives that secants of the last cycles showed.
     """
 
     scattering: ScatteringModel
@@ -143,7 +143,7 @@ class LeastSquaresRun:
             self.a = self.schedule.weighting
 
     def roughly(self) -> None:
-        """All but the cycles on all frames: as the model comes and anisotropic on some of them, the thickness law on all."""
+        """First stages: the model as given, the thickness law, then the anisotropic model on some of the frames."""
         self.on_some_frames("first")
         self.find_law()
         if allows_anisotropic(self.model.structure, self.scattering.experiment, self.schedule):
@@ -151,7 +151,7 @@ class LeastSquaresRun:
             self.on_some_frames("anisotropic")
 
     def on_some_frames(self, stage: str) -> None:
-        """A few cycles on some of the frames, at the coarsest level that is good enough for a result."""
+        """A few cycles on some of the frames, at the coarsest level of sampling that results may have."""
         places = self._some_frames(_FEWEST_ROWS, _FEWEST_FRAMES)
         some, start = at_level(self.scattering, self.nuisance, self.settings, LEVELS[0], places)
 
@@ -170,7 +170,7 @@ class LeastSquaresRun:
         self.nuisance = _with_some(self.nuisance, end.nuisance, places)
 
     def find_law(self) -> None:
-        """The thickness law, thickness and spread that suit the structure best."""
+        """Fit thickness law, thickness and spread to the structure on all frames."""
 
         def law() -> Nuisance:
             thick, _ = self._over_all_thicknesses()
@@ -179,7 +179,7 @@ class LeastSquaresRun:
         self.nuisance = self.checkpoint.step("law", law)
 
     def another_law(self, nuisance: Nuisance) -> bool:
-        """Whether another law suits a third of the frames clearly better; if so, it is taken."""
+        """Whether another thickness law fits a third of the frames clearly better; if so, it is taken."""
         places = list(range(0, len(self.scattering.forward.frames), _LAW_EVERY))
         self.nuisance = nuisance
         better = self.checkpoint.step("another law", lambda: self._better_law(places))
@@ -210,7 +210,7 @@ class LeastSquaresRun:
         return scattering.resampled(sampling, nuisance, places)
 
     def on_all_frames(self, level: Level) -> tuple[crystallographic_ls, float]:
-        """All cycles, the law compared once more when the structure has settled: the equations, and how they ended."""
+        """All cycles on all frames, laws compared once more near the end; the equations and the last shift in s.u.s."""
         changed = False
 
         def law_changes(nuisance: Nuisance) -> bool:
@@ -229,14 +229,14 @@ class LeastSquaresRun:
         return ls, shift
 
     def _rows_from(self, target: Target) -> Target:
-        """Frames enough for a normal matrix, coarsely sampled."""
+        """A coarsely sampled target of enough frames for the normal matrix."""
         if target.forward.solver.approximation is not None:
             return target
         places = self._some_frames(_ROWS_FOR_MATRIX, _FEWEST_FRAMES // 2, target.scattering)
         return Target.of(*at_level(target.scattering, target.nuisance, self.settings, FOR_ROWS, places))
 
     def _some_frames(self, rows: int, fewest: int, scattering: ScatteringModel | None = None) -> list[int]:
-        """Frames all over the scan, so that there are as many rows for each parameter, and as many frames, at least."""
+        """Indices of frames, evenly over the scan, with at least so many rows per parameter, and so many frames."""
         rp = self.model.reparametrisation(self.schedule.refined)
         parameters = rp.jacobian_transpose_matching_grad_fc().n_rows
         scattering = scattering or self.scattering
@@ -251,9 +251,9 @@ class LeastSquaresRun:
         stage: str,
         stop: Callable[[Nuisance], bool] | None = None,
     ) -> tuple[crystallographic_ls, float]:
-        """Least squares until the shifts are small, and the largest in s.u.s; the equations stand where the structure does.
+        """Cycles until shifts are small: the equations at the final structure, and the largest shift in s.u.s.
 
-        When they first fall below a part of their s.u.s, weights are chosen, and ``stop`` is asked whether that is the end.
+        Once shifts fall below half an s.u., weights are chosen, and ``stop`` is asked whether to end.
         """
         model, schedule, solver = self.model, self.schedule, scattering.solver_name
         target = Target.of(scattering, start)
@@ -318,7 +318,7 @@ class LeastSquaresRun:
         return ls, shift
 
     def _fit_so_far(self, target: Target, ls: crystallographic_ls, shift: float, where: str) -> Callable[[], TheoryFit]:
-        """What makes a fit of a complete cycle, of all it takes as it now is."""
+        """Function that makes the fit of this cycle later, from copies of the present state."""
         fit = partial(
             theory_fit,
             target.scattering,
@@ -334,7 +334,7 @@ class LeastSquaresRun:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class _StageEnd:
-    """Where cycles on some of the frames have come to: atoms, nuisance parameters of these frames, weights, curvature."""
+    """Result of a stage on some of the frames: atoms, nuisance parameters of these frames, weights, curvature."""
 
     atoms: list[tuple[Any, ...]]
     nuisance: Nuisance
@@ -343,7 +343,7 @@ class _StageEnd:
 
 
 def _with_some(all_frames: Nuisance, some: Nuisance, places: list[int]) -> Nuisance:
-    """What some of the frames say of thickness and spread is taken for all, what they say of themselves for them."""
+    """Nuisance parameters of all frames, with thickness and spread from some, and the centres and scales of these."""
     centres, scales = all_frames.centres.copy(), all_frames.scales.copy()
     centres[places], scales[places] = some.centres, some.scales
     return replace(some, centres=centres, scales=scales)
@@ -380,7 +380,7 @@ def _described(ls: crystallographic_ls, shift: float, model: RefinementModel) ->
         loss=ls.loss,
         residuals=ls.residuals,
         riding=frozenset(
-            place for each in model.constraints for place in getattr(each, "constrained_site_indices", ())
+            place for constraint in model.constraints for place in getattr(constraint, "constrained_site_indices", ())
         ),
         fixed_distances=dict(rp.fixed_distances),
         fixed_angles=dict(rp.fixed_angles),

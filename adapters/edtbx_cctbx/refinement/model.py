@@ -1,4 +1,4 @@
-"""A structure with what holds its atoms: constraints and restraints, which belong to smtbx."""
+"""A structure with its constraints and restraints, as smtbx takes them."""
 
 from __future__ import annotations
 
@@ -23,22 +23,37 @@ from edtbx_cctbx.refinement.settings import Refined, RefinementSettings
 from edtbx_cctbx.structure.connectivity import Parts, connectivity, is_hydrogen, joined
 
 SITE_STEP = 0.05
-"""A usual shift of a site in Å, by which a minimiser measures."""
+"""Typical shift of a site in Å, the unit of the minimiser's coordinates."""
 
 U_STEP = 0.005
-"""A usual shift of a mean-square displacement in Å²."""
+"""Typical shift of a mean-square displacement in Å²."""
 
 OCCUPANCY_STEP = 0.1
-"""A usual shift of an occupancy."""
+"""Typical shift of an occupancy."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class RefinementModel:
-    """A structure, constraints on it and restraints (``smtbx.refinement.restraints.manager``), of the same atoms.
+    """A structure with constraints and restraints on its atoms, which are named by their indices.
 
-    ``fixed`` are the places of atoms that stay where they are, ``equations`` hold among parameters besides the constraints,
-    ``free_occupancies`` are places of atoms whose occupancies are refined, ``coded_displacements`` those whose displacements
-    stay isotropic or anisotropic as they are. ``parts`` say which atoms are never bonded, ``notes`` what is worth a line.
+    Attributes
+    ----------
+    structure : xray.structure
+    constraints : sequence
+        Constraints of smtbx.
+    restraints : smtbx.refinement.restraints.manager, optional
+    fixed : frozenset of int
+        Atoms whose sites are not refined.
+    equations : tuple of LinearEquation
+        Hold among parameters besides the constraints.
+    free_occupancies : frozenset of int
+        Atoms whose occupancies are refined.
+    coded_displacements : frozenset of int
+        Atoms whose displacements stay isotropic or anisotropic as they are.
+    parts : Parts, optional
+        Which atoms are never bonded.
+    notes : tuple of str
+        Lines for the user.
     """
 
     structure: xray.structure
@@ -53,18 +68,20 @@ class RefinementModel:
 
     @classmethod
     def of(cls, structure: xray.structure, riding: bool) -> RefinementModel:
-        """A structure with free hydrogen, or with hydrogen that rides where the geometry says how.
+        """A model of a structure, its hydrogen free or, where the geometry of the parent is known, riding.
 
-        For riding, atoms are brought next to those they are bonded to. Atoms on one site stay together.
+        For riding, atoms are brought next to those they are bonded to. Atoms on one site share position and displacement.
         """
         model = cls(structure=structure).with_shared(on_one_site=True)
         return model.with_riding() if riding else model
 
     def with_riding(self, movable: bool = True) -> RefinementModel:
-        """The same with hydrogen riding that nothing holds yet; ``movable`` atoms go next to those they are bonded to."""
+        """A model with riding constraints on hydrogen that has none; ``movable`` atoms go next to those they bond to."""
         hydrogen = {place for place, scatterer in enumerate(self.structure.scatterers()) if is_hydrogen(scatterer)}
         held = set(self.fixed) | {place for e in self.equations for place, name, _ in e.terms if name in SITE}
-        held |= {place for each in self.constraints for place in getattr(each, "constrained_site_indices", ())}
+        held |= {
+            place for constraint in self.constraints for place in getattr(constraint, "constrained_site_indices", ())
+        }
         held |= {place for group in groups_of(self.constraints, shared_site) for place in group}
         if hydrogen <= held:
             return self
@@ -72,9 +89,9 @@ class RefinementModel:
         busy = set(self.coded_displacements) | set(_multiples(self.constraints))
         busy |= {place for group in groups_of(self.constraints, shared_u) for place in group}
         riding = [
-            each
-            for each in riding_constraints(structure, self.parts, without=frozenset(held & hydrogen))
-            if busy.isdisjoint(_multiples([each]))
+            constraint
+            for constraint in riding_constraints(structure, self.parts, without=frozenset(held & hydrogen))
+            if busy.isdisjoint(_multiples([constraint]))
         ]
         return replace(self, structure=structure, constraints=[*self.constraints, *riding])
 
@@ -84,14 +101,19 @@ class RefinementModel:
         displacements: Sequence[Sequence[int]] = (),
         on_one_site: bool = False,
     ) -> RefinementModel:
-        """The same with atoms, by their places, that share their sites or displacements.
+        """A model in which atoms share their sites or displacements.
 
-        ``on_one_site``: also those that are on one site already, unless the model says something else of them.
+        Parameters
+        ----------
+        sites, displacements : sequences of sequences of int
+            Groups of atoms that share a site, and a displacement.
+        on_one_site : bool
+            Whether atoms that are on one site already share it, too, unless the model constrains them otherwise.
 
         Raises
         ------
         Sorry
-            Their sites are held by something else.
+            An atom that is to share its site rides on a parent.
         """
         structure, notes = self.structure, list(self.notes)
         sites = [*groups_of(self.constraints, shared_site), *sites]
@@ -107,8 +129,10 @@ class RefinementModel:
         if not sites and not displacements:
             return self
         label = [scatterer.label for scatterer in structure.scatterers()]
-        for each in self.constraints:
-            for place in set(getattr(each, "constrained_site_indices", ())) & {p for group in sites for p in group}:
+        for constraint in self.constraints:
+            for place in set(getattr(constraint, "constrained_site_indices", ())) & {
+                p for group in sites for p in group
+            }:
                 raise Sorry(
                     f"{label[place]} shares its site with another atom and rides on its parent: leave out one of them"
                 )
@@ -119,9 +143,9 @@ class RefinementModel:
                 f"{', '.join(label[p] for p in left_out)}: shared displacements, no multiples of those of parents"
             )
         rest = [
-            each
-            for each in self.constraints
-            if not isinstance(each, shared_site | shared_u) and shared.isdisjoint(_multiples([each]))
+            constraint
+            for constraint in self.constraints
+            if not isinstance(constraint, shared_site | shared_u) and shared.isdisjoint(_multiples([constraint]))
         ]
         structure = structure.deep_copy_scatterers()
         make_alike(structure, displacements)
@@ -135,11 +159,11 @@ class RefinementModel:
         )
 
     def copy(self) -> RefinementModel:
-        """The same with atoms of its own."""
+        """A copy with its own atoms."""
         return replace(self, structure=self.structure.deep_copy_scatterers())
 
     def reparametrisation(self, refined: Refined) -> Any:
-        """smtbx's, which puts riding atoms in their places."""
+        """Reparametrisation of smtbx for the refined kinds of parameters; puts riding atoms in their places."""
         return reparametrisation_of(
             self.structure,
             refined,
@@ -152,12 +176,12 @@ class RefinementModel:
 
 
 def groups_of(constraints: Sequence[Any], kind: Any) -> list[tuple[int, ...]]:
-    """Places of the atoms of every constraint of a kind, shared sites or shared displacements."""
+    """Indices of the atoms of each constraint of a kind, shared sites or shared displacements."""
     return [tuple(each.indices) for each in constraints if isinstance(each, kind)]
 
 
 def _multiples(constraints: Sequence[Any]) -> list[int]:
-    """Places of the atoms whose displacements are multiples of those of others."""
+    """Indices of the atoms whose displacements are multiples of those of others."""
     return [each.u_iso_scatterer_idx for each in constraints if isinstance(each, u_iso_proportional_to_pivot_u_eq)]
 
 
@@ -171,10 +195,25 @@ def reparametrisation_of(
     free_occupancies: frozenset[int] = frozenset(),
     parts: Parts | None = None,
 ) -> Any:
-    """smtbx's, with the constraints of site symmetry and those given; what moves is set in the flags of the atoms."""
+    """Reparametrisation of smtbx with the constraints of site symmetry and those given; sets the flags of the atoms.
+
+    Parameters
+    ----------
+    structure : xray.structure
+    refined : Refined
+        Kinds of parameters that are refined.
+    held : sequence
+        Constraints of smtbx.
+    fixed, free_occupancies : frozensets of int
+        Atoms whose sites are not refined, and those whose occupancies are.
+    equations : sequence of LinearEquation
+        Hold besides the constraints.
+    parts : Parts, optional
+        Which atoms are never bonded.
+    """
     of_groups = {place for group in refined.occupancies for term in group.places(structure) for place in term}
     if not refined.sites:  # constraints such as those of riding hydrogen would move sites all the same
-        held = [each for each in held if not getattr(each, "constrained_site_indices", ())]
+        held = [constraint for constraint in held if not getattr(constraint, "constrained_site_indices", ())]
     for place, scatterer in enumerate(structure.scatterers()):
         scatterer.flags.set_grads(False)
         scatterer.flags.set_grad_site(refined.sites and place not in fixed)
@@ -184,7 +223,7 @@ def reparametrisation_of(
     rp = Reparametrisation(
         structure,
         held,
-        [*equations, *(each for group in refined.occupancies for each in group.equations(structure))],
+        [*equations, *(constraint for group in refined.occupancies for constraint in group.equations(structure))],
         connectivity_table=connectivity(structure, parts),
         temperature=20,
     )
@@ -194,14 +233,14 @@ def reparametrisation_of(
 
 
 def usual_shifts(structure: xray.structure, reparametrisation: Any) -> FloatArray:
-    """Usual shifts (P,) of the independent parameters: those that move one atom by the steps above, others less."""
+    """Typical shifts (P,) of the independent parameters: no atom moves by more than the steps above."""
     reparametrisation.linearise()
     jacobian = to_numpy(reparametrisation.jacobian_transpose_matching_grad_fc().as_dense_matrix())
     return np.asarray(1.0 / np.max(np.abs(jacobian) / _steps(structure), axis=1))
 
 
 def _steps(structure: xray.structure) -> FloatArray:
-    """Usual shifts of the atoms' parameters in fractional units."""
+    """Typical shifts of the atoms' parameters in fractional units, in the order of smtbx."""
     cell = structure.unit_cell()
     site = [SITE_STEP / length for length in cell.parameters()[:3]]
     recip = cell.reciprocal_parameters()[:3]
@@ -216,9 +255,9 @@ def _steps(structure: xray.structure) -> FloatArray:
 
 
 def make_anisotropic(model: RefinementModel, hydrogen: bool = False) -> int:
-    """Give anisotropic displacements to the atoms (hydrogen atoms only on request), in place; how many were turned.
+    """Make atoms anisotropic, hydrogen only on request, in place; the number of atoms changed.
 
-    Those that a file holds stay isotropic, and with them those that share their displacements.
+    Atoms of ``coded_displacements`` stay isotropic, and with them those that share their displacements.
     """
     scatterers = model.structure.scatterers()
     kept = {
@@ -238,7 +277,7 @@ def make_anisotropic(model: RefinementModel, hydrogen: bool = False) -> int:
 
 
 def allows_anisotropic(structure: xray.structure, experiment: Experiment, schedule: RefinementSettings) -> bool:
-    """Whether atoms are to become anisotropic, and there are rows enough for it."""
+    """Whether anisotropic displacements are asked for, and there are enough rows for them."""
     if schedule.anisotropic == "none" or not schedule.refined.displacements:
         return False
     heavy = sum(not is_hydrogen(s) for s in structure.scatterers())

@@ -1,6 +1,6 @@
 """Independent parameters of a structure: sites, displacements and occupancies under the symmetry of their sites.
 
-The constraints are smtbx's; this module only puts the gradients of a target and the shifts of a minimiser in its order.
+The constraints are those of smtbx; this module orders gradients of a target and shifts of a minimiser as smtbx does.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from edtbx_cctbx.refinement.settings import Refined
 from edtbx_cctbx.targets.target import Target
 
 _WEAK = 0.02
-"""|F|², as a part of its mean, below which many-beam intensities no longer follow it."""
+"""|F|², relative to its mean, below which many-beam intensities no longer follow |F|²."""
 
 
 class StructureParameters:
-    """The P independent parameters of a structure, in units of their usual shifts; the structure follows ``move``."""
+    """The P independent parameters of a structure, in units of their typical shifts; ``move`` changes the structure."""
 
     def __init__(self, model: RefinementModel, refined: Refined) -> None:
         self.structure = model.structure
@@ -36,7 +36,7 @@ class StructureParameters:
         return len(self.scale)
 
     def move(self, position: FloatArray) -> None:
-        """Take the structure to a position (P,), counted from where it was at the start."""
+        """Set the structure to a position (P,), relative to the start."""
         if self._rp.clipped:
             self._restart()
         shift = (position - self._position) * self.scale
@@ -46,14 +46,14 @@ class StructureParameters:
         self._position = np.array(position, dtype=float)
 
     def _restart(self) -> None:
-        """Take the structure back to the start: where shifts were shortened, it is not where they lead."""
+        """Set the structure back to the start, since shortened shifts do not add up to its position."""
         for atom, start in zip(self.structure.scatterers(), self._start, strict=True):
             atom.site, atom.u_iso, atom.u_star, atom.occupancy = start.site, start.u_iso, start.u_star, start.occupancy
         self._rp = self._model.reparametrisation(self._refined)
         self._position = np.zeros(len(self.scale))
 
     def value_and_gradient(self, target: Target) -> tuple[float, FloatArray]:
-        """The target and its derivatives (P,) where the structure stands."""
+        """Value and gradient (P,) of the target at the current structure."""
         f_calc = target.f_obs().structure_factors_from_scatterers(
             xray_structure=self.structure, algorithm="direct", cos_sin_table=False
         )
@@ -63,10 +63,10 @@ class StructureParameters:
         return result.target(), self.scale * (jacobian @ by_atom)
 
     def curvature(self, target: Target) -> FloatArray:
-        """An estimate (P, P) of the second derivatives of the target: those of least squares with kinematical slopes.
+        """Estimate (P, P) of the second derivatives of the target, by Gauss-Newton with kinematical derivatives.
 
-        ∂I_calc/∂p ≈ I_calc ∂ln|F|²/∂p, weak F kept from exploding, with the scale of each frame taken out. Good enough
-        to measure steps by; the gradient stays exact.
+        ∂I_calc/∂p ≈ I_calc ∂ln|F|²/∂p, damped for weak F, with the scale of each frame projected out. It only scales
+        steps; the gradient is exact.
         """
         measured = target.measured
         hkl, number = np.unique(measured.hkl, axis=0, return_inverse=True)
@@ -75,10 +75,10 @@ class StructureParameters:
         weights = intensity_weights(measured.intensity, measured.sigma)
         total = np.zeros((len(self), len(self)))
         for frame_id in np.unique(measured.frame_id):
-            mine = measured.frame_id == frame_id
-            root, calc = np.sqrt(weights[mine]), calculated[mine]
+            of_frame = measured.frame_id == frame_id
+            root, calc = np.sqrt(weights[of_frame]), calculated[of_frame]
             unit = root * calc / max(float(np.linalg.norm(root * calc)), 1e-300)
-            rows = (root * calc)[:, None] * slopes[mine]
+            rows = (root * calc)[:, None] * slopes[of_frame]
             rows = rows - np.outer(unit, unit @ rows)
             total += rows.T @ rows
         return np.asarray(2.0 * total / float(weights @ measured.intensity**2))
@@ -96,7 +96,7 @@ class StructureParameters:
         return np.asarray(slopes / (squares + _WEAK * squares.mean())[:, None])
 
     def _by_atom(self, target: Target, derivatives: flex.complex_double) -> FloatArray:
-        """Derivatives by site, displacement and occupancy of every atom, in the order of smtbx."""
+        """Derivatives of the target by site, displacement and occupancy of every atom, in the order of smtbx."""
         gradients = xray.structure_factors.gradients(miller_set=target.f_obs(), cos_sin_table=False)(
             xray_structure=self.structure,
             u_iso_refinable_params=None,

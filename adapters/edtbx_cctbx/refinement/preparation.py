@@ -1,4 +1,4 @@
-"""A model made ready for a refinement as it is asked for, or refused."""
+"""Preparation of a model for refinement: occupancies at their sums, atoms isotropic on request, empty atoms held."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from edtbx_cctbx.refinement.settings import RefinementSettings
 
 
 def prepared(model: RefinementModel, schedule: RefinementSettings, report: Reporter) -> RefinementModel:
-    """A copy with occupancies as the groups that are refined need them, and isotropic atoms if no others are wanted.
+    """A copy with occupancies that fulfil the refined groups, made isotropic if the schedule asks for it.
 
-    Atoms of occupancy 0 that is not refined stay as they are: no data say anything of them.
+    Atoms of occupancy 0 that is not refined are held: the data do not depend on them.
 
     Raises
     ------
     Sorry
-        The occupancies asked for cannot be refined, or there are restraints and no least squares.
+        The occupancies asked for cannot be refined, or the gradient minimiser is given restraints.
     """
     model = model.copy()
     structure, groups = model.structure, schedule.refined.occupancies
@@ -51,12 +51,12 @@ def prepared(model: RefinementModel, schedule: RefinementSettings, report: Repor
 
 
 def odd_occupancies(model: RefinementModel, schedule: RefinementSettings) -> list[str]:
-    """A line on every occupancy that was refined to a value that none can have."""
+    """A line for each occupancy that was refined out of its range."""
     return occupancy_notes(model.structure, sorted(_free(model, schedule)))
 
 
 def _free(model: RefinementModel, schedule: RefinementSettings) -> frozenset[int]:
-    """Places of the atoms whose occupancies are refined."""
+    """Indices of the atoms whose occupancies are refined."""
     return model.free_occupancies.union(*(_places(model, group) for group in schedule.refined.occupancies))
 
 

@@ -1,7 +1,7 @@
-"""Refinement of large models: a gradient minimiser for the atoms, in turns with the parameters of the measurement.
+"""Refinement of large models: L-BFGS for the atoms, alternating with fits of the nuisance parameters.
 
 Each cycle fits the nuisance parameters at the fine level, takes the difference between fine and draft intensities as a
-constant offset, and lets the atoms move at the draft level with that offset: the fixed point is that of the fine level
+constant offset, and refines the atoms at the draft level with that offset: the fixed point is that of the fine level
 to first order, at the cost of the draft.
 """
 
@@ -31,17 +31,16 @@ from edtbx_cctbx.targets.scattering_model import ScatteringModel
 from edtbx_cctbx.targets.target import Target
 
 _DAMPING = 0.01
-"""What is added to the diagonal of the estimated curvature, as a part of it."""
+"""Relative damping of the diagonal of the estimated curvature."""
 
 _ITERATIONS = 12
-"""Most steps of a minimisation."""
+"""Most iterations of one minimisation."""
 
 _CONVERGENCE = 1e-3
-"""A part of the target by which the last step of a minimisation may lower it."""
-
+"""Relative decrease of the target in one iteration that ends a minimisation."""
 
 _HOPELESS = 1e3
-"""In place of the target, in units of its start, where structure factors cannot be computed."""
+"""Value in place of the target, relative to its start, where structure factors cannot be computed."""
 
 
 def refine_by_gradient(
@@ -53,7 +52,7 @@ def refine_by_gradient(
     report: Reporter,
     checkpoint: Checkpoint,
 ) -> TheoryFit:
-    """Refine a structure, in place, from nuisance parameters at the start; the fit at the end.
+    """Fit of one theory by L-BFGS; the structure of the model is refined in place.
 
     A KeyboardInterrupt leaves the fit that the last cycle started from in ``checkpoint.latest``.
     """
@@ -67,9 +66,9 @@ def refine_by_gradient(
             report.say(f"{solver}: draft, target {first:.5f} -> {last:.5f} with {n} parameters")
             return atoms_of(structure), target.fit_nuisance(structure)
 
-        atoms, found = checkpoint.step(name, step)
+        atoms, fitted = checkpoint.step(name, step)
         put_atoms(structure, atoms)
-        return found
+        return fitted
 
     draft("draft", nuisance)
     nuisance = checkpoint.step("law", lambda: coarse_nuisance(scattering, structure, settings, report))
@@ -101,7 +100,7 @@ def refine_by_gradient(
 
 
 def _draft_of(scattering: ScatteringModel, nuisance: Nuisance, settings: Settings) -> Target:
-    """The target at the draft level, its thickness law held."""
+    """Target at the draft level of sampling, with the thickness law held."""
     draft, nuisance = at_level(scattering, nuisance, settings, DRAFT)
     return Target.of(replace(draft, bounds=replace(draft.bounds, shapes=(nuisance.shape,))), nuisance)
 
@@ -109,7 +108,7 @@ def _draft_of(scattering: ScatteringModel, nuisance: Nuisance, settings: Setting
 def _corrected_draft(
     scattering: ScatteringModel, structure: xray.structure, settings: Settings, fit: TheoryFit
 ) -> Target:
-    """The target at the draft level, corrected by what the fine level of a fit adds to its intensities."""
+    """Target at the draft level, with offsets that correct its intensities to the fine level of a fit."""
     target, nuisance = _draft_of(scattering, fit.nuisance, settings), fit.nuisance
     coarse = target.forward.intensities(target.structure_factors(structure), nuisance)
     ends = np.cumsum([len(i) for i in coarse])[:-1]
@@ -120,9 +119,9 @@ def _corrected_draft(
 
 
 def minimise(target: Target, model: RefinementModel, schedule: RefinementSettings) -> tuple[float, float, int]:
-    """Move the atoms to lower the target; its value before and after, and the number of parameters.
+    """Refine the atoms by L-BFGS; target before, target after, number of parameters.
 
-    Quasi-Newton steps in coordinates in which the estimated curvature is the same in all directions.
+    Coordinates are whitened: the estimated curvature is the same in all directions.
     """
     parameters = StructureParameters(model, schedule.refined)
     curvature = parameters.curvature(target)
@@ -143,7 +142,7 @@ def minimise(target: Target, model: RefinementModel, schedule: RefinementSetting
                 value, gradient = parameters.value_and_gradient(target)
             except RuntimeError:  # displacements beyond what cctbx computes: a step too long
                 return _HOPELESS, whitened.T @ slope / start
-        best = min(best, (value, position.copy()), key=lambda each: each[0])
+        best = min(best, (value, position.copy()), key=lambda value_and_position: value_and_position[0])
         return value / start, whitened.T @ gradient / start
 
     options = {"maxiter": _ITERATIONS, "maxfun": 2 * _ITERATIONS, "ftol": _CONVERGENCE}

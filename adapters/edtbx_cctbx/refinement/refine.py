@@ -1,4 +1,4 @@
-"""Refinement of a structure with both theories, each on its own, from the same start."""
+"""Refinement of a structure with the kinematical and the dynamical theory, independently from the same start."""
 
 from __future__ import annotations
 
@@ -37,18 +37,35 @@ def refine(
     parameters: dict[str, Any] | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> Comparison:
-    """Both theories refined from the same start, each on its own; the structure stays as it is.
+    """Refinements with both theories from the same start; the structure given is not changed.
 
-    A model with constraints or restraints is refined with these, a structure with those that the schedule asks for.
-    A ``checkpoint`` on file lets a run that is killed go on; whoever gave it removes it once the result is safe.
+    A KeyboardInterrupt ends the refinement with the theories that are done and the last complete cycle of the one in
+    progress; it is raised again where this run has computed nothing yet.
 
-    A KeyboardInterrupt ends the refinement with what is there: the theories that are done, and the one in progress as its
-    last complete cycle left it. Before there is anything that the checkpoint did not have, it is raised.
+    Parameters
+    ----------
+    experiment : Experiment
+    structure : xray.structure or RefinementModel
+        A model is refined with its constraints and restraints, a structure with those that the schedule asks for.
+    settings : Settings, optional
+        Solver, accuracy and selection of rows.
+    schedule : RefinementSettings, optional
+        Which parameters are refined, by which method.
+    report : Reporter
+        Shows progress.
+    parameters : dict, optional
+        Kept in the result, as a record.
+    checkpoint : Checkpoint, optional
+        On file it lets a run that is killed go on; the caller removes it once the result is safe.
+
+    References
+    ----------
+    L. Palatinus, V. Petříček & C. A. Corrêa, Acta Cryst. A71, 235 (2015), doi:10.1107/S2053273315001266.
 
     Raises
     ------
     Sorry
-        The solver gives no derivatives, or no R(free) can be had.
+        The solver gives no derivatives, no frames can be left out for R(free), or data and model do not fit together.
     """
     settings = expect_kind(Settings() if settings is None else settings, Settings, "settings")
     schedule = expect_kind(RefinementSettings() if schedule is None else schedule, RefinementSettings, "schedule")
@@ -106,7 +123,7 @@ def _model_of(
     report: Reporter,
     checkpoint: Checkpoint,
 ) -> RefinementModel:
-    """What is to be refined: with the hydrogen, constraints and restraints that the schedule asks for."""
+    """The model to refine, with the hydrogen, constraints and restraints that the schedule asks for."""
     if isinstance(structure, RefinementModel):
         return prepared(structure, schedule, report)
     if schedule.place_hydrogens:
@@ -122,12 +139,12 @@ def _model_of(
 def without_free_frames(
     experiment: Experiment, structure: xray.structure, settings: Settings, schedule: RefinementSettings
 ) -> tuple[Experiment, Experiment | None]:
-    """The experiment to refine against, and the frames that serve R(free), where the schedule wants it.
+    """The experiment to refine against, and the frames left out for R(free), None unless the schedule asks for it.
 
     Raises
     ------
     Sorry
-        No R(free) can be had.
+        The thickness law is a histogram, or the frames left out have no reflections of their own.
     """
     if schedule.free_frames is None:
         return experiment, None
@@ -144,7 +161,7 @@ def _with_hydrogens(
     report: Reporter,
     checkpoint: Checkpoint,
 ) -> xray.structure:
-    """Hydrogen added once the other atoms are where the dynamical theory puts them: bond lengths tell how many."""
+    """A structure with hydrogen added after a first dynamical refinement, as bond lengths tell how many atoms to add."""
     model = prepared(RefinementModel.of(structure, schedule.riding), schedule, SILENT)
     scattering = settings.scattering_model(settings.solver, experiment, model.structure)
     start = checkpoint.step("coarse", partial(coarse_nuisance, scattering, model.structure, settings, report))
@@ -153,7 +170,7 @@ def _with_hydrogens(
     checkpoint.latest = None  # of a structure without hydrogen, which nobody asked for
     with one_step(report.progress("hydrogen placement")):
         placed, unsure = place_hydrogens(model.structure)
-    before, after = (each.element_selection("H").count(True) for each in (structure, placed))
+    before, after = (atoms.element_selection("H").count(True) for atoms in (structure, placed))
     report.say(f"hydrogen placed by geometry: {after - before} atoms")
     if unsure:
         report.say(f"not clear from geometry, and left without hydrogen: {', '.join(unsure)}")
@@ -168,7 +185,7 @@ def _refine_theory(
     report: Reporter,
     checkpoint: Checkpoint,
 ) -> TheoryFit:
-    """Refine a structure, in place, and nuisance parameters; what that gives."""
+    """Fit of one theory, by the method that the schedule asks for; the structure of the model is refined in place."""
     start = checkpoint.step("coarse", partial(coarse_nuisance, scattering, model.structure, settings, report))
     report.say(f"{scattering.solver_name}: {start.describe()}")
     refine_by = refine_by_gradient if schedule.uses_gradients(model.structure) else refine_by_least_squares

@@ -1,4 +1,4 @@
-"""What a comparison of the two theories found: the one thing that programs compute and reports print."""
+"""Results of fits and refinements with both theories, as programs compute and reports print them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from edtbx.summary import Summarised
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingReport:
-    """What was computed, and how well.
+    """Sampling of a fit, and its numerical error.
 
     ``error`` is the root mean square of ΔI/max(σ, 0.01 I_obs) on a few frames against a finer sampling (NaN: not
     measured), ``kept`` whether it is within the tolerance; ``waves`` and ``beams`` are means over frames.
@@ -34,7 +34,7 @@ class SamplingReport:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class LeastSquaresFit:
-    """What full-matrix least squares adds to a fit.
+    """Uncertainties and diagnostics of a fit by full-matrix least squares.
 
     ``covariance`` is packed, of the parameters of all atoms in the order of ``structure.parameter_map()``, normalised by
     the goodness of fit; ``nuisance_su`` holds s.u.s of scales, centres (radians), spread and thickness; ``wr2`` is
@@ -61,11 +61,11 @@ class LeastSquaresFit:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True, repr=False)
 class TheoryFit:
-    """One theory, fitted.
+    """Result of one theory: structure, nuisance parameters, intensities and R factors.
 
     ``rows`` (M,) are the used rows of the experiment, ``i_calc`` (M,) their scaled intensities, ``frame_ids`` the frames
     in the order of ``nuisance.scales`` and ``nuisance.centres`` (radians); ``r_of_thickness`` and ``r_of_spread`` are curves
-    (2, n) of thickness in Å, or σ in degrees, and R(obs); ``least_squares`` is what it says of them, where it was used, and
+    (2, n) of thickness in Å, or σ in degrees, and R(obs); ``least_squares`` is None for other methods, and
     ``free`` are the R factors of frames that were left out of the refinement. ``interrupted`` says how far a refinement
     that was stopped had come; until all frames take part, rows and numbers are those of some.
     """
@@ -89,13 +89,15 @@ class TheoryFit:
         return f"<TheoryFit, {self}>"
 
     def __str__(self) -> str:
-        found = self.statistics
-        return f"{self.solver}: R(obs) {found.r_obs:.4f}, R(all) {found.r_all:.4f}, {self.nuisance.describe()}"
+        statistics = self.statistics
+        return (
+            f"{self.solver}: R(obs) {statistics.r_obs:.4f}, R(all) {statistics.r_all:.4f}, {self.nuisance.describe()}"
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True, repr=False)
 class Comparison(Summarised):
-    """Both theories on the same rows.
+    """Results of both theories on the same rows.
 
     ``refined`` tells whether structures were refined, too; ``parameters`` are those that the user set or that defaults
     gave. ``interrupted`` names what stopped the work; a theory that had no result by then is None.
@@ -116,7 +118,7 @@ class Comparison(Summarised):
 
     @property
     def fits(self) -> dict[str, TheoryFit]:
-        """The theories that were fitted, by name."""
+        """Fits by the name of the theory, those that were done."""
         pair = {"kinematical": self.kinematical, "dynamical": self.dynamical}
         return {theory: fit for theory, fit in pair.items() if fit is not None}
 
@@ -137,7 +139,7 @@ class Comparison(Summarised):
 
     @property
     def interruption(self) -> str | None:
-        """In a sentence, what is not what was asked for; None where the work came to its end."""
+        """A sentence on what an interruption left undone; None for a complete result."""
         if self.interrupted is None:
             return None
         parts = [f"{name}: stopped after {fit.interrupted}" for name, fit in self.fits.items() if fit.interrupted]
@@ -148,10 +150,9 @@ class Comparison(Summarised):
         return f"<Comparison, {'; '.join(map(str, self.fits.values()))}>"
 
     def summary_lines(self) -> list[str]:
-        """What was done, and R factors of each theory."""
-        found, how = self.result.statistics, "refined" if self.refined else "as it is"
-        head = (
-            f"Structure {how}, {len(self.result.frame_ids)} frames, {found.n_all} reflections ({found.n_obs} observed)"
-        )
+        """Numbers of frames and reflections, and R factors of each theory, one line each."""
+        statistics, how = self.result.statistics, "refined" if self.refined else "as it is"
+        frames = len(self.result.frame_ids)
+        head = f"Structure {how}, {frames} frames, {statistics.n_all} reflections ({statistics.n_obs} observed)"
         said = [] if self.interruption is None else [self.interruption]
         return [*said, head, *map(str, self.fits.values())]

@@ -1,4 +1,4 @@
-"""What a user decides: solver, accuracy, rows, and what may be fitted; and what is refined, how, and for how long."""
+"""Settings of fits (solver, accuracy, rows, bounds) and of refinements (parameters, method, convergence)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from edtbx_cctbx.targets.scattering_model import ScatteringModel
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What a fit is told: solver, accuracy, beams, rows, what may be fitted, and who computes.
+    """Settings of a fit: solver, accuracy, beams, selection of rows, bounds, and executor.
 
     Attributes
     ----------
@@ -36,9 +36,9 @@ class Settings:
     g_max, nproc, executor
         As in :class:`edtbx_cctbx.DynamicalTarget`.
     bounds : NuisanceBounds
-        What of the nuisance parameters may be fitted; angles in radians, thickness in Å.
+        Which nuisance parameters are fitted, and in which bounds; angles in radians, thickness in Å.
     rules : SelectionRules
-        Which rows are used.
+        Selection of rows.
 
     Raises
     ------
@@ -68,11 +68,11 @@ class Settings:
 
     @property
     def accuracy(self) -> AccuracySettings:
-        """The numerical error of intensities that is allowed, and limits on beams."""
+        """Allowed numerical error of intensities, and limits on beams."""
         return AccuracySettings(tolerance=self.tolerance, s_max=self.s_max, s_strong=self.s_strong)
 
     def scattering_model(self, solver: str, experiment: Experiment, structure: xray.structure) -> ScatteringModel:
-        """The model of the named solver, coarsely sampled.
+        """A coarsely sampled scattering model with the named solver.
 
         Raises
         ------
@@ -98,7 +98,18 @@ class Settings:
             raise Sorry(str(error)) from error
 
     def check_derivatives(self, purpose: str) -> None:
-        """Refuse a solver without derivatives, which the purpose ("refinement needs") asks for."""
+        """Refuse a solver without derivatives.
+
+        Parameters
+        ----------
+        purpose : str
+            Named in the message, such as "refinement needs".
+
+        Raises
+        ------
+        Sorry
+            The solver gives no derivatives.
+        """
         if not created(self.solver).gives_derivatives:
             raise Sorry(f"the solver {self.solver} gives no derivatives, which {purpose}: take solver.name=auto")
 
@@ -126,7 +137,7 @@ _CHOICES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refined:
-    """Which kinds of parameters move; occupancies only as groups of them are named."""
+    """Kinds of parameters that are refined; occupancies only of the groups named."""
 
     sites: bool = True
     displacements: bool = True
@@ -139,7 +150,7 @@ class Refined:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefinementSettings:
-    """What moves, how, and for how long.
+    """Settings of a refinement: parameters, method, and convergence.
 
     ``method`` is "least_squares", "gradient", or "auto": least squares up to ``most_parameters``. ``anisotropic`` is "auto"
     (atoms other than H where there are at least ``rows_per_parameter`` rows a parameter), "all" or "none". ``cycles``
@@ -185,6 +196,6 @@ class RefinementSettings:
             )
 
     def uses_gradients(self, structure: xray.structure) -> bool:
-        """Whether the gradient minimiser refines a structure, not least squares."""
+        """Whether a structure is refined by the gradient minimiser rather than by least squares."""
         many = len(structure.scatterers()) * 9 > self.most_parameters
         return self.method == "gradient" or (self.method == "auto" and many)

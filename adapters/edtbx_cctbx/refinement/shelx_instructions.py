@@ -1,4 +1,4 @@
-"""Constraints and restraints as SHELX writes them, in its files or beside any other, by the reader of iotbx and smtbx."""
+"""Constraints and restraints from SHELX instructions, in a SHELX file or given beside any other model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from edtbx_cctbx.shelx.variables import read_variables
 from edtbx_cctbx.structure.connectivity import Parts, connectivity
 
 _BESIDE = (*RESTRAINTS, "EADP", "EXYZ")
-"""What can stand beside a model."""
+"""Instructions that can be given beside a model file."""
 
 _OPTION = "refinement.instruction"
 
@@ -40,15 +40,27 @@ def shelx_model(
     riding: bool = True,
     log: TextIO | None = None,
 ) -> RefinementModel | None:
-    """A structure with what its SHELX file and more instructions say of it; None for another file, or one that says nothing.
+    """A structure with the constraints and restraints of its SHELX file; None for another format, or where there are none.
 
-    AFIX constraints take the distances of nuclei where the file gives none of its own; hydrogen that the file says nothing
-    of rides as well. Without ``riding`` hydrogen is free, whatever the file says. What is not used is written to ``log``.
+    AFIX constraints take nuclear distances where the file gives none; hydrogen without constraints rides as well.
+
+    Parameters
+    ----------
+    path
+        The model file.
+    structure : xray.structure
+        As read from it.
+    instructions : sequence of str
+        Further instructions in the format of SHELX.
+    riding : bool
+        Whether hydrogen rides; otherwise it is free, whatever the file says.
+    log
+        Stream for lines on instructions that are not used.
 
     Raises
     ------
     Sorry
-        An instruction cannot be read or does not hold here, or names an atom that is not there.
+        An instruction cannot be read, is not supported, or names an atom that is not in the model.
     """
     text = read_text(path, "SHELX .ins or .res file")
     if not is_shelx(text):
@@ -58,8 +70,8 @@ def shelx_model(
     variables = read_variables(file, structure)
     for note in (*check_kinds(file), *variables.notes):
         print(f"{path}: {note}", file=log)
-    lines = [(file, each) for each in file.instructions if each.name in _BESIDE]
-    names = {each.name for each in file.instructions}
+    lines = [(file, instruction) for instruction in file.instructions if instruction.name in _BESIDE]
+    names = {instruction.name for instruction in file.instructions}
     parts = _parts(file)
     if not (lines or variables.equations or variables.free or parts or "AFIX" in names or _binds_displacements(file)):
         return None
@@ -73,12 +85,12 @@ def shelx_model(
     )
     geometry, restraints = _read(model.structure, [*lines, *_beside(model.structure, instructions)], file)
     if not riding and geometry:
-        free = [each for each in geometry if not _holds(each) & file.hydrogen]
+        free = [constraint for constraint in geometry if not _holds(constraint) & file.hydrogen]
         print(
             f"{path}: refinement.hydrogens=free: {len(geometry) - len(free)} constraints on hydrogen left out", file=log
         )
         geometry = free
-    held = {place for each in geometry for place in getattr(each, "constrained_site_indices", ())}
+    held = {place for constraint in geometry for place in getattr(constraint, "constrained_site_indices", ())}
     if twice := held & variables.coded_sites:
         label = structure.scatterers()[min(twice)].label
         raise Sorry(f"{path}: {label} is held twice, by AFIX and by its coordinates: leave out one of them")
@@ -109,7 +121,7 @@ def _check_geometry(model: RefinementModel, geometry: Sequence[Any], file: Shelx
 
 
 def with_instructions(model: RefinementModel, instructions: Sequence[str]) -> RefinementModel:
-    """A model, not from a SHELX file, with restraints and shared sites and displacements as SHELX writes them.
+    """A model, from a file of another format, with restraints and shared sites and displacements by SHELX instructions.
 
     Raises
     ------
@@ -127,10 +139,10 @@ Line = tuple[ShelxFile, Instruction]
 
 
 def _beside(structure: xray.structure, texts: Sequence[str]) -> list[Line]:
-    """Instructions of the user's own."""
+    """Instructions that the user gives beside the model file."""
     file, lines = ShelxFile.beside(structure, _OPTION), []
     for text in texts:
-        read = [replace(each, line=0) for each in instructions_of(text.strip())]
+        read = [replace(instruction, line=0) for instruction in instructions_of(text.strip())]
         if len(read) != 1 or read[0].name not in _BESIDE or not read[0].words:
             raise Sorry(f"{_OPTION}={text}: give one of {', '.join(_BESIDE)}, with labels of atoms")
         lines.append((file, read[0]))
@@ -147,32 +159,34 @@ def _parts(file: ShelxFile) -> Parts | None:
 
 
 def _binds_displacements(file: ShelxFile) -> bool:
-    """Whether any displacement is a multiple of that of the atom before."""
+    """Whether any U_iso is a multiple of that of the atom before."""
     return any(len(atom.instruction.words) in (6, 7) and float(atom.instruction.words[5]) < -0.5 for atom in file.atoms)
 
 
 def _holds(constraint: Any) -> set[int]:
-    """Places of the atoms that depend on others by a constraint of AFIX or of a displacement."""
+    """Indices of the atoms that an AFIX or displacement constraint makes depend on others."""
     if isinstance(constraint, geometrical):
         return set(constraint.constrained_site_indices)
     return {constraint.u_iso_scatterer_idx}
 
 
 def _shared(lines: Sequence[Line]) -> tuple[list[list[int]], list[list[int]]]:
-    """Atoms with one site (EXYZ) and atoms with one displacement (EADP)."""
+    """Groups of atoms that share a site (EXYZ), and a displacement (EADP)."""
     groups: dict[str, list[list[int]]] = {"EXYZ": [], "EADP": []}
-    for file, each in lines:
-        if each.name not in groups:
+    for file, instruction in lines:
+        if instruction.name not in groups:
             continue
-        for atoms in file.groups(each):
+        for atoms in file.groups(instruction):
             if len({place for place, _ in atoms}) < 2 or any(symmetry for _, symmetry in atoms):
-                raise Sorry(f"{file.said(each)}: name two atoms of the model or more, none of them made by symmetry")
-            groups[each.name].append([place for place, _ in atoms])
+                raise Sorry(
+                    f"{file.said(instruction)}: name two atoms of the model or more, none of them made by symmetry"
+                )
+            groups[instruction.name].append([place for place, _ in atoms])
     return groups["EXYZ"], groups["EADP"]
 
 
 def _read(structure: xray.structure, lines: Sequence[Line], body: ShelxFile) -> tuple[list[Any], Any]:
-    """Constraints of AFIX and of displacements, and restraints, by the reader of iotbx, which gets short names."""
+    """Constraints of AFIX and of displacements, and restraints, as the reader of iotbx makes them from short labels."""
     text = _as_shelx(structure, _restraints(lines), body)
     try:
         builder = iotbx.shelx.parse_smtbx_refinement_model(file=io.StringIO(text), strictly_shelxl=False)
@@ -190,23 +204,23 @@ def _read(structure: xray.structure, lines: Sequence[Line], body: ShelxFile) -> 
 
 
 def _restraints(lines: Sequence[Line]) -> Iterator[str]:
-    """Restraints with short names, once for every residue that they are for."""
-    for file, each in lines:
-        if each.name not in RESTRAINTS:
+    """Restraint lines with short labels, one for each residue that they apply to."""
+    for file, instruction in lines:
+        if instruction.name not in RESTRAINTS:
             continue
-        numbers = [word for word in each.words if is_number(word)]
-        for atoms in file.groups(each):
-            check_restraint(file, each, len(atoms))
-            yield " ".join([each.name, *numbers, *(f"{_short(place)}{symmetry}" for place, symmetry in atoms)])
+        numbers = [word for word in instruction.words if is_number(word)]
+        for atoms in file.groups(instruction):
+            check_restraint(file, instruction, len(atoms))
+            yield " ".join([instruction.name, *numbers, *(f"{_short(place)}{symmetry}" for place, symmetry in atoms)])
 
 
 def _short(place: int) -> str:
-    """A name of four letters that is no instruction."""
+    """A label of four letters that is no instruction."""
     return "X" + "".join(_DIGITS[place // 36**n % 36] for n in (2, 1, 0))
 
 
 def _as_shelx(structure: xray.structure, restraints: Iterator[str], body: ShelxFile) -> str:
-    """A structure with short names, whatever the elements, with the AFIX of a file and restraints that have these names."""
+    """SHELX file of a structure with short labels, with the AFIX of a file and restraints in these labels."""
     group, cell = structure.space_group(), structure.unit_cell()
     lattice = 1 + "PIRFABC".find(group.conventional_centring_type_symbol())
     inverts = group.is_centric() and group.is_origin_centric()
@@ -214,9 +228,11 @@ def _as_shelx(structure: xray.structure, restraints: Iterator[str], body: ShelxF
     elements = sorted(set(body.elements))
     places = {atom.instruction.line: atom.place for atom in body.atoms}
     atoms = [
-        str(each) if each.name == "AFIX" else _atom(structure, places[each.line], elements, each)
-        for each in body.instructions
-        if each.name == "AFIX" or each.line in places
+        str(instruction)
+        if instruction.name == "AFIX"
+        else _atom(structure, places[instruction.line], elements, instruction)
+        for instruction in body.instructions
+        if instruction.name == "AFIX" or instruction.line in places
     ]
     if not body.instructions:
         atoms = [_atom(structure, atom.place, elements, atom.instruction) for atom in body.atoms]
@@ -229,7 +245,7 @@ def _as_shelx(structure: xray.structure, restraints: Iterator[str], body: ShelxF
             *(f"SYMM {operation}" for operation in operations if not operation.is_unit_mx()),
             f"SFAC {' '.join(elements)}",
             f"UNIT {' '.join('1' for _ in elements)}",
-            *(str(each) for each in body.instructions if each.name == "EQIV"),
+            *(str(instruction) for instruction in body.instructions if instruction.name == "EQIV"),
             *restraints,
             "FVAR 1.0",
             *atoms,
@@ -239,15 +255,15 @@ def _as_shelx(structure: xray.structure, restraints: Iterator[str], body: ShelxF
     )
 
 
-def _atom(structure: xray.structure, place: int, elements: Sequence[str], each: Instruction) -> str:
-    """An atom with all fixed but the displacement, which may be a multiple of that of the atom before.
+def _atom(structure: xray.structure, place: int, elements: Sequence[str], instruction: Instruction) -> str:
+    """Line of an atom with all parameters fixed but its displacement, which may be a multiple of that of the atom before.
 
     Atoms other than hydrogen are anisotropic, so that restraints on their displacements (ISOR) are made; where they are
     isotropic these do nothing.
     """
     scatterer = structure.scatterers()[place]
     site = " ".join(f"{x:.6f}" for x in scatterer.site)
-    bound = each.words[5] if len(each.words) in (6, 7) and float(each.words[5]) < -0.5 else None
+    bound = instruction.words[5] if len(instruction.words) in (6, 7) and float(instruction.words[5]) < -0.5 else None
     heavy = scatterer.element_symbol() not in ("H", "D")
     u = bound or ("0.05 0.05 0.05 0.0 0.0 0.0" if heavy else "0.05")
     return f"{_short(place)} {1 + elements.index(scatterer.element_symbol())} {site} 11.0 {u}"

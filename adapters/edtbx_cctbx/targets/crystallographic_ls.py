@@ -32,13 +32,13 @@ from edtbx_cctbx.targets.target import Target, expect_target
 from edtbx_cctbx.targets.weighting import weights_of
 
 _WEIGHT = 0.02
-"""The a of w = 1/(σ² + (a P)²), P = (max(I_obs, 0) + 2 I_calc)/3, where no weighting scheme is given."""
+"""Default a of w = 1/(σ² + (a P)²), P = (max(I_obs, 0) + 2 I_calc)/3."""
 
 _LEAST_SPREAD = 1e-5
-"""A spread in radians below which it is not refined: intensities do not depend on it there."""
+"""Least orientation spread in radians that is refined: intensities do not depend on smaller ones."""
 
 _BYTES_PER_SLOPE, _BYTES_PER_ROW = 32.0, 24.0
-"""Of derivatives of a structure factor by a parameter, and of an intensity: each is there two or three times for a while."""
+"""Bytes for a derivative of a structure factor, and of an intensity, by a parameter; two or three copies exist at once."""
 
 _STATE = (
     "fc_sq",
@@ -55,12 +55,12 @@ _STATE = (
     "normal_matrix",
     "right_hand_side",
 )
-"""What a ``build_up`` leaves besides nuisance parameters, cubes and the design matrix."""
+"""Attributes that ``build_up`` sets and :meth:`state` saves, besides the nuisance parameters."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class _RowsAt:
-    """Where rows of the design matrix belong: structure factors, their slopes, nuisance parameters."""
+    """Point of linearisation of the design matrix: structure factors, their derivatives, nuisance parameters."""
 
     f: ComplexArray
     slopes: StructureSlopes
@@ -95,7 +95,7 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
     loss : str
         "squares", or a loss that counts outliers for less (:mod:`edtbx.fitting.loss`).
     repeats : bool
-        Share the weight of a measurement that overlapping frames repeat among its rows.
+        Whether rows that repeat one measurement in overlapping frames share its weight.
     progress : Progress
         Shown over the frames of every cycle.
     **kwds
@@ -105,19 +105,19 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
     Attributes
     ----------
     normal_matrix, right_hand_side : (P, P), (P,)
-        Of the last ``build_up``, restraints and origin fixing in it, whatever a driver has made of them since.
+        Of the last ``build_up``, with restraints and origin fixing, before a driver damps or solves them.
     residuals : (M,)
-        √w (I_obs − k I_calc) of all rows in units of what is usual at their intensity (:mod:`edtbx.fitting.loss`).
+        √w (I_obs − k I_calc) of all rows over the robust scale at their intensity (:mod:`edtbx.fitting.loss`).
     cubes : list of FrameCube
-        Computed beside measured intensities of every frame where the structure stands, with the weights.
+        Computed and measured intensities of every frame for the current structure, with the weights.
     nuisance_su : Nuisance
-        Standard uncertainties of scales, centres, spread and thickness, 0 for what is not refined.
+        Standard uncertainties of scales, centres, spread (radians) and thickness (Å); 0 where not refined.
     renew_rows : bool
-        Whether the next ``build_up`` computes the rows of the design matrix anew. Those of a step or two before do near
-        the minimum, at half of the time: the right-hand side is exact all the same.
+        Whether the next ``build_up`` recomputes the design matrix. Near the minimum that of a step or two before will do,
+        in half the time; the right-hand side is exact all the same.
     renew_sizes : bool
-        Whether the next ``build_up`` asks anew what size of residuals is usual. That depends on ranks, changes by steps, and
-        keeps shifts at some hundredths of their s.u.s.
+        Whether the next ``build_up`` re-estimates the robust scale of the residuals. It depends on ranks, changes by jumps,
+        and would keep shifts at some hundredths of their s.u.s.
     """
 
     repeats: bool = True
@@ -130,7 +130,7 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
         _expect_reparametrisation(reparametrisation, expect_target(observations))
         kwds.setdefault("weighting_scheme", least_squares.mainstream_shelx_weighting(a=_WEIGHT, b=0))
         rows = kwds.pop("rows", Rows.usual(observations.forward.solver))
-        self.rows = rows if isinstance(rows, Rows) else Rows(expect_word(rows, [each.value for each in Rows], "rows"))
+        self.rows = rows if isinstance(rows, Rows) else Rows(expect_word(rows, [kind.value for kind in Rows], "rows"))
         rows_from = kwds.pop("rows_from", None)
         self._rows_from = observations if rows_from is None else expect_target(rows_from)
         self.repeats = kwds.pop("repeats", self.repeats)
@@ -153,10 +153,10 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
         )
 
     def build_up(self, objective_only: bool = False) -> None:
-        """Normal equations where the structure stands, or the objective alone."""
+        """Build the normal equations of the current structure, or its objective alone; TooLarge without the memory."""
         target = self.observations
         f = self._structure_factors()
-        self._settle(f)
+        self._reweight(f)
         restraints = self._restraints()
         if objective_only:
             return
@@ -190,14 +190,14 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
         self.right_hand_side = to_numpy(self.opposite_of_gradient())
 
     def _structure_factors(self) -> ComplexArray:
-        """F (G,) where the structure stands, which is where its parameters are."""
+        """F (G,) in Å of the structure at the values of its refined parameters."""
         if not self.finalised:
             self.reparametrisation.linearise()
             self.reparametrisation.store()
         target = self.observations
         f = target.structure_factors(self.xray_structure)
-        at = target.forward.vectors.find(self._measured.hkl)
-        self.f_calc = self.fo_sq.array(data=from_numpy(f[at]), sigmas=None)
+        places = target.forward.vectors.find(self._measured.hkl)
+        self.f_calc = self.fo_sq.array(data=from_numpy(f[places]), sigmas=None)
         return f
 
     def _start_with(self, normal: FloatArray, right: FloatArray) -> None:
@@ -208,13 +208,13 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
         opposite_of_gradient += from_numpy(right)
 
     def state(self) -> dict[str, Any]:
-        """What the last ``build_up`` has left and nothing makes anew."""
+        """Results of the last ``build_up``, as :meth:`restore` takes them."""
         return {"nuisance": self.observations.nuisance} | {
             name: getattr(self, name) for name in _STATE if hasattr(self, name)
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take over, in place of a ``build_up``, the state that one left at this structure."""
+        """Set the state that a ``build_up`` left at this structure, in place of another one."""
         target = self.observations
         f = self._structure_factors()
         target.nuisance = state["nuisance"]
@@ -227,7 +227,7 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
         self._start_with(self.normal_matrix, self.right_hand_side)
 
     def complete(self) -> None:
-        """Compute the cubes anew that went with a restored state."""
+        """Recompute the cubes and reduced equations that a restored state lacks."""
         target = self.observations
         f = target.structure_factors(self.xray_structure)
         cubes = self._with_offsets(target.forward.cubes(f, self._progress))
@@ -236,8 +236,8 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
         self.cubes = [replace(cube, weights=part) for cube, part in zip(cubes, parts, strict=True)]
         self._reduced = self._reduce()
 
-    def _settle(self, f: ComplexArray) -> None:
-        """Nuisance parameters and weights, each for the other; then what sums are divided by, and the objective."""
+    def _reweight(self, f: ComplexArray) -> None:
+        """Fit nuisance parameters and weights in turn; set Σ w I_obs² and the objective."""
         target, measured = self.observations, self._measured
         reweighted = reweight(
             self._with_offsets(target.forward.cubes(f, self._progress)),
@@ -262,47 +262,47 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
         self.chi_sq_data_only = self.chi_sq()
 
     def _with_offsets(self, cubes: list[FrameCube]) -> list[FrameCube]:
-        """What a finer sampling adds to unscaled intensities, added at every node and thickness: weights sum to one."""
+        """Cubes with the target's offsets added to I_calc at every node and thickness, whose weights sum to one."""
         if self.observations.offsets is None:
             return cubes
         return [
-            replace(cube, intensities=cube.intensities + more[:, None])
-            for cube, more in zip(cubes, self.observations.offsets, strict=True)
+            replace(cube, intensities=cube.intensities + offset[:, None])
+            for cube, offset in zip(cubes, self.observations.offsets, strict=True)
         ]
 
     @property
     def fo_sq(self) -> miller.array:
-        """Measured intensities of the used rows."""
+        """Measured intensities and s.u.s of the used rows."""
         return self.observations.fo_sq
 
     @property
     def n_equations(self) -> int:
-        """Number of rows, repeated ones among them."""
+        """Number of rows (M), repeated measurements included."""
         return len(self._measured)
 
     def dof(self) -> float:
-        """Measurements, each counted once, and restraints, less all parameters; centres are paid for by their priors."""
+        """Degrees of freedom: distinct measurements and restraints less parameters; centres have priors and do not count."""
         measurements = float(np.sum(1.0 / self._shares)) + (self.n_restraints or 0)
         return max(measurements - self.n_refined, 1.0)
 
     @property
     def n_refined(self) -> int:
-        """Number of parameters of the structure, scales, and spread and thickness as far as they are refined."""
+        """Number of refined parameters: structure, scales, and spread and thickness unless held."""
         return self.n_parameters + int(self._shared.sum()) + len(self.observations.forward.frames)
 
     def chi_sq(self) -> float:
-        """Σ w (I_obs − k I_calc)² over the degrees of freedom, restraints added; as if there were no outliers."""
+        """Σ w (I_obs − k I_calc)² and restraints over the degrees of freedom, corrected for the loss."""
         return 2.0 * self._objective * self._sum_w_yo_sq / self.dof() * variance_factor(self.loss)
 
     @property
     def _shared(self) -> BoolArray:
-        """Whether σ and thickness are refined."""
+        """Whether spread and thickness are refined (2,)."""
         bounds, nuisance = self.observations.bounds, self.observations.nuisance
         spread = bounds.sigma is None and _LEAST_SPREAD < nuisance.sigma < bounds.sigma_max
         return np.array([spread, bounds.thickness is None and nuisance.histogram is None])
 
     def _restraints(self) -> tuple[FloatArray, FloatArray, FloatArray] | None:
-        """Design matrix, deltas and weights, added to the objective; on the scale of the average residual, as ever."""
+        """Design matrix, deltas and weights of the restraints, scaled to the average residual; added to the objective."""
         if self.restraints_manager is None:
             return None
         if self.restraints_normalisation_factor is None:
@@ -320,13 +320,13 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
 
     @property
     def jacobian(self) -> dict[int, FloatArray]:
-        """∂I_calc/∂p (M, P), unscaled, of the frames that rows come from, by their ids; where rows were last asked for."""
+        """∂I_calc/∂p (M, P), unscaled, by frame id, at the point where rows were last renewed."""
         if not self._jacobian and self._rows_at is not None:
-            forward, there = self._rows_from.forward, self._rows_at
+            forward, rows_at = self._rows_from.forward, self._rows_at
             places = {frame.frame_id: place for place, frame in enumerate(self.observations.forward.frames)}
             ids = [frame.frame_id for frame in forward.frames]
-            nuisance = there.nuisance.at([places[each] for each in ids])
-            rows = forward.jacobian(there.f, nuisance, there.slopes, self.rows)
+            nuisance = rows_at.nuisance.at([places[frame_id] for frame_id in ids])
+            rows = forward.jacobian(rows_at.f, nuisance, rows_at.slopes, self.rows)
             self._jacobian = dict(zip(ids, self._progress(rows, len(ids)), strict=True))
         return self._jacobian
 
@@ -336,13 +336,13 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
         return ReducedEquations(frames=frames, shared=self._shared)
 
     def shift_over_su(self, step: FloatArray | None = None) -> float:
-        """The largest of the shifts of the solution, or of a step (P,) of the caller's own, in s.u.s."""
+        """Largest shift in s.u.s, of the solution or of a given step (P,)."""
         step = to_numpy(self.step()) if step is None else step
         variances = to_numpy(self.covariance_matrix().matrix_packed_u_diagonal())
         return float(np.max(np.abs(step) / np.sqrt(variances), initial=0.0))
 
     def step_forward(self, step: FloatArray | None = None) -> None:
-        """Take the structure to the solution, or along a step (P,) of the caller's own."""
+        """Shift the structure by the solution, or by a given step (P,)."""
         self._before = self.observations.nuisance
         if step is not None:
             solution = self.step()  # by reference
@@ -351,12 +351,12 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
         super().step_forward()
 
     def step_backward(self) -> None:
-        """Undo the last step."""
+        """Undo the last step, of nuisance parameters as well."""
         super().step_backward()
         self.observations.nuisance = self._before
 
     def covariance_matrix(self, jacobian_transpose: Any = None, normalised_by_goof: bool = True) -> flex.double:
-        """As in the stock class, packed; of the undamped equations, whatever a driver has made of them."""
+        """Packed covariance matrix as in the stock class, of the undamped normal equations."""
         covariance = np.linalg.inv(self.normal_matrix) / self._sum_w_yo_sq
         packed = from_numpy(covariance).matrix_symmetric_as_packed_u()
         if jacobian_transpose is not None:
@@ -365,7 +365,7 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
 
     @property
     def nuisance_su(self) -> Nuisance:
-        """Standard uncertainties of what else is refined, 0 where it is not."""
+        """Standard uncertainties of the nuisance parameters, 0 where not refined."""
         shared, centres, scales = self._reduced.variances(np.linalg.inv(self.normal_matrix) / self._sum_w_yo_sq)
         nuisance, goof = self.observations.nuisance, self.restrained_goof()
         sigma, thickness = goof * np.sqrt(np.diag(shared))

@@ -1,4 +1,4 @@
-"""cctbx's minimiser with the structure factors that our targets need."""
+"""cctbx's L-BFGS minimiser with direct summation of structure factors, as the targets need it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _BOUNDED = "xray.set_scatterer_grad_flags(structure.scatterers(), ..., u_iso=Tru
 
 
 class UnboundedDisplacements(UserWarning):
-    """U_iso is refined without bounds, and a step may take it beyond what cctbx computes."""
+    """U_iso is refined without bounds, and a step may make it too negative for cctbx."""
 
 
 def minimise_with_lbfgs(
@@ -25,11 +25,18 @@ def minimise_with_lbfgs(
     occupancy_penalty: Any = None,
     verbose: int = 0,
 ) -> xray.minimization.lbfgs:
-    """The finished ``xray.minimization.lbfgs``; the structure is refined in place.
+    """Refine a structure in place; the finished ``xray.minimization.lbfgs``.
 
-    What moves is set by ``xray.set_scatterer_grad_flags``, as always. Structure factors and their derivatives come from
-    direct summation without tables; the defaults of lbfgs (FFT, tables) are off by 1 and 2 %. The other arguments are
-    those of lbfgs.
+    Structure factors and their derivatives come from direct summation without tables; the defaults of lbfgs (FFT, tables)
+    are off by 1 and 2 %.
+
+    Parameters
+    ----------
+    target : Target
+    xray_structure : xray.structure
+        Of the same crystal; ``xray.set_scatterer_grad_flags`` says which parameters are refined.
+    lbfgs_termination_params, occupancy_penalty, verbose
+        As in ``xray.minimization.lbfgs``.
 
     Raises
     ------

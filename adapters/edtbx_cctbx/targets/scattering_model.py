@@ -1,4 +1,9 @@
-"""Intensities of measured reflections as a function of a structure and of nuisance parameters; nothing in it moves."""
+"""Frozen model of an experiment: intensities of the used reflections from a structure and nuisance parameters.
+
+References
+----------
+L. Palatinus, V. Petříček & C. A. Corrêa, Acta Cryst. A71, 235 (2015), doi:10.1107/S2053273315001266.
+"""
 
 from __future__ import annotations
 
@@ -35,23 +40,23 @@ from edtbx_cctbx.structure.structure_factors import Expansion, g_vectors, indice
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True, repr=False)
 class ScatteringModel:
-    """What stays while a structure and nuisance parameters move: data, rows, solver, beams and sampling.
+    """Fixed part of a fit of structure and nuisance parameters: data, rows, solver, beams and sampling.
 
     Attributes
     ----------
     experiment : Experiment
         With the cell of the model.
     selection : Selection
-        Which of its rows are used.
+        Used rows of the experiment.
     expansion : Expansion
-        From the asymmetric unit of structure factors to all g.
+        Maps structure factors of the asymmetric unit to all g vectors.
     forward : ForwardModel
-        From structure factors to intensities.
+        Computes intensities from structure factors.
     solver_name : str
     bounds : NuisanceBounds
-        What of the nuisance parameters may be fitted.
+        Which nuisance parameters are fitted, and in which bounds.
     g_max : float, Å⁻¹
-        Reach of the beams.
+        Greatest length |g| of the beams.
     f_000 : float, Å
         F(000) of the structure at the start.
     """
@@ -80,7 +85,7 @@ class ScatteringModel:
         nproc: int | None = None,
         executor: Executor | None = None,
     ) -> ScatteringModel:
-        """For an experiment and a structure at the start; the arguments are those of :class:`DynamicalTarget`.
+        """A model of an experiment and a starting structure; the arguments are those of :class:`DynamicalTarget`.
 
         Raises
         ------
@@ -114,8 +119,16 @@ class ScatteringModel:
     def resampled(
         self, sampling: Sampling, nuisance: Nuisance, places: Sequence[int] | None = None
     ) -> tuple[ScatteringModel, Nuisance]:
-        """The same at another level of sampling, of all frames or of some, y nodes counted from their centres; and the
-        nuisance parameters of these frames.
+        """A model of all or some frames at another sampling, orientations counted from their centres; and the nuisance
+        parameters of these frames.
+
+        Parameters
+        ----------
+        sampling : Sampling
+        nuisance : Nuisance
+            Of all frames.
+        places : sequence of int, optional
+            Indices of the frames to keep; all by default.
         """
         some = nuisance if places is None else nuisance.at(places)
         number = len(self.forward.frames) if places is None else len(places)
@@ -123,7 +136,7 @@ class ScatteringModel:
         return replace(self, forward=self.forward.resampled(sampling, places, bases)), some
 
     def with_solver(self, name: str, solver: Solver, sampling: Sampling) -> ScatteringModel:
-        """The same rows and beams with another solver, at another level of sampling."""
+        """A model of the same rows and beams with another solver and sampling."""
         old = self.forward
         forward = ForwardModel(
             self.experiment, old.selection, old.vectors, sampling, solver, old.executor, f_000=self.f_000
@@ -131,12 +144,12 @@ class ScatteringModel:
         return replace(self, forward=forward, solver_name=name)
 
     def accepted(self, xray_structure: xray.structure) -> xray.structure:
-        """The structure, with electron form factors, if it is one of this crystal; its atoms may be others.
+        """The structure, given electron form factors, if its cell and space group are those of the model; atoms may differ.
 
         Raises
         ------
         TypeError, ValueError
-            It is none, has no atoms, or is of another cell or space group.
+            It is no structure, has no atoms, or is of another cell or space group.
         """
         structure = expect_same_crystal(xray_structure, self.expansion.unique)
         ensure_electron_form_factors(structure)
@@ -147,11 +160,11 @@ class ScatteringModel:
         return self.expansion.structure_factors(self.accepted(xray_structure))
 
     def cubes(self, xray_structure: xray.structure, progress: Progress[FrameCube] = no_progress) -> list[FrameCube]:
-        """Computed beside measured intensities of every frame, over spread and thickness."""
+        """Computed and measured intensities of every frame, over spread and thickness."""
         return self.forward.cubes(self.structure_factors(xray_structure), progress)
 
     def fit_nuisance(self, xray_structure: xray.structure, progress: Progress[FrameCube] = no_progress) -> Nuisance:
-        """Scales, thickness, law, spread and centres that suit a structure best."""
+        """Scales, thickness (Å) and its law, spread and centres (radians) that fit a structure best."""
         return fit_nuisance(self.cubes(xray_structure, progress), self.forward.grid, self.bounds)
 
     def i_calc(self, xray_structure: xray.structure, nuisance: Nuisance) -> FloatArray:
@@ -161,12 +174,12 @@ class ScatteringModel:
 
     @property
     def rows(self) -> IntArray:
-        """Which rows of the experiment are used (M,), in the order of the frames."""
+        """Used rows (M,) of the experiment, in the order of the frames."""
         return self.forward.rows
 
     @property
     def measured(self) -> Reflections:
-        """The used rows, in that order."""
+        """Measured reflections of the used rows, in the same order."""
         return self.experiment.reflections.select(self.rows)
 
     @property
@@ -187,7 +200,13 @@ class ScatteringModel:
 
 
 def select_rows(experiment: Experiment, xray_structure: xray.structure, rules: SelectionRules) -> Selection:
-    """The rows that the rules and the space group leave; `Sorry` where none is left, or the lattice is another."""
+    """Rows that pass the selection rules and are not systematically absent.
+
+    Raises
+    ------
+    Sorry
+        No row is left, or the lattice centring of data and model disagree.
+    """
     check_centring(experiment, xray_structure)
     equivalents = miller_set(xray_structure, experiment.reflections.hkl)
     absent = to_numpy(equivalents.sys_absent_flags().data())
@@ -202,7 +221,7 @@ def select_rows(experiment: Experiment, xray_structure: xray.structure, rules: S
 
 
 def _remedy(diagnosis: Diagnosis | None) -> str:
-    """What to do where no row is left."""
+    """Remedy to name when no row is left."""
     if diagnosis is not None and diagnosis.advice is not None:
         return f"the indices do not belong to these data: {diagnosis.advice}"
     return "relax those rules" if diagnosis is None or diagnosis.doubt is None else diagnosis.doubt

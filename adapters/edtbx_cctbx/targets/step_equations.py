@@ -1,4 +1,4 @@
-"""What drivers of ``scitbx.lstbx`` ask of normal equations."""
+"""Normal equations with the interface that drivers of ``scitbx.lstbx`` expect."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from scitbx.lstbx import normal_eqns
 
 
 class StepEquations(normal_eqns.non_linear_ls_mixin):
-    """Normal equations, solved for the parameters of the structure alone.
+    """Normal equations of the structure parameters alone.
 
     Everything is divided by Σ w I_obs², as in ``scitbx.lstbx``.
     """
@@ -21,7 +21,7 @@ class StepEquations(normal_eqns.non_linear_ls_mixin):
 
     @property
     def finalised(self) -> bool:
-        """Whether there are any."""
+        """Whether equations have been built."""
         return self._step_equations is not None
 
     def _start_step_equations(self) -> None:
@@ -32,7 +32,7 @@ class StepEquations(normal_eqns.non_linear_ls_mixin):
         return self._step_equations
 
     def sum_w_yo_sq(self) -> float:
-        """Σ w I_obs²."""
+        """Σ w I_obs², the normalisation of the objective."""
         return self._sum_w_yo_sq
 
     def objective(self) -> float:

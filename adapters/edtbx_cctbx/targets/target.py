@@ -2,7 +2,7 @@
 
 A target obeys the functor protocol of ``cctbx.xray.minimization.lbfgs``: ``f_obs()`` names the structure factors it wants,
 ``target(f_calc, compute_derivatives)`` returns value and derivatives. What the measurement adds to a structure (scales,
-thickness and its law, orientation spread and centres) lives in ``target.nuisance`` and stays put during a minimisation.
+thickness and its law, orientation spread and centres) lives in ``target.nuisance`` and is held during a minimisation.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ _Target = TypeVar("_Target", bound="Target")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TargetResult:
-    """What the minimiser asks of one evaluation."""
+    """Value, derivatives and scale of one evaluation, with the interface that cctbx's minimiser expects."""
 
     value: float
     gradients: flex.complex_double | None
     scale: float
 
     def target(self) -> float:
-        """The target."""
+        """Value of the target."""
         return self.value
 
     def derivatives(self) -> flex.complex_double:
@@ -62,16 +62,16 @@ class TargetResult:
 
 
 class Target(Summarised):
-    """What kinematical and dynamical targets share: a scattering model, which stays, and where its fit stands.
+    """Base of kinematical and dynamical targets: a fixed scattering model and its nuisance parameters as fitted so far.
 
     Attributes
     ----------
     scattering : ScatteringModel
         Data, rows, solver, beams and sampling.
     nuisance : Nuisance
-        Scales, thickness and its law, spread and centres; fitted when they are first asked for, unless they were given.
+        Scales, thickness (Å) and its law, spread and centres (radians); fitted on first use unless given.
     offsets : sequence of (M,) arrays, or None
-        What a finer sampling adds to the unscaled I_calc of each frame.
+        Corrections by a finer sampling, added to the unscaled I_calc of each frame.
     """
 
     default_solver: str
@@ -139,7 +139,7 @@ class Target(Summarised):
 
     @classmethod
     def of(cls: type[_Target], scattering: ScatteringModel, nuisance: Nuisance) -> _Target:
-        """The target of a scattering model with these nuisance parameters."""
+        """A target from a scattering model and nuisance parameters that are known already."""
         target = cls.__new__(cls)
         target._hold(scattering, nuisance)
         return target
@@ -163,7 +163,7 @@ class Target(Summarised):
         return f"<{type(self).__name__} of {number} frames, {len(self.rows)} reflections, solver {self.solver_name}>"
 
     def summary_lines(self) -> list[str]:
-        """Solver, frames, reflections, and what the crystal is like."""
+        """Solver, frames, reflections, beams and nuisance parameters, one line each."""
         crystal = f"Crystal: {self.nuisance.describe()}"  # first: it may choose the sampling
         forward, structure_factors = self.forward, self.f_obs()
         return [
@@ -178,7 +178,7 @@ class Target(Summarised):
 
     @property
     def nuisance(self) -> Nuisance:
-        """Scales, thickness and its law, spread and centres."""
+        """Scales, thickness (Å) and its law, spread and centres (radians); fitted on first use."""
         if self._nuisance is None:
             self._fit(self._structure_at_hand)
         assert self._nuisance is not None
@@ -190,13 +190,13 @@ class Target(Summarised):
 
     @property
     def scattering(self) -> ScatteringModel:
-        """Data, rows, solver, beams and sampling, once this has been chosen."""
+        """Data, rows, solver, beams and sampling; the sampling is chosen on first use."""
         if self._accuracy is not None:
             self._fit(self._structure_at_hand)
         return self._scattering
 
     def _fit(self, xray_structure: xray.structure) -> None:
-        """Nuisance parameters, and the sampling that keeps the tolerance, where it was not given."""
+        """Fit nuisance parameters, and choose the sampling that keeps the tolerance unless it was given."""
         scattering, accuracy, progress = self._scattering, self._accuracy, self._progress
         if accuracy is not None:
             forward, bounds = scattering.forward, scattering.bounds
@@ -210,17 +210,23 @@ class Target(Summarised):
             self._nuisance = scattering.fit_nuisance(xray_structure, progress)
 
     def fit_nuisance(self, xray_structure: xray.structure, progress: Progress[FrameCube] = no_progress) -> Nuisance:
-        """Fit scales, thickness, law, spread and centres to a structure; the target uses them from now on."""
+        """Nuisance parameters fitted to a structure; the target keeps them."""
         self._progress, self._nuisance = progress, None
         self._fit(xray_structure)
         return self.nuisance
 
     def f_obs(self) -> miller.set:
-        """The structure factors that the target wants: the asymmetric unit of all g that couple two beams."""
+        """Indices of the structure factors the target takes: the asymmetric unit of all g that couple two beams."""
         return self.expansion.unique
 
     def __call__(self, f_calc: miller.array, compute_derivatives: bool) -> TargetResult:
-        """The target for structure factors in the order of ``f_obs()``, at the nuisance parameters as they stand."""
+        """Value and derivatives of the target at structure factors in the order of ``f_obs()``, nuisance parameters held.
+
+        Raises
+        ------
+        TypeError, ValueError
+            ``f_calc`` holds no complex structure factors of these indices.
+        """
         data = expect_structure_factors(f_calc, self.expansion.unique)
         nuisance = self.nuisance
         if self._to_be_warned_of is not None:  # on the first call only: atoms may change afterwards
@@ -235,12 +241,12 @@ class Target(Summarised):
         return TargetResult(value, from_numpy(self.expansion.collect(gradient)), scale)
 
     def i_calc(self, xray_structure: xray.structure) -> FloatArray:
-        """Scaled I_calc of the used rows, in the order of ``rows``."""
+        """Scaled I_calc (M,) of the used rows, in the order of ``rows``."""
         nuisance = self.nuisance
         return self.scattering.i_calc(xray_structure, nuisance)
 
     def accepted(self, xray_structure: xray.structure) -> xray.structure:
-        """As :meth:`ScatteringModel.accepted`."""
+        """A structure of this crystal, with electron form factors (:meth:`ScatteringModel.accepted`)."""
         return self._scattering.accepted(xray_structure)
 
     def structure_factors(self, xray_structure: xray.structure) -> ComplexArray:
@@ -248,7 +254,7 @@ class Target(Summarised):
         return self._scattering.structure_factors(xray_structure)
 
     def cubes(self, xray_structure: xray.structure, progress: Progress[FrameCube] = no_progress) -> list[FrameCube]:
-        """Computed beside measured intensities of every frame, over spread and thickness."""
+        """Computed and measured intensities of every frame, over spread and thickness."""
         return self.scattering.cubes(xray_structure, progress)
 
     def statistics(self, i_calc: FloatArray) -> Statistics:
@@ -257,12 +263,12 @@ class Target(Summarised):
 
     @property
     def rows(self) -> IntArray:
-        """Which rows of the experiment are used, in the order of the frames."""
+        """Used rows (M,) of the experiment, in the order of the frames."""
         return self._scattering.rows
 
     @property
     def measured(self) -> Reflections:
-        """These rows, in that order."""
+        """Measured reflections of the used rows, in the same order."""
         return self._scattering.measured
 
     @property
@@ -272,27 +278,27 @@ class Target(Summarised):
 
     @property
     def experiment(self) -> Experiment:
-        """What was measured, with the cell of the model."""
+        """The measured data, with the cell of the model."""
         return self._scattering.experiment
 
     @property
     def selection(self) -> Selection:
-        """Which of its rows are used."""
+        """Which rows of the experiment are used, and why others are not."""
         return self._scattering.selection
 
     @property
     def expansion(self) -> Expansion:
-        """From the asymmetric unit of structure factors to all g."""
+        """Maps structure factors of the asymmetric unit to all g vectors."""
         return self._scattering.expansion
 
     @property
     def forward(self) -> ForwardModel:
-        """From structure factors to intensities."""
+        """Computes intensities from structure factors."""
         return self.scattering.forward
 
     @property
     def bounds(self) -> NuisanceBounds:
-        """What of the nuisance parameters may be fitted."""
+        """Which nuisance parameters are fitted, and in which bounds."""
         return self._scattering.bounds
 
     @property
@@ -302,17 +308,17 @@ class Target(Summarised):
 
     @property
     def g_max(self) -> float:
-        """Reach of the beams in Å⁻¹."""
+        """Greatest length |g| of the beams in Å⁻¹."""
         return self._scattering.g_max
 
 
 def expect_target(value: Any) -> Target:
-    """A target.
+    """The value, checked to be a target.
 
     Raises
     ------
     TypeError
-        It is none.
+        It is of another type.
     """
     if not isinstance(value, Target):
         raise TypeError(f"expected a DynamicalTarget or KinematicalTarget, got {described(value)}")

@@ -1,4 +1,4 @@
-"""The targets of both theories."""
+"""Refinement targets of dynamical and of kinematical diffraction."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from edtbx_cctbx.targets.target import Target
 class DynamicalTarget(Target):
     """T = Σ w (I_obs − k I_calc)²/Σ w I_obs² over the rows of an experiment, negative intensities included.
 
-    Making one computes no wave. The nuisance parameters are fitted when they are first needed, and with them, unless a
-    sampling is given, the fineness of sampling is chosen that keeps the tolerance.
+    Construction computes no waves. Nuisance parameters are fitted when first needed; unless a sampling is given, the
+    coarsest one that keeps the tolerance is chosen then, too.
 
     Parameters
     ----------
@@ -23,15 +23,15 @@ class DynamicalTarget(Target):
     tolerance
         Numerical error of intensities allowed, in units of max(σ, 0.01 I_obs); 0.15 by default.
     bounds
-        What of the nuisance parameters may be fitted, and in which bounds.
+        Which nuisance parameters are fitted, and in which bounds.
     rules, g_max
-        Rows used, and reach of the beams in Å⁻¹ (None: a little beyond the data).
+        Selection of rows, and greatest |g| of the beams in Å⁻¹ (None: a little beyond the data).
     sampling
-        Fineness of the sampling, in place of that which the tolerance asks for.
+        Sampling of orientations and thickness, in place of that which the tolerance asks for.
     nproc
         Threads, one frame each at a time; None takes all cores.
     executor
-        What takes the frames in place of threads, one each: the workers of a ``ProcessPoolExecutor`` (method spawn), of a
+        Computes the frames in place of threads, one task each: the workers of a ``ProcessPoolExecutor`` (method spawn), of a
         Dask client (``client.get_executor(pure=False)``) or of any other ``concurrent.futures.Executor``. Whoever made it
         shuts it down. A copy (``copy.deepcopy``) or a pickle of the target has threads of its own in its place.
     nuisance
@@ -42,7 +42,7 @@ class DynamicalTarget(Target):
     TypeError, ValueError, Sorry
         An argument is of the wrong kind or out of range, or no reflection is left.
     TooLarge
-        The memory does not hold what it takes.
+        The memory does not hold the calculation.
 
     Warns
     -----
@@ -50,12 +50,16 @@ class DynamicalTarget(Target):
         The first structure factors that the target is given come from the FFT, the default of
         ``xray.minimization.lbfgs``: pass it ``structure_factor_algorithm="direct", cos_sin_table=False``, or call
         :func:`edtbx_cctbx.minimise_with_lbfgs`, which does. Tables of sines and cosines go unnoticed (errors of 0.4 %).
+
+    References
+    ----------
+    L. Palatinus, V. Petříček & C. A. Corrêa, Acta Cryst. A71, 235 (2015), doi:10.1107/S2053273315001266.
     """
 
     default_solver = "auto"
 
 
 class KinematicalTarget(Target):
-    """The same target with single scattering, for a fair comparison: same rows, same nuisance parameters."""
+    """The target of :class:`DynamicalTarget` with single scattering: same rows and kinds of nuisance parameters."""
 
     default_solver = "kinematical"

@@ -1,4 +1,4 @@
-"""The weighting scheme that makes misfits as large as expected at every intensity."""
+"""SHELX weights with the a that makes the analysis of variance flattest over intensity."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from edtbx_cctbx.arrays import from_numpy, to_numpy
 
 _BINS = 10
 _LARGEST = 0.2
-"""Largest a tried."""
+"""Greatest a tried."""
 
 
 def flat_weighting(observed: FloatArray, sigma: FloatArray, calculated: FloatArray) -> Any:
-    """SHELX's w = 1/(σ² + (a P)²), P = (max(I_obs, 0) + 2 I_calc)/3, with the a of the flattest analysis of variance.
+    """SHELX weights w = 1/(σ² + (a P)²), P = (max(I_obs, 0) + 2 I_calc)/3, with the a of the flattest analysis of variance.
 
     Over ten classes of rising I_calc, the mean of w (I_obs − I_calc)² is to vary as little as possible (its logarithm, by
     least squares). b stays 0: every frame has a scale of its own, so an absolute intensity means nothing.
@@ -31,13 +31,13 @@ def flat_weighting(observed: FloatArray, sigma: FloatArray, calculated: FloatArr
 
     def unevenness(root_a: float) -> float:
         weighted = squares * weights_of(mainstream_shelx_weighting(a=root_a**2, b=0), observed, sigma, calculated)
-        return float(np.var(np.log([max(weighted[each].mean(), 1e-30) for each in classes])))
+        return float(np.var(np.log([max(weighted[rows].mean(), 1e-30) for rows in classes])))
 
-    found = minimize_scalar(unevenness, bounds=(0.0, np.sqrt(_LARGEST)), method="bounded", options={"xatol": 1e-3})
-    return mainstream_shelx_weighting(a=round(float(found.x**2), 4), b=0)
+    minimum = minimize_scalar(unevenness, bounds=(0.0, np.sqrt(_LARGEST)), method="bounded", options={"xatol": 1e-3})
+    return mainstream_shelx_weighting(a=round(float(minimum.x**2), 4), b=0)
 
 
 def weights_of(scheme: Any, observed: FloatArray, sigma: FloatArray, calculated: FloatArray) -> FloatArray:
-    """The weights (M,) that a scheme of smtbx gives scaled intensities."""
-    columns = [from_numpy(each) for each in (observed, sigma, calculated)]
+    """Weights (M,) of scaled intensities by a weighting scheme of smtbx."""
+    columns = [from_numpy(column) for column in (observed, sigma, calculated)]
     return to_numpy(scheme(*columns, 1.0))
