@@ -30,15 +30,15 @@ def to_numpy(array: Any) -> NDArray[Any]:
     TypeError
         It is no array of numbers.
     """
+    if isinstance(array, flex.double | flex.complex_double | flex.bool):
+        return array.as_numpy_array()
     if isinstance(array, flex.miller_index):
         return np.rint(to_numpy(array.as_vec3_double())).astype(np.int64)
     for kind, width in _ROWS.items():
         if isinstance(array, kind):
-            return np.array(array.as_double().as_numpy_array()).reshape(array.size(), width)
+            return array.as_double().as_numpy_array().reshape(array.size(), width)
     if isinstance(array, _INTEGERS):
-        return np.array(array.as_numpy_array(), dtype=np.int64)
-    if isinstance(array, flex.double | flex.complex_double | flex.bool):
-        return np.array(array.as_numpy_array())
+        return array.as_numpy_array().astype(np.int64)
     raise TypeError(f"expected a flex array of numbers, got {type(array).__name__}")
 
 
@@ -61,6 +61,11 @@ def from_numpy(values: ArrayLike) -> Any:
     if kind == "b":
         return flex.bool(values)
     return flex.double(values.astype(np.float64)) if kind == "f" else flex.complex_double(values.astype(np.complex128))
+
+
+def parameter_jacobian(reparametrisation: Any) -> NDArray[np.float64]:
+    """Derivatives (P, A) of the parameters of all atoms that are refined by the independent ones of smtbx."""
+    return to_numpy(reparametrisation.jacobian_transpose_matching_grad_fc().as_dense_matrix())
 
 
 def to_miller_index(hkl: IntArray) -> Any:

@@ -20,7 +20,7 @@ from edtbx.intensities.simulation import Crystal, Noise, Scan, Simulation
 from edtbx.solvers.registry import installed_solvers
 from edtbx_cctbx.boundary import expect_structure
 from edtbx_cctbx.structure.form_factors import set_electron_form_factors
-from edtbx_cctbx.structure.structure_factors import Expansion, g_vectors
+from edtbx_cctbx.structure.structure_factors import Expansion, f_000, g_vectors
 
 
 def simulate(
@@ -112,10 +112,7 @@ def forward_model(
     vectors = g_vectors(structure, g_max)
     experiment = simulation.with_rows(empty, scan, vectors.hkl)
     truth = simulation.true_nuisance(crystal, noise, scan.frames, rng)
-    f_000 = (
-        Expansion.of(structure, vectors).structure_factors(structure)[vectors.find(np.zeros(3, dtype=np.int64))].real
-    )
     forward = simulation.forward_model(
-        experiment, vectors, truth, float(f_000), s_max=s_max, solver=backend, executor=executor
+        experiment, vectors, truth, f_000(structure), s_max=s_max, solver=backend, executor=executor
     )
     return forward, truth

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from numbers import Real
 from typing import Any, TypeVar
@@ -20,6 +21,30 @@ def expect_number(value: Any, name: str) -> float:
     if not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(f"{name} must be a number, got {value!r}")
     return float(value)
+
+
+def expect_positive(value: Any, name: str, unit: str = "") -> float:
+    """A finite number > 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It is none.
+    """
+    if not 0.0 < expect_number(value, name) < math.inf:
+        raise ValueError(f"{name} must be > 0{unit and f' {unit}'}, got {value:g}")
+    return float(value)
+
+
+def given_or_default(value: _Kind | None, kind: type[_Kind], name: str) -> _Kind:
+    """An instance of a class: the value or, where there is none, one with the defaults.
+
+    Raises
+    ------
+    TypeError
+        The value is of another class.
+    """
+    return kind() if value is None else expect_kind(value, kind, name)
 
 
 def expect_kind(value: Any, kind: type[_Kind], name: str) -> _Kind:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import sys
+from abc import ABC, abstractmethod
 from typing import TextIO, TypeVar
 
 _Itself = TypeVar("_Itself", bound="Summarised")
 
 
-class Summarised:
+class Summarised(ABC):
     """Something with a description of a few lines, which ``str`` and ``show_summary`` give."""
 
     __slots__ = ()
 
+    @abstractmethod
     def summary_lines(self) -> list[str]:
         """The description, line by line."""
-        raise NotImplementedError
 
     def show_summary(self: _Itself, f: TextIO | None = None, prefix: str = "") -> _Itself:
         """The object itself, after its description on ``f`` (standard output), each line behind ``prefix``."""

@@ -24,7 +24,7 @@ from edtbx.intensities.sampling import Sampling
 from edtbx.intensities.simulation import Crystal, Noise, Scan
 from edtbx.selection import SelectionRules
 from edtbx.solvers.block import Accuracy, Block
-from edtbx_cctbx.refinement.compare import at_level, coarse_nuisance
+from edtbx_cctbx.refinement.compare import coarse_nuisance
 from edtbx_cctbx.refinement.settings import Settings
 from edtbx_cctbx.simulation import simulate
 from edtbx_cctbx.targets.target import Target
@@ -115,7 +115,7 @@ def experiment(name: str, frames: int, nproc: int) -> tuple[Target, xray.structu
     settings = Settings(nproc=nproc)
     scattering = settings.scattering_model("propagator", few, structure)
     start = coarse_nuisance(scattering, structure, settings)
-    return Target.of(*at_level(scattering, start, settings, LEVELS[0])), structure
+    return Target.of(*scattering.at_level(LEVELS[0], start, settings.accuracy)), structure
 
 
 def _read(model: str, data: str):

@@ -8,7 +8,7 @@ import numpy as np
 from cctbx import xray
 
 from edtbx.arrays import FloatArray
-from edtbx_cctbx.arrays import to_numpy
+from edtbx_cctbx.arrays import parameter_jacobian
 from edtbx_cctbx.constraints.linear import refined_parameters
 
 _SINGULAR = 1e-13
@@ -34,7 +34,7 @@ def undetermined(matrix: FloatArray, reparametrisation: Any) -> list[str]:
     structure: xray.structure = reparametrisation.structure
     values, vectors = np.linalg.eigh(_scaled(matrix))
     root = np.sqrt(np.diag(matrix).clip(min=0.0))
-    jacobian = to_numpy(reparametrisation.jacobian_transpose_matching_grad_fc().as_dense_matrix())
+    jacobian = parameter_jacobian(reparametrisation)
     names = [f"{name} of {structure.scatterers()[place].label}" for place, name in refined_parameters(structure)]
     found: list[str] = []
     for vector in vectors[:, values < max(_SINGULAR, float(values[0])) * 10.0].T if len(values) else []:

@@ -13,7 +13,7 @@ from cctbx import xray
 from cctbx.array_family import flex
 from libtbx.utils import Sorry
 
-from edtbx.checks import expect_kind
+from edtbx.checks import given_or_default
 from edtbx.execution.progress import SILENT, Reporter, one_step
 from edtbx.experiment import Experiment
 from edtbx.fitting.sampling_levels import DRAFT, LEVELS
@@ -23,7 +23,7 @@ from edtbx_cctbx.arrays import from_numpy
 from edtbx_cctbx.maps.coefficients import KINDS, DynamicalMap
 from edtbx_cctbx.maps.hydrogen_peaks import Proposal, find_hydrogens
 from edtbx_cctbx.maps.peaks import ON_ATOM, Peak, distances_to, find_holes, find_peaks
-from edtbx_cctbx.refinement.compare import at_level, coarse_nuisance
+from edtbx_cctbx.refinement.compare import coarse_nuisance
 from edtbx_cctbx.refinement.settings import Settings
 from edtbx_cctbx.targets.target import Target
 
@@ -173,8 +173,8 @@ def make_maps(
         No atom has a label to leave out, none is left, or the solver gives no derivatives.
     """
     began = time.perf_counter()
-    settings = expect_kind(Settings() if settings is None else settings, Settings, "settings")
-    map_settings = expect_kind(MapSettings() if map_settings is None else map_settings, MapSettings, "map_settings")
+    settings = given_or_default(settings, Settings, "settings")
+    map_settings = given_or_default(map_settings, MapSettings, "map_settings")
     settings.check_derivatives("maps need")
     left_out = chosen_atoms(structure, map_settings.omit)
     known = structure.select(~left_out)
@@ -183,9 +183,9 @@ def make_maps(
     start = coarse_nuisance(scattering, known, settings, report)
     report.say(f"{settings.solver}: {start.describe()}")
     calculator = DynamicalMap(
-        Target.of(*at_level(scattering, start, settings, LEVELS[0])),
+        Target.of(*scattering.at_level(LEVELS[0], start, settings.accuracy)),
         known,
-        rows_from=Target.of(*at_level(scattering, start, settings, DRAFT)),
+        rows_from=Target.of(*scattering.at_level(DRAFT, start, settings.accuracy)),
         atoms_follow=map_settings.atoms_follow,
         scattering_type=map_settings.scattering_type,
         progress=report.progress(f"{settings.solver}, map"),

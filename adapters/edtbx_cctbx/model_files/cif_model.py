@@ -17,7 +17,8 @@ from edtbx_cctbx.model_files.cif_symmetry import crystal_symmetry
 from edtbx_cctbx.structure.atom_names import listed, unique_labels
 
 _INDICES = ("11", "22", "33", "12", "13", "23")
-_FARTHEST = 1000.0
+FARTHEST = 1000.0
+"""A fraction of the cell that no site has; integers of cctbx end at some multiple of it."""
 
 Tensor = tuple[float, ...]
 
@@ -101,7 +102,7 @@ def _read(block: Any, path: str | Path) -> _Rows:
         else:
             kept.append(n)
         for axis, x in zip("xyz", site, strict=True):
-            if x is not None and abs(x) > _FARTHEST:
+            if x is not None and abs(x) > FARTHEST:
                 raise Sorry(
                     f"{path}: atom {labels[n]}: _atom_site_fract_{axis} {x:g} is no fraction of the cell: correct it"
                 )

@@ -16,7 +16,7 @@ from edtbx.checks import expect_number, expect_word
 from edtbx_cctbx.boundary import expect_stream
 from edtbx_cctbx.io.text_file import parse_cif, read_text
 from edtbx_cctbx.model_files.cell_symmetry import symmetrised
-from edtbx_cctbx.model_files.cif_model import structure_of_block
+from edtbx_cctbx.model_files.cif_model import FARTHEST, structure_of_block
 from edtbx_cctbx.model_files.displacements import NonPositive, check_displacements, tell_starts
 from edtbx_cctbx.model_files.macromolecule import structure_of_mmcif, structure_of_pdb
 from edtbx_cctbx.shelx.atoms import explain_atoms
@@ -65,8 +65,6 @@ _INTERNAL = re.compile(
 
 _LONGEST_REASON = 200
 _LARGEST_OCCUPANCY = 100.0
-_FARTHEST = 1000.0
-"""A fraction of the cell that no site has; integers of cctbx end at some multiple of it."""
 
 
 def read_model(
@@ -209,7 +207,7 @@ def _check_atoms(structure: xray.structure | None, path: str | Path, log: TextIO
                 f"{path}: atom {scatterer.label} has no finite coordinates, occupancy or displacement parameters: "
                 "complete or remove it"
             )
-        if max(abs(x) for x in scatterer.site) > _FARTHEST:
+        if max(abs(x) for x in scatterer.site) > FARTHEST:
             x, y, z = scatterer.site
             raise Sorry(
                 f"{path}: atom {scatterer.label.strip()} is at ({x:.4g} {y:.4g} {z:.4g}), more than a thousand cells away: "

@@ -11,12 +11,12 @@ import numpy as np
 from cctbx import xray
 
 from edtbx.arrays import FloatArray
-from edtbx.checks import expect_kind
+from edtbx.checks import given_or_default
 from edtbx.execution.progress import SILENT, Reporter
 from edtbx.experiment import Experiment
 from edtbx.fitting.coarse_to_fine import choose_level, fit_coarse
 from edtbx.fitting.nuisance_fit import fit_nuisance, rescale
-from edtbx.fitting.sampling_levels import ChosenLevel, Level
+from edtbx.fitting.sampling_levels import ChosenLevel
 from edtbx.intensities.nuisance import FrameCube, Grid, Nuisance
 from edtbx_cctbx.indexing.diagnosis import warn_if_hopeless
 from edtbx_cctbx.refinement.results import Comparison, LeastSquaresFit, SamplingReport, TheoryFit
@@ -50,7 +50,7 @@ def compare(
     TypeError, Sorry
         An argument is of the wrong kind, or out of range.
     """
-    settings = expect_kind(Settings() if settings is None else settings, Settings, "settings")
+    settings = given_or_default(settings, Settings, "settings")
     began = time.perf_counter()
     fits: list[TheoryFit] = []
     interrupted = None
@@ -85,7 +85,7 @@ def fit_theory(
     """Fit at the sampling level that the tolerance asks for, with the thickness law of the start."""
     began = time.perf_counter()
     chosen = chosen_level(scattering, start, structure, settings, report)
-    fine, _ = at_level(scattering, start, settings, chosen.level)
+    fine, _ = scattering.at_level(chosen.level, start, settings.accuracy)
     cubes = fine.cubes(structure, report.progress(f"{fine.solver_name}, fine"))
     nuisance = fit_nuisance(cubes, fine.forward.grid, replace(fine.bounds, shapes=(start.shape,)))
     return theory_fit(fine, nuisance, structure, cubes, chosen, time.perf_counter() - began)
@@ -169,18 +169,6 @@ def chosen_level(
         settings.accuracy,
         report.progress(f"{scattering.solver_name}, sampling"),
     )
-
-
-def at_level(
-    scattering: ScatteringModel,
-    nuisance: Nuisance,
-    settings: Settings,
-    level: Level,
-    places: Sequence[int] | None = None,
-) -> tuple[ScatteringModel, Nuisance]:
-    """Scattering model of all frames or some, sampled at a level for the fitted thickness and spread, and its parameters."""
-    sampling = settings.accuracy.sampling(level, scattering.forward, nuisance, scattering.bounds)
-    return scattering.resampled(sampling, nuisance, places)
 
 
 def _thicknesses(nuisance: Nuisance, grid: Grid) -> list[tuple[float, Nuisance]]:

@@ -27,7 +27,7 @@ from edtbx.intensities.thickness import mean_thickness
 from edtbx_cctbx.arrays import to_numpy
 from edtbx_cctbx.constraints.determined import is_singular, undetermined
 from edtbx_cctbx.refinement.checkpoint import Checkpoint, atoms_of, put_atoms
-from edtbx_cctbx.refinement.compare import at_level, chosen_level, theory_fit
+from edtbx_cctbx.refinement.compare import chosen_level, theory_fit
 from edtbx_cctbx.refinement.model import RefinementModel, allows_anisotropic, make_anisotropic, usual_shifts
 from edtbx_cctbx.refinement.results import LeastSquaresFit, TheoryFit
 from edtbx_cctbx.refinement.settings import RefinementSettings, Settings
@@ -153,7 +153,7 @@ class LeastSquaresRun:
     def on_some_frames(self, stage: str) -> None:
         """A few cycles on some of the frames, at the coarsest level of sampling that results may have."""
         places = self._some_frames(_FEWEST_ROWS, _FEWEST_FRAMES)
-        some, start = at_level(self.scattering, self.nuisance, self.settings, LEVELS[0], places)
+        some, start = self.scattering.at_level(LEVELS[0], self.nuisance, self.settings.accuracy, places)
 
         def cycles() -> _StageEnd:
             ls, _ = self._cycles(some, start, f"{stage}, {len(places)} frames")
@@ -218,12 +218,12 @@ class LeastSquaresRun:
             changed = self.another_law(nuisance)
             return changed
 
-        fine, start = at_level(self.scattering, self.nuisance, self.settings, level)
+        fine, start = self.scattering.at_level(level, self.nuisance, self.settings.accuracy)
         ls, shift = self._cycles(fine, start, _LAST, law_changes)
         if changed:
             shape = self.nuisance.shape
             self.report.say(f"{fine.solver_name}: another thickness law, {shape}, now suits better")
-            fine, start = at_level(self.scattering, self.nuisance, self.settings, level)
+            fine, start = self.scattering.at_level(level, self.nuisance, self.settings.accuracy)
             ls, shift = self._cycles(fine, start, f"{_LAST}, {shape}")
         self.nuisance = ls.observations.nuisance
         return ls, shift
@@ -233,7 +233,7 @@ class LeastSquaresRun:
         if target.forward.solver.approximation is not None:
             return target
         places = self._some_frames(_ROWS_FOR_MATRIX, _FEWEST_FRAMES // 2, target.scattering)
-        return Target.of(*at_level(target.scattering, target.nuisance, self.settings, FOR_ROWS, places))
+        return Target.of(*target.scattering.at_level(FOR_ROWS, target.nuisance, self.settings.accuracy, places))
 
     def _some_frames(self, rows: int, fewest: int, scattering: ScatteringModel | None = None) -> list[int]:
         """Indices of frames, evenly over the scan, with at least so many rows per parameter, and so many frames."""

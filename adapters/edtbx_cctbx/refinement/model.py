@@ -15,7 +15,7 @@ from smtbx.refinement.constraints.site import shared_site
 
 from edtbx.arrays import FloatArray
 from edtbx.experiment import Experiment
-from edtbx_cctbx.arrays import to_numpy
+from edtbx_cctbx.arrays import parameter_jacobian
 from edtbx_cctbx.constraints.linear import SITE, LinearEquation, Reparametrisation
 from edtbx_cctbx.constraints.shared_sites import atoms_on_one_site, described, make_alike, merged, parts_without
 from edtbx_cctbx.hydrogens.riding import riding_constraints
@@ -235,7 +235,7 @@ def reparametrisation_of(
 def usual_shifts(structure: xray.structure, reparametrisation: Any) -> FloatArray:
     """Typical shifts (P,) of the independent parameters: no atom moves by more than the steps above."""
     reparametrisation.linearise()
-    jacobian = to_numpy(reparametrisation.jacobian_transpose_matching_grad_fc().as_dense_matrix())
+    jacobian = parameter_jacobian(reparametrisation)
     return np.asarray(1.0 / np.max(np.abs(jacobian) / _steps(structure), axis=1))
 
 

@@ -12,7 +12,7 @@ from smtbx.structure_factors import direct
 
 from edtbx.arrays import FloatArray, IntArray
 from edtbx.intensities.nuisance import intensity_weights
-from edtbx_cctbx.arrays import from_numpy, to_numpy
+from edtbx_cctbx.arrays import from_numpy, parameter_jacobian, to_numpy
 from edtbx_cctbx.refinement.model import RefinementModel, usual_shifts
 from edtbx_cctbx.refinement.settings import Refined
 from edtbx_cctbx.targets.target import Target
@@ -59,7 +59,7 @@ class StructureParameters:
         )
         result = target(f_calc.f_calc(), True)
         by_atom = self._by_atom(target, result.derivatives())
-        jacobian = to_numpy(self._rp.jacobian_transpose_matching_grad_fc().as_dense_matrix())
+        jacobian = parameter_jacobian(self._rp)
         return result.target(), self.scale * (jacobian @ by_atom)
 
     def curvature(self, target: Target) -> FloatArray:
@@ -87,7 +87,7 @@ class StructureParameters:
         """∂ln|F|²/∂p (M, P) of the given indices."""
         self.structure.scattering_type_registry()
         linear = direct.f_calc_modulus_squared(self.structure)
-        jacobian = to_numpy(self._rp.jacobian_transpose_matching_grad_fc().as_dense_matrix())
+        jacobian = parameter_jacobian(self._rp)
         squares, slopes = np.empty(len(hkl)), np.empty((len(hkl), len(self)))
         for n, h in enumerate(hkl.tolist()):
             linear.linearise(tuple(h))

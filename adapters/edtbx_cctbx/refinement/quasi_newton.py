@@ -22,7 +22,7 @@ from edtbx.fitting.sampling_levels import DRAFT
 from edtbx.intensities.nuisance import Nuisance
 from edtbx_cctbx.arrays import to_numpy
 from edtbx_cctbx.refinement.checkpoint import Checkpoint, atoms_of, put_atoms
-from edtbx_cctbx.refinement.compare import at_level, coarse_nuisance, fit_theory
+from edtbx_cctbx.refinement.compare import coarse_nuisance, fit_theory
 from edtbx_cctbx.refinement.model import RefinementModel, allows_anisotropic, make_anisotropic
 from edtbx_cctbx.refinement.parameters import StructureParameters
 from edtbx_cctbx.refinement.results import TheoryFit
@@ -101,7 +101,7 @@ def refine_by_gradient(
 
 def _draft_of(scattering: ScatteringModel, nuisance: Nuisance, settings: Settings) -> Target:
     """Target at the draft level of sampling, with the thickness law held."""
-    draft, nuisance = at_level(scattering, nuisance, settings, DRAFT)
+    draft, nuisance = scattering.at_level(DRAFT, nuisance, settings.accuracy)
     return Target.of(replace(draft, bounds=replace(draft.bounds, shapes=(nuisance.shape,))), nuisance)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from cctbx import xray
 from libtbx.utils import Sorry
 
-from edtbx.checks import expect_kind
+from edtbx.checks import given_or_default
 from edtbx.execution.progress import SILENT, Reporter, one_step
 from edtbx.experiment import Experiment
 from edtbx_cctbx.hydrogens.placement import place_hydrogens
@@ -67,8 +67,8 @@ def refine(
     Sorry
         The solver gives no derivatives, no frames can be left out for R(free), or data and model do not fit together.
     """
-    settings = expect_kind(Settings() if settings is None else settings, Settings, "settings")
-    schedule = expect_kind(RefinementSettings() if schedule is None else schedule, RefinementSettings, "schedule")
+    settings = given_or_default(settings, Settings, "settings")
+    schedule = given_or_default(schedule, RefinementSettings, "schedule")
     checkpoint = checkpoint or Checkpoint()
     settings.check_derivatives("refinement needs")
     atoms = structure.structure if isinstance(structure, RefinementModel) else structure

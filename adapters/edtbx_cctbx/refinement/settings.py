@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from dataclasses import dataclass, field
 from cctbx import xray
 from libtbx.utils import Sorry
 
-from edtbx.checks import expect_kind, expect_number
+from edtbx.checks import expect_kind, expect_positive
 from edtbx.experiment import Experiment
 from edtbx.fitting.coarse_to_fine import AccuracySettings
 from edtbx.fitting.loss import LOSSES
@@ -18,7 +17,6 @@ from edtbx.fitting.nuisance_fit import NuisanceBounds
 from edtbx.selection import SelectionRules
 from edtbx.solvers.block import Solver
 from edtbx.solvers.registry import installed_solvers
-from edtbx_cctbx.boundary import expect_experiment, expect_structure
 from edtbx_cctbx.constraints.occupancies import OccupancyGroup
 from edtbx_cctbx.targets.scattering_model import ScatteringModel
 
@@ -61,8 +59,8 @@ class Settings:
         expect_kind(self.bounds, NuisanceBounds, "bounds")
         expect_kind(self.rules, SelectionRules, "rules")
         _ = self.accuracy
-        if self.g_max is not None and not 0.0 < expect_number(self.g_max, "g_max") < math.inf:
-            raise ValueError(f"g_max must be > 0 1/Å, got {self.g_max:g}")
+        if self.g_max is not None:
+            expect_positive(self.g_max, "g_max", "1/Å")
         if self.nproc is not None and expect_kind(self.nproc, int, "nproc") < 1:
             raise ValueError(f"nproc must be at least 1, got {self.nproc}")
 
@@ -79,23 +77,17 @@ class Settings:
         TypeError, Sorry
             An argument is of the wrong kind, nobody knows the solver, or no reflection is left.
         """
-        backend = created(solver)
-        try:
-            expect_structure(structure)
-            return ScatteringModel.of(
-                expect_experiment(experiment),
-                structure,
-                solver_name=solver,
-                solver=backend,
-                bounds=self.bounds,
-                rules=self.rules,
-                sampling=self.accuracy.coarse(backend),
-                g_max=self.g_max,
-                nproc=self.nproc,
-                executor=self.executor,
-            )
-        except ValueError as error:
-            raise Sorry(str(error)) from error
+        return ScatteringModel.of(
+            experiment,
+            structure,
+            solver=solver,
+            bounds=self.bounds,
+            rules=self.rules,
+            sampling=self.accuracy,
+            g_max=self.g_max,
+            nproc=self.nproc,
+            executor=self.executor,
+        )
 
     def check_derivatives(self, purpose: str) -> None:
         """Refuse a solver without derivatives.

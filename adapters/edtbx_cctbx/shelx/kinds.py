@@ -82,11 +82,13 @@ def tell_unread(text: str, path: str | Path, log: TextIO) -> None:
     Sorry
         It moves its atoms, which iotbx does not do.
     """
-    for each in instructions_of(text):
-        if each.name == "MOVE" and [float(word) for word in each.words if is_number(word)] not in ([], [0, 0, 0, 1]):
-            raise Sorry(f"{path}, line {each.line}: {each}: atoms are not moved here: {_LOST['MOVE']}")
-        if each.name in ("TWIN", "BASF") or (each.name == "HKLF" and not _of_one_crystal(each)):
-            print(f"{path}, line {each.line}: {each}: not used, the data are taken for those of one crystal", file=log)
+    for instruction in instructions_of(text):
+        said = f"{path}, line {instruction.line}: {instruction}"
+        numbers = [float(word) for word in instruction.words if is_number(word)]
+        if instruction.name == "MOVE" and numbers not in ([], [0, 0, 0, 1]):
+            raise Sorry(f"{said}: atoms are not moved here: {_LOST['MOVE']}")
+        if instruction.name in ("TWIN", "BASF") or (instruction.name == "HKLF" and not _of_one_crystal(instruction)):
+            print(f"{said}: not used, the data are taken for those of one crystal", file=log)
 
 
 def check_restraint(file: ShelxFile, instruction: Instruction, atoms: int) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from smtbx.structure_factors import direct
 
 from edtbx.arrays import ComplexArray, FloatArray, IntArray
-from edtbx_cctbx.arrays import to_numpy
+from edtbx_cctbx.arrays import parameter_jacobian, to_numpy
 from edtbx_cctbx.structure.structure_factors import Expansion
 
 
@@ -29,11 +29,11 @@ class StructureSlopes:
         structure = reparametrisation.structure
         structure.scattering_type_registry()
         linear = direct.f_calc_modulus_squared(structure)
-        by_atom = []
+        by_atom: list[ComplexArray] = []
         for h in expansion.unique.indices():
             linear.linearise(h)
             by_atom.append(to_numpy(linear.grad_f_calc))
-        jacobian = to_numpy(reparametrisation.jacobian_transpose_matching_grad_fc().as_dense_matrix())
+        jacobian = parameter_jacobian(reparametrisation)
         return cls(expansion=expansion, slopes=np.array(by_atom) @ jacobian.T)
 
     def __call__(self, where: IntArray, rows: ComplexArray) -> FloatArray:

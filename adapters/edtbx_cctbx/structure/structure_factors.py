@@ -43,6 +43,13 @@ def indices_of(array: miller.set) -> IntArray:
     return to_numpy(array.indices())
 
 
+def f_000(structure: xray.structure) -> float:
+    """F(000) in Å of a structure, by direct summation."""
+    origin = miller_set(structure, np.zeros((1, 3), dtype=np.int64))
+    f_calc = origin.structure_factors_from_scatterers(structure, algorithm="direct", cos_sin_table=False).f_calc()
+    return float(f_calc.data()[0].real)
+
+
 class InexactStructureFactors(UserWarning):
     """A target was given structure factors by FFT in place of direct summation."""
 
@@ -51,20 +58,18 @@ _F_000_TOLERANCE = 0.005
 """cctbx's FFT makes F(000) 1.4 to 15 % too small (81 structures, 7 of them real), direct summation 1e-15."""
 
 
-def warn_if_by_fft(f_000: float, structure: xray.structure, known: float) -> None:
+def warn_if_by_fft(given: float, structure: xray.structure, known: float) -> None:
     """Warn if F(000) in Å is too small for a structure: neither ``known`` nor what direct summation gives now.
 
     The rest is then off by 0.4 to 2 %, its derivatives by 2 %. Tables of sines and cosines cannot be told this way:
     they leave F(000) exact, and the rest off by 0.4 %.
     """
-    if f_000 > (1.0 - _F_000_TOLERANCE) * known:
+    if given > (1.0 - _F_000_TOLERANCE) * known:
         return
-    origin = miller_set(structure, np.zeros((1, 3), dtype=np.int64))
-    now = origin.structure_factors_from_scatterers(structure, algorithm="direct", cos_sin_table=False).f_calc()
-    if f_000 > (1.0 - _F_000_TOLERANCE) * now.data()[0].real:
+    if given > (1.0 - _F_000_TOLERANCE) * f_000(structure):
         return
     warnings.warn(
-        f"F(000) is {f_000:.4g} Å, {1.0 - f_000 / known:.1%} too small: these structure factors come from the FFT, or from "
+        f"F(000) is {given:.4g} Å, {1.0 - given / known:.1%} too small: these structure factors come from the FFT, or from "
         'another structure. Pass structure_factor_algorithm="direct", cos_sin_table=False to xray.minimization.lbfgs, '
         "or call edtbx_cctbx.minimise_with_lbfgs",
         InexactStructureFactors,

@@ -17,25 +17,29 @@ from cctbx import miller, xray
 from libtbx.utils import Sorry, null_out
 
 from edtbx.arrays import BoolArray, ComplexArray, FloatArray, IntArray
+from edtbx.checks import expect_positive
 from edtbx.execution.executors import frame_executor
 from edtbx.execution.memory import expect_room_for
 from edtbx.execution.progress import Progress, no_progress
 from edtbx.experiment import Experiment, Reflections
+from edtbx.fitting.coarse_to_fine import AccuracySettings
 from edtbx.fitting.nuisance_fit import NuisanceBounds, fit_nuisance
+from edtbx.fitting.sampling_levels import Level
 from edtbx.geometry import orthogonalisation_matrix
 from edtbx.intensities.forward import ForwardModel
 from edtbx.intensities.nuisance import FrameCube, Nuisance
 from edtbx.intensities.sampling import G_MAX_MARGIN, Sampling
 from edtbx.selection import Selection, SelectionRules, select_reflections
 from edtbx.solvers.block import Solver
+from edtbx.solvers.registry import installed_solvers
 from edtbx.statistics import Statistics, statistics
 from edtbx_cctbx.arrays import from_numpy, to_numpy
-from edtbx_cctbx.boundary import expect_intensities, expect_same_crystal
+from edtbx_cctbx.boundary import expect_experiment, expect_intensities, expect_same_crystal, expect_structure
 from edtbx_cctbx.indexing.absences import check_centring
 from edtbx_cctbx.indexing.diagnosis import Diagnosis, diagnose
 from edtbx_cctbx.indexing.model_cell import with_model_cell
 from edtbx_cctbx.structure.form_factors import ensure_electron_form_factors, set_electron_form_factors
-from edtbx_cctbx.structure.structure_factors import Expansion, g_vectors, indices_of, miller_set
+from edtbx_cctbx.structure.structure_factors import Expansion, f_000, g_vectors, indices_of, miller_set
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True, repr=False)
@@ -76,45 +80,59 @@ class ScatteringModel:
         experiment: Experiment,
         xray_structure: xray.structure,
         *,
-        solver_name: str,
-        solver: Solver,
+        solver: str,
         bounds: NuisanceBounds,
         rules: SelectionRules,
-        sampling: Sampling,
+        sampling: Sampling | AccuracySettings,
         g_max: float | None = None,
         nproc: int | None = None,
         executor: Executor | None = None,
     ) -> ScatteringModel:
         """A model of an experiment and a starting structure; the arguments are those of :class:`DynamicalTarget`.
 
+        ``sampling`` may be the accuracy that is aimed at: the sampling is coarse then.
+
         Raises
         ------
-        Sorry, ValueError
-            No reflection is left, or an argument is out of range.
+        TypeError, Sorry
+            An argument is of the wrong kind or out of range, nobody knows the solver, or no reflection is left.
         TooLarge
             The memory does not hold what it takes.
         """
-        set_electron_form_factors(xray_structure, log=null_out())
-        experiment = with_model_cell(experiment, xray_structure)
-        executor = frame_executor(executor, nproc)
-        selection = select_rows(experiment, xray_structure, rules)
-        length = _largest_g(experiment, selection.used)
-        g_max = max(length + G_MAX_MARGIN if g_max is None else g_max, length)
-        expect_room_for(experiment, g_max, sampling.accuracy.s_max)
-        vectors = g_vectors(xray_structure, g_max)
-        expansion = Expansion.of(xray_structure, vectors)
-        f = expansion.structure_factors(xray_structure)
-        f_000 = float(f[vectors.find(np.zeros(3, dtype=np.int64))].real)
+        try:
+            if g_max is not None:
+                expect_positive(g_max, "g_max", "1/Å")
+            set_electron_form_factors(expect_structure(xray_structure), log=null_out())
+            experiment = with_model_cell(expect_experiment(experiment), xray_structure)
+            backend = installed_solvers().create(solver)
+            if isinstance(sampling, AccuracySettings):
+                sampling = sampling.coarse(backend)
+            executor = frame_executor(executor, nproc)
+            selection = select_rows(experiment, xray_structure, rules)
+            length = _largest_g(experiment, selection.used)
+            g_max = max(length + G_MAX_MARGIN if g_max is None else g_max, length)
+            expect_room_for(experiment, g_max, sampling.accuracy.s_max)
+            vectors = g_vectors(xray_structure, g_max)
+            known = f_000(xray_structure)
+            forward = ForwardModel(experiment, selection, vectors, sampling, backend, executor, f_000=known)
+        except ValueError as error:
+            raise Sorry(str(error)) from error
         return cls(
             experiment=experiment,
             selection=selection,
-            expansion=expansion,
-            forward=ForwardModel(experiment, selection, vectors, sampling, solver, executor, f_000=f_000),
-            solver_name=solver_name,
+            expansion=Expansion.of(xray_structure, vectors),
+            forward=forward,
+            solver_name=solver,
             bounds=bounds,
             g_max=g_max,
-            f_000=f_000,
+            f_000=known,
         )
+
+    def at_level(
+        self, level: Level, nuisance: Nuisance, accuracy: AccuracySettings, places: Sequence[int] | None = None
+    ) -> tuple[ScatteringModel, Nuisance]:
+        """A model of all or some frames, sampled at a level for the fitted thickness and spread, and its parameters."""
+        return self.resampled(accuracy.sampling(level, self.forward, nuisance, self.bounds), nuisance, places)
 
     def resampled(
         self, sampling: Sampling, nuisance: Nuisance, places: Sequence[int] | None = None

@@ -7,7 +7,6 @@ thickness and its law, orientation spread and centres) lives in ``target.nuisanc
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -16,10 +15,9 @@ from typing import Any, TypeVar
 import numpy as np
 from cctbx import miller, xray
 from cctbx.array_family import flex
-from libtbx.utils import Sorry
 
 from edtbx.arrays import ComplexArray, FloatArray, IntArray
-from edtbx.checks import expect_kind, expect_number
+from edtbx.checks import expect_kind, given_or_default
 from edtbx.execution.progress import Progress, no_progress
 from edtbx.experiment import Experiment, Reflections
 from edtbx.fitting.coarse_to_fine import AccuracySettings, choose_level, fit_coarse
@@ -28,11 +26,10 @@ from edtbx.intensities.forward import ForwardModel
 from edtbx.intensities.nuisance import FrameCube, Nuisance
 from edtbx.intensities.sampling import Sampling
 from edtbx.selection import Selection, SelectionRules
-from edtbx.solvers.registry import installed_solvers
 from edtbx.statistics import Statistics
 from edtbx.summary import Summarised
 from edtbx_cctbx.arrays import from_numpy
-from edtbx_cctbx.boundary import described, expect_experiment, expect_structure, expect_structure_factors
+from edtbx_cctbx.boundary import described, expect_structure_factors
 from edtbx_cctbx.structure.form_factors import ensure_electron_form_factors
 from edtbx_cctbx.structure.structure_factors import Expansion, warn_if_by_fft
 from edtbx_cctbx.targets.scattering_model import ScatteringModel
@@ -80,7 +77,6 @@ class Target(Summarised):
     _nuisance: Nuisance | None
     _accuracy: AccuracySettings | None
     _structure_at_hand: xray.structure | None
-    _to_be_warned_of: xray.structure | None
     _progress: Progress[Any]
 
     def __init__(
@@ -99,33 +95,22 @@ class Target(Summarised):
         progress: Progress[Any] = no_progress,
         nuisance: Nuisance | None = None,
     ) -> None:
-        name = expect_kind(solver or self.default_solver, str, "solver")
-        rules = expect_kind(SelectionRules() if rules is None else rules, SelectionRules, "rules")
-        bounds = expect_kind(NuisanceBounds() if bounds is None else bounds, NuisanceBounds, "bounds")
         if sampling is not None and tolerance is not None:
             raise ValueError("give a tolerance, which chooses the sampling, or a sampling, not both")
         accuracy = AccuracySettings() if tolerance is None else AccuracySettings(tolerance=tolerance)
         if nuisance is not None:
             expect_kind(nuisance, Nuisance, "nuisance")
-        if g_max is not None and not 0.0 < expect_number(g_max, "g_max") < math.inf:
-            raise Sorry(f"g_max must be > 0 1/Å, got {g_max:g}")
-        try:
-            expect_structure(xray_structure)
-            backend = installed_solvers().create(name)
-            scattering = ScatteringModel.of(
-                expect_experiment(experiment),
-                xray_structure,
-                solver_name=name,
-                solver=backend,
-                bounds=bounds,
-                rules=rules,
-                sampling=accuracy.coarse(backend) if sampling is None else expect_kind(sampling, Sampling, "sampling"),
-                g_max=g_max,
-                nproc=nproc,
-                executor=executor,
-            )
-        except ValueError as error:
-            raise Sorry(str(error)) from error
+        scattering = ScatteringModel.of(
+            experiment,
+            xray_structure,
+            solver=expect_kind(solver or self.default_solver, str, "solver"),
+            bounds=given_or_default(bounds, NuisanceBounds, "bounds"),
+            rules=given_or_default(rules, SelectionRules, "rules"),
+            sampling=accuracy if sampling is None else expect_kind(sampling, Sampling, "sampling"),
+            g_max=g_max,
+            nproc=nproc,
+            executor=executor,
+        )
         number = len(scattering.forward.frames)
         if nuisance is not None and len(nuisance.centres) != number:
             raise ValueError(
@@ -134,7 +119,7 @@ class Target(Summarised):
             )
         self._hold(scattering, nuisance)
         self._accuracy = accuracy if sampling is None else None
-        self._structure_at_hand = self._to_be_warned_of = xray_structure
+        self._structure_at_hand = xray_structure
         self._progress = progress
 
     @classmethod
@@ -146,7 +131,7 @@ class Target(Summarised):
 
     def _hold(self, scattering: ScatteringModel, nuisance: Nuisance | None) -> None:
         self._scattering, self._nuisance = scattering, nuisance
-        self.offsets = self._accuracy = self._structure_at_hand = self._to_be_warned_of = None
+        self.offsets = self._accuracy = self._structure_at_hand = None
         self._progress = no_progress
 
     def __getstate__(self) -> dict[str, Any]:
@@ -154,9 +139,8 @@ class Target(Summarised):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        for structure in (self._structure_at_hand, self._to_be_warned_of):
-            if structure is not None:
-                ensure_electron_form_factors(structure)
+        if self._structure_at_hand is not None:
+            ensure_electron_form_factors(self._structure_at_hand)
 
     def __repr__(self) -> str:
         number = len(self._scattering.forward.frames)
@@ -203,7 +187,7 @@ class Target(Summarised):
             f = scattering.structure_factors(xray_structure)
             start = self._nuisance or fit_coarse(forward, f, bounds, accuracy, progress=progress)
             level = choose_level(forward, f, start, bounds, accuracy, progress).level
-            self._scattering, _ = scattering.resampled(accuracy.sampling(level, forward, start, bounds), start)
+            self._scattering, _ = scattering.at_level(level, start, accuracy)
             self._accuracy = None
             scattering = replace(self._scattering, bounds=replace(bounds, shapes=(start.shape,)))
         if self._nuisance is None:
@@ -228,22 +212,21 @@ class Target(Summarised):
             ``f_calc`` holds no complex structure factors of these indices.
         """
         data = expect_structure_factors(f_calc, self.expansion.unique)
-        nuisance = self.nuisance
-        if self._to_be_warned_of is not None:  # on the first call only: atoms may change afterwards
-            structure, self._to_be_warned_of = self._to_be_warned_of, None
+        nuisance, forward = self.nuisance, self.forward
+        if self._structure_at_hand is not None:  # on the first call only: atoms may change afterwards
+            structure, self._structure_at_hand = self._structure_at_hand, None
             origin = next(n for n, h in enumerate(self.expansion.unique.indices()) if h == (0, 0, 0))
             warn_if_by_fft(data[origin].real, structure, self._scattering.f_000)
         f = self.expansion.expand(data)
         scale = float(np.mean(nuisance.scales))
         if not compute_derivatives:
-            return TargetResult(self.forward.target(f, nuisance, self.offsets), None, scale)
-        value, gradient = self.forward.target_and_gradient(f, nuisance, self.offsets)
+            return TargetResult(forward.target(f, nuisance, self.offsets), None, scale)
+        value, gradient = forward.target_and_gradient(f, nuisance, self.offsets)
         return TargetResult(value, from_numpy(self.expansion.collect(gradient)), scale)
 
     def i_calc(self, xray_structure: xray.structure) -> FloatArray:
         """Scaled I_calc (M,) of the used rows, in the order of ``rows``."""
-        nuisance = self.nuisance
-        return self.scattering.i_calc(xray_structure, nuisance)
+        return self.scattering.i_calc(xray_structure, self.nuisance)
 
     def accepted(self, xray_structure: xray.structure) -> xray.structure:
         """A structure of this crystal, with electron form factors (:meth:`ScatteringModel.accepted`)."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from edtbx.arrays import ComplexArray
-from edtbx.checks import expect_number
+from edtbx.checks import expect_positive
 from edtbx.execution.progress import Progress, no_progress
 from edtbx.fitting.nuisance_fit import NuisanceBounds, fit_nuisance
 from edtbx.fitting.sampling_levels import COARSE, LEVELS, ChosenLevel, Level, level_for
@@ -50,10 +49,8 @@ class AccuracySettings:
     def __post_init__(self) -> None:
         for name in ("tolerance", "s_max", "s_strong"):
             value = getattr(self, name)
-            if value is None and name != "tolerance":
-                continue
-            if not 0.0 < expect_number(value, name) < math.inf:
-                raise ValueError(f"{name} must be > 0, got {value:g}")
+            if value is not None or name == "tolerance":
+                expect_positive(value, name)
 
     def beams(self, accuracy: Accuracy, solver: Solver) -> Accuracy:
         """The limits on beams with what was set by hand; a solver that folds none takes more of them in full."""
