@@ -1,6 +1,6 @@
 """Dynamical (many-beam) electron diffraction: intensities, and their derivatives, as functions of structure factors.
 
-What experiments are made of, what solvers are given and give back, and the geometry and units that both go by.
+The public names are the data of an experiment, the interface of solvers, and the geometry and units that both use.
 """
 
 from edtbx import _import_order  # noqa: F401  # isort: skip  (first: it loads cctbx's C++ runtime, if there is one)

@@ -32,7 +32,7 @@ _CHILD_SECONDS = 60.0
 
 
 def require_cctbx() -> None:
-    """Load cctbx's C++ runtime, or say what stands in its way.
+    """Load cctbx's C++ runtime, unless it is loaded already.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def _crashes_in_child() -> bool:
 
 
 def _try_and_exit() -> None:
-    """In the child: load cctbx without a word or a core file, and leave by os._exit."""
+    """Load cctbx in the child process, without output or core file, and leave by os._exit."""
     try:
         import resource
 
@@ -116,7 +116,7 @@ def _try_and_exit() -> None:
 
 
 def _advice(foreign: str) -> str:
-    """The message: what is wrong, and which line to move above which."""
+    """Message of the ImportError: which library was loaded first, and which import to move above it."""
     carriers = [name for name in _CARRIERS if name in sys.modules]
     offenders = ", ".join(carriers) if carriers else "another extension module"
     return (

@@ -1,4 +1,4 @@
-"""Types of arrays: ``FloatArray`` and the like stand for any shape, which docstrings give by letters.
+"""Types of NumPy arrays by dtype; docstrings give the shapes by letters.
 
 N beams, B tilts, J nodes of the spread, T thicknesses, F frames, M reflections, P parameters, G vectors g, U of them unique.
 """

@@ -1,4 +1,4 @@
-"""Unit cells: metric, how far two of them differ, and how one lattice maps onto another that is nearly the same.
+"""Unit cells: metric, comparison within tolerances, and the maps of a lattice onto one that is nearly the same.
 
 Lengths in Å, angles in degrees, as crystallographers write them. A matrix M (3, 3) stands for new axes a'_i = Σ_j M_ij a_j;
 the indices of reflections go the same way, h' = M h.
@@ -20,21 +20,21 @@ CELL_TOLERANCE = 0.06
 diffraction patterns make some per cent."""
 
 _DEGREES_PER_LENGTH = 2.5 / 0.06
-"""Degrees that go with a relative difference in length of one: 2.5° with 6 %."""
+"""Tolerance of angles in degrees over the relative one of lengths: 2.5° with 6 %."""
 
 
 def angle_tolerance(tolerance: float) -> float:
-    """Degrees that go with a relative tolerance of lengths."""
+    """Tolerance of angles in degrees that belongs to a relative tolerance of lengths."""
     return tolerance * _DEGREES_PER_LENGTH
 
 
 def stretch_tolerance(tolerance: float) -> float:
-    """Largest |ln s| of a singular value s of UB·B⁻¹ that goes with a tolerance: the length, and half of the shear."""
+    """Largest |ln s| of a singular value s of UB·B⁻¹ within a relative tolerance: of the length, and half of the shear."""
     return float(np.log1p(tolerance) + 0.5 * np.radians(angle_tolerance(tolerance)))
 
 
 def metric_matrix(cell: Cell) -> NDArray[np.float64]:
-    """G = (a_i · a_j) in Å² (3, 3).
+    """Metric matrix G = (a_i · a_j) (3, 3) in Å².
 
     Raises
     ------
@@ -56,12 +56,18 @@ def metric_matrix(cell: Cell) -> NDArray[np.float64]:
 
 
 def cell_volume(cell: Cell) -> float:
-    """Volume in Å³."""
+    """Volume of the unit cell in Å³.
+
+    Raises
+    ------
+    ValueError
+        The parameters do not span a volume.
+    """
     return float(np.sqrt(np.linalg.det(metric_matrix(cell))))
 
 
 def cell_of_metric(metric: NDArray[np.float64]) -> Cell:
-    """The parameters of the cell with the metric G in Å² (3, 3)."""
+    """Cell parameters (Å, degrees) of a metric matrix G (3, 3) in Å²."""
     a, b, c = np.sqrt(np.diag(metric))
     cosines = metric[1, 2] / (b * c), metric[0, 2] / (a * c), metric[0, 1] / (a * b)
     alpha, beta, gamma = np.degrees(np.arccos(np.clip(cosines, -1.0, 1.0)))
@@ -69,20 +75,20 @@ def cell_of_metric(metric: NDArray[np.float64]) -> Cell:
 
 
 def cell_of_ub(ub: NDArray[np.float64]) -> Cell:
-    """The parameters of the cell that a matrix UB in Å⁻¹ (3, 3) has."""
+    """Cell parameters (Å, degrees) of a matrix UB (3, 3) in Å⁻¹."""
     return cell_of_metric(np.asarray(np.linalg.inv(ub.T @ ub), dtype=np.float64))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellMisfit:
-    """How far two cells differ at most: relative in a length, in degrees in an angle."""
+    """Largest differences between two cells: ``length`` relative, ``angle`` in degrees."""
 
     length: float
     angle: float
 
     @classmethod
     def between(cls, cell: Cell, reference: Cell) -> CellMisfit:
-        """Of one cell from another, which lengths are relative to."""
+        """Differences of a cell from a reference, to whose lengths they are relative."""
         return cls(
             length=max(abs(x / y - 1.0) for x, y in zip(cell[:3], reference[:3], strict=True)),
             angle=max(abs(x - y) for x, y in zip(cell[3:], reference[3:], strict=True)),
@@ -97,21 +103,21 @@ class CellMisfit:
 
 
 def cell_text(cell: Cell) -> str:
-    """The parameters as a message shows them."""
+    """Cell parameters as text for messages, three decimals each."""
     return " ".join(f"{value:.3f}" for value in cell)
 
 
 _LARGEST = 3
-"""Coefficients of new axes: settings in use have 0 and ±1, a cell that nobody reduced up to 3."""
+"""Largest coefficient of new axes: settings in use have 0 and ±1, unreduced cells up to 3."""
 
 
 def transformed_cell(cell: Cell, matrix: NDArray[np.float64]) -> Cell:
-    """The cell of the new axes."""
+    """Cell parameters (Å, degrees) after a change of axes by a matrix M (3, 3)."""
     return cell_of_metric(matrix @ metric_matrix(cell) @ matrix.T)
 
 
 def lattice_maps(cell: Cell, target: Cell, tolerance: float) -> list[NDArray[np.int64]]:
-    """All right-handed matrices of whole numbers that bring one cell within a tolerance of another, the nearest first.
+    """Unimodular integer matrices (3, 3) that bring a cell within a relative tolerance of a target, the nearest first.
 
     Of those equally near the plainest comes first: the identity where the cells agree. With both cells the same these are
     the rotations of the lattice, those that hold but nearly among them.
@@ -136,7 +142,7 @@ def lattice_maps(cell: Cell, target: Cell, tolerance: float) -> list[NDArray[np.
 def _angles(
     a: NDArray[np.int64], axes: NDArray[np.int64], metric: NDArray[np.float64], wanted: float
 ) -> NDArray[np.float64]:
-    """How far in degrees the angles (N,) between an axis and others are from the one wanted."""
+    """Deviations (N,) in degrees of the angles between an axis and others from the angle wanted."""
     lengths = np.sqrt(a @ metric @ a * np.einsum("ni,ij,nj->n", axes, metric, axes))
     cosines = axes @ metric @ a / lengths
     return np.asarray(np.abs(np.degrees(np.arccos(np.clip(cosines, -1.0, 1.0))) - wanted))
@@ -147,6 +153,6 @@ def _size(misfit: CellMisfit) -> float:
 
 
 def _plainness(matrix: NDArray[np.int64]) -> tuple[int, int, int, tuple[int, ...]]:
-    """Small for matrices that are easy to read: off the diagonal little, few minus signs."""
+    """Sort key of matrices: small elements first, then nearly diagonal ones, then those with few minus signs."""
     off = int(np.abs(matrix).sum() - np.abs(np.diag(matrix)).sum())
     return int(np.abs(matrix).sum()), off, int((matrix < 0).sum()), tuple(-matrix.ravel())

@@ -1,4 +1,4 @@
-"""Arguments looked at once, where they come in: what was expected, what came, and what to do."""
+"""Checks of arguments at the public boundary, with messages that name the argument and the value got."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _Kind = TypeVar("_Kind")
 
 
 def expect_number(value: Any, name: str) -> float:
-    """A real number.
+    """The value as a float, if it is a real number.
 
     Raises
     ------
     TypeError
-        It is none.
+        It is not a real number (a bool is none).
     """
     if not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(f"{name} must be a number, got {value!r}")
@@ -48,12 +48,12 @@ def given_or_default(value: _Kind | None, kind: type[_Kind], name: str) -> _Kind
 
 
 def expect_kind(value: Any, kind: type[_Kind], name: str) -> _Kind:
-    """An instance of a class.
+    """The value itself, if it is an instance of a class.
 
     Raises
     ------
     TypeError
-        It is none.
+        It is an instance of another class.
     """
     if not isinstance(value, kind):
         raise TypeError(f"{name} must be of type {kind.__name__}, got {value!r}")
@@ -61,12 +61,12 @@ def expect_kind(value: Any, kind: type[_Kind], name: str) -> _Kind:
 
 
 def expect_word(value: Any, words: Iterable[str], name: str) -> str:
-    """One of some words.
+    """The value itself, if it is one of the allowed words.
 
     Raises
     ------
     ValueError
-        It is another.
+        It is not among them.
     """
     if not isinstance(value, str) or value not in (known := list(words)):
         raise ValueError(f"{name} must be one of {', '.join(words)}, got {value!r}")

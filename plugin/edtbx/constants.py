@@ -1,4 +1,9 @@
-"""Physical constants (CODATA 2018, exact or rounded to the last certain digit) in Å, eV and radians."""
+"""Physical constants (CODATA 2018, exact or rounded to the last certain digit) in Å, eV and radians.
+
+References
+----------
+E. Tiesinga et al., Rev. Mod. Phys. 93, 025010 (2021), doi:10.1103/RevModPhys.93.025010.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +16,10 @@ PLANCK_TIMES_C_EV_ANGSTROM = 12398.419843320026
 """h c in eV Å."""
 
 VOLTS_PER_U = 47.878
-"""Potential in volts per Fourier coefficient U = 2 m e V / h² in Å⁻²  divided by 2 m e / h² (rest mass)."""
+"""h²/(2π m e) in V Å² (rest mass): potential in volts of a sum of structure factors F in Å over the cell volume in Å³."""
 
 VOLTS_PER_E_PER_A = 14.399645
-"""e/(4π ε0) in V Å: potentials in e/Å, as some programs give them, times this are volts."""
+"""e/(4π ε0) in V Å: the factor from potentials in e/Å to volts."""
 
 
 def energy_from_wavelength(wavelength: float) -> float:

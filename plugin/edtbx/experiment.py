@@ -1,4 +1,4 @@
-"""What was measured: beam, crystal orientation, frames and the reflections on them.
+"""Data of an experiment: beam, crystal orientation, frames and the reflections on them.
 
 Lengths in Å, reciprocal lengths in Å⁻¹ (no 2π), angles in radians; the cell alone keeps its
 crystallographic degrees. See :mod:`edtbx.geometry` for the frame of reference.
@@ -19,7 +19,7 @@ from edtbx.summary import Summarised
 
 
 class ScanGeometry(Enum):
-    """How the orientations of one frame are visited."""
+    """Path of the beam through the orientations of one frame: rotation about an axis, or precession on a cone."""
 
     ROTATION = "rotation"
     PRECESSION = "precession"
@@ -27,9 +27,23 @@ class ScanGeometry(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """One (virtual) frame: the goniometer at its centre and how far the scan reaches.
+    """One (virtual) frame: the goniometer at its centre and the reach of the scan, in radians.
 
-    ``semi_angle`` is half the rotation range, or the semi-angle of the precession cone.
+    Attributes
+    ----------
+    id : int
+        Number of the frame, unique in an experiment.
+    alpha, beta, omega : float, radians
+        Goniometer angles at the centre, and the angle of the image in its plane.
+    semi_angle : float, radians
+        Half the rotation range, or the semi-angle of the precession cone.
+    scale : float
+        Scale of the frame in the file.
+
+    Raises
+    ------
+    ValueError
+        A number is not finite, or the semi-angle is not between 0 and 20 degrees.
     """
 
     id: int
@@ -51,7 +65,13 @@ class Frame:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Reflections:
-    """The M measured rows: indices (M, 3), intensity and its s.u. (M,), and the id of their frame (M,)."""
+    """The M measured rows: indices (M, 3), intensity and its s.u. (M,), and the id of their frame (M,).
+
+    Raises
+    ------
+    TypeError, ValueError
+        One of them is no numpy array, has another shape, or is not finite.
+    """
 
     hkl: IntArray
     intensity: FloatArray
@@ -78,7 +98,7 @@ class Reflections:
         return f"<Reflections: {len(self)} rows on {len(np.unique(self.frame_id))} frames>"
 
     def select(self, rows: BoolArray | IntArray) -> Reflections:
-        """The chosen rows, in the same order."""
+        """The rows chosen by a mask (M,) or by places, as new reflections."""
         return Reflections(
             hkl=self.hkl[rows],
             intensity=self.intensity[rows],
@@ -89,13 +109,32 @@ class Reflections:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Experiment(Summarised):
-    """One crystal, measured: wavelength, orientation, frames and reflections.
+    """Data of one crystal: wavelength, orientation, frames and reflections.
 
-    ``orientation`` is the rotation matrix U of ``g_lab = R(frame) U B(cell) h`` at alpha = beta = 0. ``ub`` (3, 3) in Å⁻¹
-    is the matrix as it was measured, strained against the cell by what distorts the patterns (leave it out with an
-    orientation of your own); :func:`edtbx.geometry.with_cell` puts another cell in, that of a model, say, and keeps the one
-    before in ``measured_cell``. ``header_geometry`` is the geometry named in the file, None where somebody chose one.
-    ``notes`` tell what the reader found, decided and mended, ``warnings`` what makes results doubtful.
+    Attributes
+    ----------
+    wavelength : float, Å
+        Relativistic wavelength of the electrons.
+    cell : tuple of float, Å and degrees
+        The cell in use; :func:`edtbx.geometry.with_cell` replaces it and keeps the one before in ``measured_cell``.
+    orientation : (3, 3)
+        Rotation matrix U of ``g_lab = R(frame) U B(cell) h`` at alpha = beta = 0.
+    geometry, header_geometry : ScanGeometry
+        The geometry in use, and the one named in the file (None where somebody chose one).
+    frames, reflections
+        The frames, and the rows measured on them.
+    source : str
+        File or program that the data are from.
+    notes, warnings : tuple of str
+        What the reader found, decided and mended; and what makes results doubtful.
+    ub : (3, 3) or None, Å⁻¹
+        UB as it was measured, strained against the cell by the distortion of the patterns (None with a chosen orientation).
+
+    Raises
+    ------
+    ValueError
+        The wavelength is not that of fast electrons, the orientation is no rotation, ``ub`` is not 3 by 3 and finite, two
+        frames share an id, or reflections name a frame that is not there.
     """
 
     wavelength: float
@@ -137,7 +176,7 @@ class Experiment(Summarised):
         Raises
         ------
         TypeError, ValueError
-            It is no list of ids, or one of them is not there.
+            ``ids`` is no list of ids, or one of them is not in the experiment.
         """
         if not isinstance(ids, Iterable):
             raise TypeError(f"expected ids of frames, such as [1, 2], got {ids!r}")
@@ -179,7 +218,7 @@ class Experiment(Summarised):
         return [*lines, *(f"Warning: {warning}" for warning in self.warnings)]
 
     def _spacings(self) -> FloatArray:
-        """d in Å of the rows (M,), rising."""
+        """Lattice spacings d (M,) in Å of the rows, rising."""
         hkl = self.reflections.hkl
         squares = np.einsum("mi,ij,mj->m", hkl, np.linalg.inv(metric_matrix(self.cell)), hkl)
         return np.sort(1.0 / np.sqrt(squares[squares > 0.0]))
@@ -189,7 +228,7 @@ _ANGLES = ("alpha", "beta", "semi_angle")
 
 
 def number_ranges(numbers: Iterable[int]) -> str:
-    """Whole numbers in rising order with runs drawn together: ``1-4, 7, 9-10``; ``none`` of none."""
+    """Whole numbers as text, rising, with runs joined: ``1-4, 7, 9-10``; ``none`` where there is none."""
     runs: list[tuple[int, int]] = []
     for n in sorted(set(numbers)):
         if runs and n == runs[-1][1] + 1:
@@ -200,7 +239,7 @@ def number_ranges(numbers: Iterable[int]) -> str:
 
 
 def _interval(values: FloatArray, digits: int) -> str:
-    """First and last of sorted values, or the one value that all of them round to."""
+    """First and last of sorted values as text, or the value that all of them round to."""
     if not len(values):
         return "none"
     ends = [f"{value:.{digits}f}" for value in (values[0], values[-1])]

@@ -21,11 +21,16 @@ from edtbx.cell import Cell, metric_matrix
 from edtbx.experiment import Experiment, Frame, ScanGeometry
 
 _SINGULAR = 0.05
-"""A UB that stretches one direction so much less than another has no third dimension."""
+"""Least ratio of the singular values of UB·B⁻¹; below it UB counts as singular."""
 
 
 def orthogonalisation_matrix(cell: Cell) -> FloatArray:
-    """B in Å⁻¹ (3, 3), upper triangular with a* along x (Busing & Levy): g = B h.
+    """Orthogonalisation matrix B (3, 3) in Å⁻¹, upper triangular with a* along x (Busing & Levy): g = B h.
+
+    Raises
+    ------
+    ValueError
+        The cell parameters do not span a volume.
 
     References
     ----------
@@ -35,12 +40,12 @@ def orthogonalisation_matrix(cell: Cell) -> FloatArray:
 
 
 def ub_matrix(experiment: Experiment) -> FloatArray:
-    """UB in Å⁻¹ (3, 3) of the experiment's orientation with its cell in use."""
+    """Matrix UB (3, 3) in Å⁻¹ of the experiment's orientation and the cell in use."""
     return experiment.orientation @ orthogonalisation_matrix(experiment.cell)
 
 
 def polar_factors(ub: FloatArray, cell: Cell) -> tuple[FloatArray, FloatArray]:
-    """The rotation U nearest to UB·B⁻¹, and the singular values (3,) of UB·B⁻¹, the largest first.
+    """Rotation U (3, 3) nearest to UB·B⁻¹, and the singular values (3,) of UB·B⁻¹, the largest first.
 
     UB·B⁻¹ = D U: a distortion D of the patterns, symmetric in the lab frame, leaves U as it was. Singular values are the
     factors by which D stretches reciprocal space: 1 where UB has exactly this cell.
@@ -62,12 +67,18 @@ def polar_factors(ub: FloatArray, cell: Cell) -> tuple[FloatArray, FloatArray]:
 
 
 def measured_ub(experiment: Experiment) -> FloatArray:
-    """UB in Å⁻¹ (3, 3) as it was measured; that of orientation and cell where none was."""
+    """Measured matrix UB (3, 3) in Å⁻¹; that of orientation and cell where none was measured."""
     return ub_matrix(experiment) if experiment.ub is None else experiment.ub
 
 
 def with_cell(experiment: Experiment, cell: Cell) -> Experiment:
-    """The experiment with another cell, and the orientation that the measured UB has for it."""
+    """The experiment with another cell (Å, degrees), and the orientation that the measured UB has for it.
+
+    Raises
+    ------
+    ValueError
+        The measured UB is singular or left-handed.
+    """
     unchanged = experiment.ub is None or cell == experiment.cell
     rotation = experiment.orientation if unchanged else polar_factors(measured_ub(experiment), cell)[0]
     return replace(
@@ -76,13 +87,13 @@ def with_cell(experiment: Experiment, cell: Cell) -> Experiment:
 
 
 def frame_vectors(experiment: Experiment, frame: Frame, hkl: IntArray) -> FloatArray:
-    """g in Å⁻¹ (N, 3), in the lab frame with the goniometer at the centre of the frame."""
+    """Lab vectors g (N, 3) in Å⁻¹ of the indices (N, 3), the goniometer at the centre of the frame."""
     goniometer = Rotation.from_euler("x", frame.alpha) * Rotation.from_euler("y", frame.beta)
     return np.asarray(hkl @ (goniometer.as_matrix() @ ub_matrix(experiment)).T)
 
 
 def rotate(g: FloatArray, x: FloatArray | float, y: FloatArray | float) -> FloatArray:
-    """g turned by Rx(x) Ry(y): (B, N, 3) for (B,) angles in radians, (N, 3) for scalars."""
+    """Vectors g (N, 3) turned by Rx(x) Ry(y): (B, N, 3) for angles (B,) in radians, (N, 3) for scalars."""
     cx, sx, cy, sy = np.cos(x), np.sin(x), np.cos(y), np.sin(y)
     cx, sx, cy, sy = (np.expand_dims(v, -1) for v in np.broadcast_arrays(cx, sx, cy, sy))
     along = cy * g[..., 0] + sy * g[..., 2]
@@ -91,25 +102,25 @@ def rotate(g: FloatArray, x: FloatArray | float, y: FloatArray | float) -> Float
 
 
 def excitation_error(g: FloatArray, wavevector: float) -> FloatArray:
-    """S_g in Å⁻¹ of lab vectors (..., 3) for the wave number K in Å⁻¹: (2 K g_z − |g|²)/(2K)."""
+    """Excitation errors S_g (...) in Å⁻¹ of lab vectors (..., 3), K in Å⁻¹: (2 K g_z − |g|²)/(2K)."""
     return g[..., 2] - np.sum(g * g, axis=-1) / (2.0 * wavevector)
 
 
 def excitation_errors(g: FloatArray, x: FloatArray, y: FloatArray, wavevector: float) -> FloatArray:
-    """S_g in Å⁻¹ (B, N) of the vectors g (N, 3) turned by Rx(x) Ry(y), x and y (B,) in radians; one product for all."""
+    """Excitation errors S_g (B, N) in Å⁻¹ of vectors g (N, 3) turned by Rx(x) Ry(y), x and y (B,) in radians."""
     depth = np.column_stack([-np.cos(x) * np.sin(y), np.sin(x), np.cos(x) * np.cos(y)])
     return np.asarray(depth @ g.T - np.sum(g * g, axis=1) / (2.0 * wavevector))
 
 
 def excitation_error_slopes(g: FloatArray, x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """∂S_g/∂x and ∂S_g/∂y (B, N) in Å⁻¹ per radian, of what :func:`excitation_errors` gives."""
+    """Derivatives ∂S_g/∂x and ∂S_g/∂y, (B, N) each, of :func:`excitation_errors` in Å⁻¹ per radian."""
     by_x = np.column_stack([np.sin(x) * np.sin(y), np.cos(x), -np.sin(x) * np.cos(y)])
     by_y = np.column_stack([-np.cos(x) * np.cos(y), np.zeros_like(x), -np.cos(x) * np.sin(y)])
     return by_x @ g.T, by_y @ g.T
 
 
 def scan_lever(experiment: Experiment, g: FloatArray) -> FloatArray:
-    """How fast S_g changes along the scan in Å⁻¹ per radian (N,): |g_y| in rotation, |g| in precession."""
+    """Largest |∂S_g/∂angle| (N,) along the scan in Å⁻¹ per radian: |g_y| in rotation, |g| in precession."""
     if experiment.geometry is ScanGeometry.ROTATION:
         return np.abs(g[..., 1])
     return np.asarray(np.linalg.norm(g, axis=-1))

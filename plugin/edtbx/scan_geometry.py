@@ -1,4 +1,4 @@
-"""How the frames were scanned, decided from the measured intensities and not from what the file says of itself."""
+"""Scan geometry (rotation or precession) recognised from the measured intensities, whatever the file says."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SAME_INTENSITY = 0.01
 
 
 def recognise_geometry(experiment: Experiment) -> tuple[ScanGeometry, str]:
-    """The geometry that the data show, and the evidence in one sentence; that of the experiment where they are silent.
+    """Scan geometry shown by the data, or that of the experiment where they cannot decide; and the evidence as a sentence.
 
     See :func:`geometry_evidence` for the tests made.
     """
@@ -25,7 +25,7 @@ def recognise_geometry(experiment: Experiment) -> tuple[ScanGeometry, str]:
 
 
 def geometry_evidence(experiment: Experiment) -> tuple[ScanGeometry | None, str]:
-    """The geometry that the data show (None where they cannot decide), and the evidence in one sentence.
+    """Scan geometry shown by the data (None where they cannot decide), and the evidence as a sentence.
 
     Overlapping frames of a continuous rotation repeat one integrated intensity in each frame that lists the reflection;
     on six real sets, 100 % of the significant neighbours are equal in the five rotations, 2 % in the one precession.

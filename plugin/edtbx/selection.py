@@ -1,4 +1,4 @@
-"""Which measured rows count: the rules of dynamical refinement, and why a row was left out.
+"""Selection of measured rows by the rules of dynamical refinement, with counts of the rows left out by each rule.
 
 RSg = |S_g|/(lever·semi_angle) and DSg = lever·semi_angle − |S_g|, the lever being |g_y| in rotation and |g| in precession.
 
@@ -22,7 +22,21 @@ _FEWEST_FOR_SCALE = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelectionRules:
-    """Limits on the rows used; lengths in Å and Å⁻¹. ``min_reflections``: fewer leave the whole frame out."""
+    """Limits on the rows used.
+
+    Attributes
+    ----------
+    rsg_max : float
+        Largest RSg.
+    dsg_min, sg_max : float, Å⁻¹
+        Least DSg, and largest |S_g| at the centre of the frame.
+    d_min : float, Å
+        Least lattice spacing; 0 sets no limit.
+    g_max : float, Å⁻¹
+        Largest |g|.
+    min_reflections : int
+        Frames with fewer remaining rows are left out whole.
+    """
 
     rsg_max: float = 0.7
     dsg_min: float = 0.0015
@@ -34,7 +48,7 @@ class SelectionRules:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Selection:
-    """Per row (M,): S_g in Å⁻¹ at the centre of its frame, RSg, and whether it is used; ``left_out`` counts by rule.
+    """S_g in Å⁻¹ at the centre of the frame, RSg and use of every row, (M,) each; ``left_out`` counts rows by rule.
 
     ``poor_frames`` are the ids of the frames that are left out whole because too few of their rows remained.
     """
@@ -47,7 +61,7 @@ class Selection:
 
 
 def select_reflections(experiment: Experiment, rules: SelectionRules, absent: BoolArray | None = None) -> Selection:
-    """The rows that the rules leave; ``absent`` (M,) marks those that the space group extinguishes."""
+    """Selection of rows by the rules; ``absent`` (M,) marks those that the space group extinguishes."""
     rows = experiment.reflections
     s_g, swept, length = _geometry_of_rows(experiment)
     rsg = np.abs(s_g) / np.maximum(swept, 1e-12)
@@ -72,16 +86,23 @@ def select_reflections(experiment: Experiment, rules: SelectionRules, absent: Bo
 
 
 def swept_rows(experiment: Experiment) -> BoolArray:
-    """Which rows (M,) pass the Ewald sphere within the scan of their frame: |S_g| < lever·semi_angle."""
+    """Mask (M,) of the rows that cross the Ewald sphere within the scan of their frame: |S_g| < lever·semi_angle."""
     s_g, swept, _ = _geometry_of_rows(experiment)
     return np.asarray(np.abs(s_g) < swept)
 
 
 def estimated_r(experiment: Experiment, f_squared: FloatArray, used: BoolArray) -> float:
-    """R(obs) of amplitudes with I ∝ |F|²/lever, which a scan through the whole reflection gives, one scale a frame.
+    """R(obs) of amplitudes for kinematical integrated intensities I ∝ |F|²/lever, one scale a frame.
 
     An estimate in closed form, without thickness or spread: of right indices 0.1 to 0.22 on real data, of wrong ones 0.4
-    to 0.5. ``f_squared`` (M,) belongs to the rows, ``used`` (M,) are those to count. NaN where too few are observed.
+    to 0.5.
+
+    Parameters
+    ----------
+    f_squared : (M,)
+        |F|² of every row, on any scale.
+    used : (M,) bool
+        The rows to count; of them those with I > 3 σ(I). NaN where these are too few.
     """
     rows = experiment.reflections
     _, swept, _ = _geometry_of_rows(experiment)

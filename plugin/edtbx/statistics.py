@@ -1,8 +1,12 @@
-"""R factors, on exactly the definitions of the published dynamical refinements.
+"""R factors of dynamical refinement, as defined in published refinements.
 
 Fo = √max(I, 0); σ(F) = σ(I)/(2 Fo), or 5 √σ(I) where I < 0.01 σ(I); w = 1/(σ²(F) + (0.01 Fo)²); observed: I > 3 σ(I).
 R = Σ|Fo − Fc|/Σ Fo; wR = √(Σ w (Fo − Fc)²/Σ w Fo²). MR is R after averaging I_obs and I_calc over symmetry equivalents
 and frames, observed by σ = √(Σ σ²)/n.
+
+References
+----------
+P. B. Klar et al., Nat. Chem. 15, 848 (2023), doi:10.1038/s41557-023-01186-1.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ DEFINITION = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statistics:
-    """R factors and numbers of reflections; ``r_frames`` is the mean of R(obs) over frames."""
+    """R factors (as fractions) and numbers of reflections; ``r_frames`` is the mean of R(obs) over frames."""
 
     r_obs: float
     wr_obs: float
@@ -43,7 +47,7 @@ def r_factor(f_obs: FloatArray, f_calc: FloatArray) -> float:
 def statistics(
     observed: FloatArray, sigma: FloatArray, calculated: FloatArray, frame_id: IntArray, unique: IntArray
 ) -> Statistics:
-    """R factors of scaled intensities.
+    """R factors, as fractions, of scaled intensities.
 
     Parameters
     ----------
@@ -69,7 +73,7 @@ def statistics(
 
 
 def amplitude_weights(observed: FloatArray, sigma: FloatArray) -> FloatArray:
-    """w (M,) of amplitudes, as defined at the head of this module."""
+    """Weights w (M,) of amplitudes, as defined at the head of this module."""
     f_obs = np.sqrt(np.maximum(observed, 0.0))
     weak = observed < 0.01 * sigma
     sigma_f = np.where(weak, 5.0 * np.sqrt(sigma), sigma / (2.0 * np.where(weak, 1.0, f_obs)))
@@ -77,12 +81,14 @@ def amplitude_weights(observed: FloatArray, sigma: FloatArray) -> FloatArray:
 
 
 def _weighted(f_obs: FloatArray, f_calc: FloatArray, weights: FloatArray, rows: BoolArray) -> float:
+    """Weighted R factor wR of the rows of a mask (M,)."""
     w, fo, fc = weights[rows], f_obs[rows], f_calc[rows]
     total = float(np.sum(w * fo * fo))
     return float(np.sqrt(np.sum(w * (fo - fc) ** 2) / total)) if total > 0.0 else float("nan")
 
 
 def _merged(observed: FloatArray, sigma: FloatArray, calculated: FloatArray, unique: IntArray) -> float:
+    """MR(obs), after averaging over the rows that share a number in ``unique`` (M,)."""
     _, group = np.unique(unique, return_inverse=True)
     count = np.bincount(group)
     mean_obs = np.bincount(group, observed) / count

@@ -1,4 +1,4 @@
-"""What objects say of themselves, as those of cctbx do."""
+"""Text summaries of objects, by the ``show_summary`` of cctbx."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ _Itself = TypeVar("_Itself", bound="Summarised")
 
 
 class Summarised(ABC):
-    """Something with a description of a few lines, which ``str`` and ``show_summary`` give."""
+    """Base class of objects with a summary of a few lines, for ``str`` and ``show_summary``."""
 
     __slots__ = ()
 
     @abstractmethod
     def summary_lines(self) -> list[str]:
-        """The description, line by line."""
+        """Lines of the summary."""
 
     def show_summary(self: _Itself, f: TextIO | None = None, prefix: str = "") -> _Itself:
-        """The object itself, after its description on ``f`` (standard output), each line behind ``prefix``."""
+        """The object itself, after printing its summary to ``f`` (standard output), each line behind ``prefix``."""
         print("\n".join(prefix + line for line in self.summary_lines()), file=sys.stdout if f is None else f)
         return self
 

@@ -1,4 +1,4 @@
-"""Where frames are computed: in this thread, in threads, in other processes, on other machines.
+"""Executors of frames: this thread, threads, other processes or other machines.
 
 Frames are independent, and a task holds all that one of them needs, so that any ``concurrent.futures.Executor`` will do.
 Threads do for one machine, as solvers release the interpreter's lock; a task that goes to another process is some
@@ -24,7 +24,7 @@ _Result = TypeVar("_Result")
 
 
 class FrameThreads(ThreadPoolExecutor):
-    """Threads that a copy, a pickle and a forked process have anew.
+    """A thread pool that copies, pickles and forked processes start anew.
 
     A fork copies the object but not its threads: without new ones, a task would wait for ever.
     """
@@ -34,7 +34,7 @@ class FrameThreads(ThreadPoolExecutor):
         self._process = os.getpid()
 
     def submit(self, fn: Callable[..., _Result], /, *args: Any, **kwargs: Any) -> Future[_Result]:
-        """As that of the base class."""
+        """As in the base class; in a forked process the threads are started first."""
         if self._process != os.getpid():
             FrameThreads.__init__(self, self._max_workers)
         return super().submit(fn, *args, **kwargs)
@@ -44,7 +44,7 @@ class FrameThreads(ThreadPoolExecutor):
 
 
 def frame_threads(number: int | None = None) -> FrameThreads:
-    """Threads to work on one frame each; as many as there are cores unless a number is given.
+    """Thread pool for frames, of as many threads as there are cores unless a number is given.
 
     More than cores would fight for the interpreter's lock and for the cache.
     """
@@ -53,12 +53,12 @@ def frame_threads(number: int | None = None) -> FrameThreads:
 
 
 def frame_executor(executor: Executor | None = None, nproc: int | None = None) -> Executor:
-    """The executor given, or threads (see `frame_threads`).
+    """The executor given, or ``nproc`` threads (see :func:`frame_threads`).
 
     Raises
     ------
     TypeError, ValueError
-        Both are given, or one of them is none.
+        Both are given, ``nproc`` is no whole number from 1 on, or ``executor`` is no executor.
     """
     if nproc is not None and (isinstance(nproc, bool) or not isinstance(nproc, Integral)):
         raise TypeError(f"nproc must be a whole number of threads, or None for all cores, got {nproc!r}")
@@ -79,14 +79,20 @@ def frame_executor(executor: Executor | None = None, nproc: int | None = None) -
 
 
 def portable(executor: Executor | None) -> Executor | None:
-    """What stands in for an executor in a copy or a pickle: threads of its own in place of other people's workers."""
+    """Executor for a copy or a pickle: new threads in place of an executor that belongs to somebody else."""
     return executor if executor is None or isinstance(executor, FrameThreads) else frame_threads()
 
 
 def results(
     executor: Executor | None, function: Callable[[_Task], _Result], tasks: Sequence[_Task]
 ) -> Iterator[_Result]:
-    """The function of every task, in their order, BLAS on one thread each: frames are what runs in parallel."""
+    """Results of a function for all tasks, in their order; BLAS takes one thread a task, as frames run in parallel.
+
+    Raises
+    ------
+    ImportError
+        A worker in another process has another version of edtbx.
+    """
     if executor is None or isinstance(executor, ThreadPoolExecutor):
         with threadpool_limits(1, user_api="blas"):
             yield from map(function, tasks) if executor is None else executor.map(function, tasks)
@@ -95,7 +101,7 @@ def results(
 
 
 def _alone(version: str, function: Callable[[_Task], _Result], task: _Task) -> _Result:
-    """For another process, which has to see to the threads of BLAS itself, and may be none of this version of edtbx."""
+    """Result of a task in another process, after a check of its version of edtbx, with one thread for its BLAS."""
     if version != __version__:
         raise ImportError(f"edtbx {version} is asked for, and {platform.node()} has {__version__}")
     with threadpool_limits(1, user_api="blas"):

@@ -1,4 +1,4 @@
-"""What a problem takes of the memory, estimated before any of it is taken, and what is there.
+"""Estimates of the memory that a problem takes, and the memory available, in bytes.
 
 The estimates are the arrays that grow with the problem; measured peaks (propagator and eigensolver, 300 to 4000 beams; up
 to 2 million g vectors) lie between 0.7 and 1.0 of them where they exceed 0.3 GB.
@@ -36,16 +36,16 @@ _TERMS = 250e6
 """Most bytes of terms that a propagator keeps of a frame."""
 
 _UNLIMITED = 1 << 60
-"""What control groups of version 1 call no limit is greater."""
+"""Limits from here on mean that a control group of version 1 has none."""
 
 
 class TooLarge(MemoryError):
-    """A problem that the memory does not hold; told before it is tried."""
+    """The estimated memory exceeds what is available; raised before any is taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameSize:
-    """What the memory of a frame depends on: the numbers of its beams, orientations, y nodes, rows and thicknesses."""
+    """Numbers of beams, orientations, y nodes, rows and thicknesses of a frame, which its memory depends on."""
 
     beams: int
     orientations: int
@@ -55,11 +55,11 @@ class FrameSize:
 
     @property
     def cube(self) -> float:
-        """Bytes of its intensities at every node and thickness."""
+        """Bytes of the intensities at every y node and thickness."""
         return 8.0 * self.nodes * self.rows * self.thicknesses
 
     def waves(self, coupling_bytes: float, folds: bool) -> float:
-        """Bytes at work while its intensities are computed, ``coupling_bytes`` (16 complex, 8 real) for each pair of beams.
+        """Bytes in use while intensities are computed, ``coupling_bytes`` (16 complex, 8 real) for each pair of beams.
 
         The coupling is gathered in double precision; one that folds beams copies it in single, the others several times.
         """
@@ -67,7 +67,7 @@ class FrameSize:
         return copies * coupling_bytes * self.beams**2 + _PER_WAVE * self.beams * self.orientations + 2.0 * self.cube
 
     def way_back(self, coupling_bytes: float, folds: bool) -> float:
-        """Bytes at work while derivatives are computed: more couplings, terms of a series, and a seed for every wave."""
+        """Bytes in use while derivatives are computed: more couplings, terms of a series, and a seed for every wave."""
         couplings = (_COPIES_FOLDED if folds else _MORE_COPIES) * coupling_bytes * self.beams**2
         terms = min(_TERMS, _PER_WAVE * self.beams * self.orientations)
         return (
@@ -102,7 +102,7 @@ def _volume(cell: Cell) -> float:
 
 
 def at_once(executor: Executor | None) -> int:
-    """How many frames an executor works on in this machine's memory; 0 for workers that may be anywhere."""
+    """Number of frames that an executor works on at once in this machine's memory; 0 for workers elsewhere."""
     if executor is None:
         return 1
     if isinstance(executor, ThreadPoolExecutor | ProcessPoolExecutor):
@@ -113,7 +113,7 @@ def at_once(executor: Executor | None) -> int:
 def frames_bytes(
     frames: Sequence[FrameSize], workers: int, *, coupling_bytes: float, folds: bool, derivatives: bool
 ) -> float:
-    """Bytes that intensities of all frames take, or derivatives: those of the largest frames at work, and all results."""
+    """Bytes for intensities or derivatives of all frames: the largest frames in work at once, and all results."""
     if derivatives:
         at_work, results = sorted(size.way_back(coupling_bytes, folds) for size in frames), 0.0
     else:
@@ -125,12 +125,19 @@ def frames_bytes(
 
 
 def expect_room(needed: float, what: str, remedy: str) -> None:
-    """Nothing, if so many bytes are available.
+    """Check that ``needed`` bytes are available.
+
+    Parameters
+    ----------
+    needed : float
+        Bytes.
+    what, remedy : str
+        For the message: what takes them, and what takes less.
 
     Raises
     ------
     TooLarge
-        They are not.
+        Fewer are available.
     """
     available = available_bytes()
     if available is not None and needed > available:
@@ -140,12 +147,12 @@ def expect_room(needed: float, what: str, remedy: str) -> None:
 
 
 def expect_room_for(experiment: Experiment, g_max: float, s_max: float) -> None:
-    """Nothing, if g vectors out to 2 g_max and one coupling of the beams within s_max (Å⁻¹) may be expected to find room.
+    """Check that memory holds the g vectors out to 2 g_max and one coupling of the beams within s_max (both in Å⁻¹).
 
     Raises
     ------
     TooLarge
-        They may not.
+        By the estimate it does not.
     """
     semi_angle = max((frame.semi_angle for frame in experiment.frames), default=0.0)
     beams = beams_near(experiment.cell, g_max, s_max, semi_angle)
@@ -157,7 +164,7 @@ def expect_room_for(experiment: Experiment, g_max: float, s_max: float) -> None:
 
 
 def bytes_text(number: float) -> str:
-    """So many bytes in MB, GB or TB."""
+    """A number of bytes as text, in MB, GB or TB."""
     for unit, size in (("TB", 1e12), ("GB", 1e9)):
         if number >= size:
             return f"{number / size:.3g} {unit}"
@@ -165,7 +172,7 @@ def bytes_text(number: float) -> str:
 
 
 def available_bytes(root: Path = Path("/")) -> int | None:
-    """Bytes that this process may still take without swapping, as machine and control groups tell; None where none does."""
+    """Bytes that this process may still take without swapping, by machine and control groups; None if neither tells."""
     limits = [*_of_the_machine(root), *_of_control_groups(root)]
     return max(0, min(limits)) if limits else None
 
@@ -181,7 +188,7 @@ def _of_the_machine(root: Path) -> Iterator[int]:
 
 
 def _of_control_groups(root: Path) -> Iterator[int]:
-    """What is left to each group that this process is in, of version 1 or 2, up to the topmost that is visible."""
+    """Bytes left to each control group (version 1 or 2) that this process is in, up to the topmost visible one."""
     for line in _text(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers == "":
@@ -198,7 +205,7 @@ def _of_control_groups(root: Path) -> Iterator[int]:
 
 
 def _reclaimable(folder: Path) -> int:
-    """Bytes of files that the group keeps in memory only as long as nobody needs it."""
+    """Bytes of cached files that a control group gives up when memory is short."""
     counts = dict(line.split(maxsplit=1) for line in _text(folder / "memory.stat").splitlines() if " " in line)
     return int(counts.get("total_inactive_file", counts.get("inactive_file", "0")))
 

@@ -1,4 +1,4 @@
-"""How far long computations have come, and what they tell on the way."""
+"""Progress and messages of long computations."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any, TypeVar
 _Result = TypeVar("_Result")
 
 Progress = Callable[[Iterable[_Result], int], Iterable[_Result]]
-"""Wraps an iterable of the given length to show how far it has come."""
+"""Wraps an iterable of the given length to show its progress."""
 
 
 def no_progress(items: Iterable[_Result], total: int) -> Iterable[_Result]:
-    """Show nothing."""
+    """The items as they are: no progress is shown."""
     return items
 
 
 @contextmanager
 def one_step(progress: Progress[Any]) -> Iterator[None]:
-    """Show work that cannot tell how far it has come, as an iterable of one item."""
+    """Context that shows work without measurable progress as an iterable of one item."""
     shown = iter(progress((None,), 1))
     next(shown)
     try:
@@ -29,17 +29,17 @@ def one_step(progress: Progress[Any]) -> Iterator[None]:
 
 
 class Reporter:
-    """Takes what a long computation tells of itself; this one drops it, and a program's own shows it."""
+    """Receiver of progress and result lines of a computation; the base class drops both, programs derive one that prints."""
 
     def progress(self, label: str) -> Progress[Any]:
-        """What shows how far the stage of this label has come."""
+        """Progress display for the stage of this label."""
         return no_progress
 
     def say(self, line: str) -> None:
         """Take a line of results."""
 
     def behind(self, prefix: str) -> Reporter:
-        """The same with a prefix before what is said."""
+        """The same reporter with a prefix before each line of results."""
         return _Prefixed(self, prefix)
 
 
@@ -55,4 +55,4 @@ class _Prefixed(Reporter):
 
 
 SILENT = Reporter()
-"""Drops everything."""
+"""Reporter that drops everything."""

@@ -1,4 +1,9 @@
-"""Steps of least squares where residuals are large: curvature learnt from steps before, every parameter within bounds."""
+"""Bounded least-squares steps, with a normal matrix corrected by secants (BFGS) for large residuals.
+
+References
+----------
+J. Nocedal & S. J. Wright, Numerical Optimization (2006), doi:10.1007/978-0-387-40065-5, equation 6.19 (BFGS update).
+"""
 
 from __future__ import annotations
 
@@ -9,14 +14,14 @@ import scipy.optimize
 from edtbx.arrays import FloatArray
 
 _LARGEST_STEP = 4.0
-"""No parameter moves by more than so many usual shifts in a cycle."""
+"""Largest shift of a parameter in a cycle, in usual shifts."""
 
 _LEAST_CURVATURE = 0.1
-"""Steps that show less than this part of the expected curvature teach nothing."""
+"""Steps that show less than this part of the expected curvature are not used."""
 
 
 def corrected(matrix: FloatArray, correction: FloatArray | None) -> FloatArray:
-    """The normal matrix with the correction that was found on other frames or before, where that leaves it definite."""
+    """Normal matrix (P, P) plus a correction from before or from other frames, where the sum is positive definite."""
     if correction is None or correction.shape != matrix.shape:
         return matrix
     try:
@@ -27,7 +32,7 @@ def corrected(matrix: FloatArray, correction: FloatArray | None) -> FloatArray:
 
 
 def curvature(matrix: FloatArray, secants: list[tuple[FloatArray, FloatArray]]) -> FloatArray:
-    """A normal matrix, corrected by what the steps so far have shown of the second derivatives (BFGS).
+    """Normal matrix (P, P) corrected by the secants of former steps (BFGS): pairs of a step and the change of gradient.
 
     Residuals of dynamical intensities are large, and Gauss-Newton takes the curvature along some parameters, such as
     displacements of hydrogen, for twice what it is: without the correction, steps shrink by a fifth a cycle.
@@ -41,11 +46,19 @@ def curvature(matrix: FloatArray, secants: list[tuple[FloatArray, FloatArray]]) 
 
 
 def bounded_step(matrix: FloatArray, right: FloatArray, usual: FloatArray, last: FloatArray) -> FloatArray:
-    """The solution (P,) of normal equations with bounds: a few usual shifts, and half of the last step (P,) or (0,) for what
-    went farther than is usual and now comes back.
+    """Solution (P,) of the normal equations within bounds.
 
-    The others move as suits those that are held. Torsions of hydroxyls overshoot: the intensities hardly know them, and
-    depend on them like a cosine.
+    A parameter moves by a few usual shifts at most; one that went farther than usual and now comes back, by half of its last
+    step. Torsions of hydroxyls overshoot: the intensities hardly determine them, and depend on them like a cosine.
+
+    Parameters
+    ----------
+    matrix, right : (P, P), (P,)
+        Normal matrix and right-hand side.
+    usual : (P,)
+        Usual shifts of the parameters.
+    last : (P,) or (0,)
+        The last step, if there was one.
     """
     upper = _LARGEST_STEP * usual
     lower = -upper

@@ -1,4 +1,4 @@
-"""Nuisance parameters from coarse to fine: a coarse sampling finds the thickness, which tells how fine is fine enough."""
+"""Nuisance parameters from a coarse sampling, and the level of sampling that they and a tolerance ask for."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _FULL = 5.0
 by 0.005 (R of amplitudes)."""
 
 _AT_THE_END = 0.97
-"""A part of the greatest thickness computed beyond which the crystal may be thicker still."""
+"""Part of the greatest thickness computed beyond which the crystal may be thicker still."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccuracySettings:
-    """How accurate intensities are to be.
+    """Accuracy asked of computed intensities.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class AccuracySettings:
     Raises
     ------
     TypeError, ValueError
-        One of them is no number > 0.
+        One of them is not a finite number > 0.
     """
 
     tolerance: float = 0.15
@@ -59,15 +59,15 @@ class AccuracySettings:
         return replace(accuracy, s_strong=s_strong, s_max=self.s_max or farthest)
 
     def coarse(self, solver: Solver) -> Sampling:
-        """Where nothing is known of the crystal."""
+        """Sampling for a crystal of unknown thickness."""
         return replace(COARSE, accuracy=self.beams(COARSE.accuracy, solver))
 
     def at(self, level: Level, solver: Solver) -> Level:
-        """A level with the beams that the solver needs."""
+        """The level with the limits on beams that the solver needs."""
         return replace(level, accuracy=self.beams(level.accuracy, solver))
 
     def sampling(self, level: Level, forward: ForwardModel, nuisance: Nuisance, bounds: NuisanceBounds) -> Sampling:
-        """A level for what is known of thickness and spread, and the beams that the solver needs."""
+        """Sampling at a level for the thickness and spread known, with the limits on beams that the solver needs."""
         return self.at(level, forward.solver).sampling(nuisance, bounds, forward.g_max)
 
 
@@ -80,7 +80,7 @@ def fit_coarse(
     search_further: bool = True,
     progress: Progress[FrameCube] = no_progress,
 ) -> Nuisance:
-    """Nuisance parameters of structure factors f (G,) at the coarse level.
+    """Nuisance parameters fitted at the coarse level, for structure factors f (G,) in Å.
 
     Thickness is searched up to 3000 Å and, with ``search_further``, up to twice that where it ends there. The forward model
     gives frames and reflections; its own sampling does not matter.
@@ -106,6 +106,12 @@ def choose_level(
     accuracy: AccuracySettings,
     progress: Progress[Any] = no_progress,
 ) -> ChosenLevel:
-    """The level of sampling that the tolerance asks for."""
+    """Level of sampling within the tolerance, and its error (see :func:`edtbx.fitting.sampling_levels.level_for`).
+
+    Raises
+    ------
+    TooLarge
+        The memory does not hold the first levels.
+    """
     levels = [accuracy.at(level, forward.solver) for level in LEVELS]
     return level_for(forward, f, nuisance, bounds, accuracy.tolerance, levels, progress)

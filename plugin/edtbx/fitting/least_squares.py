@@ -1,7 +1,7 @@
-"""Normal equations of all frames, reduced to the parameters of the structure.
+"""Normal equations of all frames, reduced to the P parameters of the structure.
 
-Every frame has a scale and a centre of its own, all of them share spread and thickness, and none of these is to burden
-the matrix that a crystallographer sees. The scale is the best one for whatever the rest is, a function of it (variable
+Every frame has a scale and a centre of its own, and all share spread and thickness; none of these belongs in the normal
+matrix of the structure. The scale is the best one for whatever the rest is, a function of it (variable
 projection); centres, then spread and thickness, are eliminated by Schur complements. What is left has the P parameters
 of the structure, its inverse is their part of the covariance matrix of all parameters, and going back through the
 eliminations gives the s.u.s of the others. Costs O(M P²) for M rows.
@@ -26,7 +26,7 @@ from edtbx.fitting.nuisance_fit import NuisanceBounds, centre_is_free
 from edtbx.intensities.nuisance import FrameCube, Grid, Nuisance
 
 _DETERMINED = 1e-8
-"""What scales and centres must leave of the squared slopes of a shared parameter for it to be refined."""
+"""Least part of the squared slopes of a shared parameter that must remain beside scales and centres for it to be refined."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -64,7 +64,7 @@ class FrameEquations:
         centre: float,
         prior: float,
     ) -> FrameEquations:
-        """From measured and unscaled computed intensities (M,), slopes of these (M, 3 + P), and weights (M,).
+        """Equations from measured and unscaled computed intensities (M,), slopes of the latter (M, 3 + P), and weights (M,).
 
         Slopes keep their precision: single halves the memory of many.
         """
@@ -84,17 +84,17 @@ class FrameEquations:
 
     @property
     def scale(self) -> float:
-        """k ≥ 0."""
+        """Best scale k ≥ 0."""
         return max(float(self.calculated @ self.observed), 0.0) / self._square
 
     @property
     def residual(self) -> FloatArray:
-        """√w (I_obs − k I), (M,)."""
+        """Weighted residuals √w (I_obs − k I), (M,)."""
         return self.observed - self.scale * self.calculated
 
     @property
     def scale_slopes(self) -> FloatArray:
-        """∂k/∂ of everything else, (3 + P,)."""
+        """Derivatives (3 + P,) of the scale k by all other parameters."""
         return np.asarray((self.observed - 2.0 * self.scale * self.calculated) @ self.slopes / self._square)
 
     @property
@@ -103,7 +103,7 @@ class FrameEquations:
         return self.scale * self.slopes + np.outer(self.calculated, self.scale_slopes)
 
     def seed(self, residual: FloatArray) -> FloatArray:
-        """s (M,) such that s·∂I/∂p is residual·(column p of the design)."""
+        """Seed s (M,) such that s·∂I/∂p is residual·(column p of the design)."""
         following = (self.observed - 2.0 * self.scale * self.calculated) * (self.calculated @ residual) / self._square
         return np.asarray(self.root * (self.scale * residual + following))
 
@@ -115,7 +115,13 @@ def frame_equations(
     bounds: NuisanceBounds,
     by_structure: Mapping[int, FloatArray],
 ) -> list[FrameEquations]:
-    """Of every frame, with the weights of its cube; ∂I/∂p (M, P), unscaled, of those frames whose ids have them."""
+    """Equations of every frame, with the weights of its cube.
+
+    Parameters
+    ----------
+    by_structure : mapping
+        ∂I/∂p (M, P) of unscaled I by frame id, for all frames or for some.
+    """
     equations = []
     parts = (nuisance.intensities(grid, cubes), nuisance.slopes(grid, cubes), nuisance.scales, nuisance.centres)
     for cube, calculated, slopes, scale, centre in zip(cubes, *parts, strict=True):
@@ -139,7 +145,7 @@ def frame_equations(
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ReducedEquations:
-    """N δ = r for the P parameters of the structure, and the way back to the others.
+    """Reduced normal equations N δ = r of the P parameters of the structure, and variances of the eliminated ones.
 
     ``shared`` (2,) says which of σ and thickness are refined. Where only some frames have slopes by the structure, N is
     that of these, scaled up as their intensities are to those of all; what pulls at centres, σ and thickness is always
@@ -156,7 +162,7 @@ class ReducedEquations:
 
     @cached_property
     def _times(self) -> float:
-        """What the sums over frames with slopes by the structure are multiplied with."""
+        """Factor on sums over the frames with slopes by the structure, to make up for the other frames."""
         whole = [frame.scale**2 * frame._square for frame in self.frames]
         complete = [part for part, frame in zip(whole, self.frames, strict=True) if self._is_complete(frame)]
         return sum(whole) / max(sum(complete), 1e-300)
@@ -166,7 +172,7 @@ class ReducedEquations:
 
     @cached_property
     def _sums(self) -> tuple[FloatArray, FloatArray, list[tuple[float, float, FloatArray]]]:
-        """Normal matrix (2 + P, 2 + P) and right-hand side without the centres; pivot, residual and row of each centre."""
+        """Normal matrix (2 + P, 2 + P) and right-hand side, centres eliminated; pivot, residual and row of each centre."""
         number = self._columns
         matrix, right, centres = np.zeros((number, number)), np.zeros(number), []
         for frame in self.frames:
@@ -189,7 +195,7 @@ class ReducedEquations:
 
     @cached_property
     def _free(self) -> IntArray:
-        """Which of σ and thickness are refined: those that scales and centres do not make up for."""
+        """Places (σ 0, thickness 1) of the shared parameters that are refined and determined beside scales and centres."""
         left = np.diag(self._sums[0])[:2]
         complete = [frame for frame in self.frames if self._is_complete(frame)]
         whole = self._times * sum(frame.scale**2 * np.sum(frame.slopes[:, 1:3] ** 2, axis=0) for frame in complete)
@@ -197,26 +203,26 @@ class ReducedEquations:
 
     @cached_property
     def _blocks(self) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Of spread and thickness, as far as they are refined: inverse block, coupling to the structure, right-hand side."""
+        """Inverse block, coupling to the structure and right-hand side of those of spread and thickness that are refined."""
         matrix, right, _ = self._sums
         free = self._free
         return np.asarray(np.linalg.inv(matrix[np.ix_(free, free)])), matrix[free, 2:], right[free]
 
     @cached_property
     def matrix(self) -> FloatArray:
-        """N (P, P)."""
+        """Reduced normal matrix N (P, P)."""
         inverse, coupling, _ = self._blocks
         return np.asarray(self._sums[0][2:, 2:] - coupling.T @ inverse @ coupling)
 
     @cached_property
     def right_hand_side(self) -> FloatArray:
-        """r (P,), as exact as the rows are, where all frames have them."""
+        """Reduced right-hand side r (P,), as exact as the rows are, where all frames have them."""
         inverse, coupling, right = self._blocks
         return np.asarray(self._sums[1][2:] - coupling.T @ (inverse @ right))
 
     @property
     def seeds(self) -> list[FloatArray]:
-        """For each frame s (M,) such that r = Σ s·∂I/∂p: what turns an exact gradient into an exact right-hand side."""
+        """Seeds s (M,) of all frames such that r = Σ s·∂I/∂p: an exact gradient then gives an exact right-hand side."""
         free, (inverse, _, right), centres = self._free, self._blocks, self._sums[2]
         shift = inverse @ right
         seeds = []
@@ -227,8 +233,9 @@ class ReducedEquations:
         return seeds
 
     def variances(self, covariance: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Covariances (2, 2) of σ and thickness, variances of centres (F,) and of scales (F,), for those (P, P) of the
-        structure; in its units, and 0 for what is not refined.
+        """Covariances (2, 2) of σ and thickness, and variances of centres (F,) and scales (F,).
+
+        They follow from the covariances (P, P) of the structure, in the same units of variance; 0 for what is not refined.
         """
         inverse, coupling, _ = self._blocks
         free = self._free
@@ -251,13 +258,13 @@ class ReducedEquations:
 
 
 def repetitions(reflections: Reflections) -> FloatArray:
-    """How often each row (M,) is there: overlapping virtual frames list one measurement several times."""
+    """Multiplicity (M,) of every row: overlapping virtual frames list one measurement several times."""
     number = measurements(reflections)
     return np.bincount(number)[number].astype(float)
 
 
 def measurements(reflections: Reflections) -> IntArray:
-    """A number (M,) that rows of the same measurement share.
+    """Numbers (M,) of the measurements: rows of the same measurement share one.
 
     They are told by their equal intensities and s.u.s; those of two measurements agree to the last digit by accident only.
     """

@@ -1,6 +1,6 @@
-"""What a residual counts: its square, or less than that where it is far beyond the others.
+"""Robust losses as factors on least-squares weights.
 
-A loss is a factor on the weights of least squares, found anew from the residuals in every cycle. Some intensities are wrong
+The factors are computed anew from the residuals in every cycle. Some intensities are wrong
 by many s.u.s for reasons that no model of the crystal holds; on urea, one reflection of 600 makes an eighth of the sum
 of squares.
 
@@ -34,7 +34,7 @@ _NORMAL = 0.6745
 
 
 def usual_sizes(residuals: FloatArray, calculated: FloatArray) -> FloatArray:
-    """What size (M,) of weighted residuals (M,) is usual at their intensity, whatever the outliers are.
+    """Usual size (M,) of weighted residuals (M,) at their intensity, robust against outliers.
 
     The usual size is a standard deviation, from the median over classes of rising calculated intensity: models err more
     where intensities are high than weights allow for, and strong reflections as such are no outliers.
@@ -47,12 +47,18 @@ def usual_sizes(residuals: FloatArray, calculated: FloatArray) -> FloatArray:
 
 
 def loss_factors(name: str, standardised_residuals: FloatArray) -> FloatArray:
-    """Factors (M,) on the weights."""
+    """Factors (M,) of a loss on the weights, for residuals (M,) in units of their usual size.
+
+    Raises
+    ------
+    KeyError
+        The name is not in :data:`LOSSES`.
+    """
     return LOSSES[name](standardised_residuals)
 
 
 def variance_factor(name: str) -> float:
-    """What turns Σ w r²/dof · (design† w design)⁻¹ into the covariance matrix, w with the factors; 1 for squares.
+    """Factor from Σ w r²/dof · (design† w design)⁻¹, w with the factors of a loss, to the covariance matrix; 1 for squares.
 
     For normal residuals, E[f] E[(u f)²]/(E[(u f)′]² E[u² f]).
     """

@@ -1,9 +1,8 @@
-"""The most likely change of structure factors, seen from where a model puts them.
+"""Maximum a posteriori change of structure factors, intensities taken as linear in it.
 
-Intensities are taken as linear in the change δ, and δ as drawn from a normal distribution of zero mean and known shape:
-that of atoms scattered anywhere in the cell, say. Then what no intensity depends on stays zero, and what several
-depend on is shared out. How strong the prior is, λ = (variance of δ)/(variance of the residuals), is what makes the
-residuals most probable.
+The prior of the change δ is a normal distribution of zero mean and known shape: that of atoms scattered
+anywhere in the cell, say. What no intensity depends on then stays zero, and what several depend on is shared out. The
+strength of the prior, λ = (variance of δ)/(variance of the residuals), maximises the evidence.
 
 References
 ----------
@@ -26,13 +25,13 @@ from edtbx.arrays import BoolArray, FloatArray
 from edtbx.fitting.least_squares import FrameEquations
 
 _ROWS = 2000
-"""Rows that λ is found from: every n-th, so that there are no more. Costs O(rows³) a trial."""
+"""Most rows for the estimate of λ, which takes every n-th. Costs O(rows³) a trial."""
 
 _RATIOS = (1e-6, 1e6)
 """Least and greatest λ tried."""
 
 _FREE = 10.0
-"""What is not held by a prior may change the residuals by so many times their length."""
+"""Prior of parameters that have none: they may change the residuals by so many times their length."""
 
 _CLOSE, _MOST_ROUNDS = 1e-4, 500
 """Residual of LSQR at which, and rounds after which it ends: some 30. What is hardly told by the data comes last, and is
@@ -42,9 +41,9 @@ paracetamol stands 1.5 times as high as the highest false peak in place of 2.5, 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class MapEstimate:
-    """δ (P,), in units of its expected size, and λ; ``noise`` is the mean square of what the residuals are made of.
+    """Estimate of δ (P,), in units of its expected size, with λ (``ratio``) and the variance ``noise`` of the residuals.
 
-    ``followed`` (Q,) is what the parameters that follow change by; ``design`` (M, N) holds the derivatives by all that
+    ``followed`` (Q,) are the changes of the parameters that follow; ``design`` (M, N) holds the derivatives by all that
     changes, δ first, each in units of what its prior expects of it, where the residuals are in units of √noise.
     """
 
@@ -55,7 +54,7 @@ class MapEstimate:
     design: FloatArray
 
     def variances(self, functionals: FloatArray) -> FloatArray:
-        """Of linear functions (K, P) of δ, given the residuals: (K,).
+        """Variances (K,) of linear functions (K, P) of δ, given the residuals.
 
         C (1 − Dᵀ (D Dᵀ + 1)⁻¹ D) Cᵀ = C (Dᵀ D + 1)⁻¹ Cᵀ, of which the smaller matrix is inverted. Costs
         O(M N min(M, N)).
@@ -70,7 +69,7 @@ class MapEstimate:
 
 
 def map_estimate(frames: Sequence[FrameEquations], shared: BoolArray, followers: int = 0) -> MapEstimate:
-    """From the equations of all frames, whose derivatives by structure are by parameters of expected size 1.
+    """Estimate from the equations of all frames, whose parameters of the structure have expected size 1.
 
     The last Q of these, the ``followers``, are no part of δ: they follow as if measured to be 0 ± 1, whatever λ is. So do
     scales, centres, spread and thickness, which nothing holds; ``shared`` (2,) says whether the latter two do. Costs two
@@ -80,7 +79,7 @@ def map_estimate(frames: Sequence[FrameEquations], shared: BoolArray, followers:
     number = frames[0].slopes.shape[1] - 3 - followers
     outer = number + followers
     first = [replace(frame, slopes=frame.slopes[:, :3]).design for frame in frames]
-    nuisance_columns = _others(frames, first, shared, float(np.linalg.norm(residual)))
+    nuisance_columns = _nuisance_columns(frames, first, shared, float(np.linalg.norm(residual)))
     whole = np.empty((len(residual), outer + nuisance_columns.shape[1]), dtype=np.float32)
     whole[:, outer:] = nuisance_columns
     end = 0
@@ -90,7 +89,7 @@ def map_estimate(frames: Sequence[FrameEquations], shared: BoolArray, followers:
     every = slice(None, None, max(1, math.ceil(len(residual) / _ROWS)))
     sample = whole[every].astype(float)
     ratio, noise = _most_probable(sample[:, :number], sample[:, number:], residual[every])
-    # the least of |design δ + others ε − residual|² + |δ|²/λ + |ε|²
+    # least squares: |design δ + nuisance_columns ε − residual|² + |δ|²/λ + |ε|²
     whole[:, :number] *= math.sqrt(ratio)
     operator = scipy.sparse.linalg.LinearOperator(  # or each product would make a copy in double precision
         whole.shape,
@@ -98,9 +97,9 @@ def map_estimate(frames: Sequence[FrameEquations], shared: BoolArray, followers:
         rmatvec=lambda v: whole.T @ v.astype(np.float32),
         dtype=float,
     )
-    solution = scipy.sparse.linalg.lsqr(operator, residual, damp=1.0, atol=_CLOSE, btol=_CLOSE, iter_lim=_MOST_ROUNDS)[
-        0
-    ]
+    solution, *_ = scipy.sparse.linalg.lsqr(
+        operator, residual, damp=1.0, atol=_CLOSE, btol=_CLOSE, iter_lim=_MOST_ROUNDS
+    )
     return MapEstimate(
         parameters=math.sqrt(ratio) * solution[:number],
         ratio=ratio,
@@ -110,10 +109,10 @@ def map_estimate(frames: Sequence[FrameEquations], shared: BoolArray, followers:
     )
 
 
-def _others(
+def _nuisance_columns(
     frames: Sequence[FrameEquations], designs: Sequence[FloatArray], shared: BoolArray, length: float
 ) -> FloatArray:
-    """Derivatives (M, N) by centres, spread and thickness, in units of what is expected of them."""
+    """Derivatives (M, N) by centres, spread and thickness, each in units of its expected size."""
     columns = []
     for place, (frame, design) in enumerate(zip(frames, designs, strict=True)):
         if math.isinf(frame.prior):
@@ -136,19 +135,21 @@ def _half_solved(square: FloatArray, right: FloatArray) -> FloatArray:
 
 
 def _most_probable(design: FloatArray, nuisance_columns: FloatArray, residual: FloatArray) -> tuple[float, float]:
-    """λ and noise that make the residuals (M,) most probable: normal, of variance noise · (1 + others othersᵀ + λ design
-    designᵀ).
+    """λ and noise of greatest evidence for the residuals (M,).
+
+    These are normal, of covariance noise · (1 + N Nᵀ + λ D Dᵀ) for nuisance columns N and design D.
     """
     fixed, square, number = nuisance_columns @ nuisance_columns.T, design @ design.T, len(residual)
     fixed[np.diag_indices(number)] += 1.0
 
-    def noise_and_doubt(log_ratio: float) -> tuple[float, float]:
+    def noise_and_deviance(log_ratio: float) -> tuple[float, float]:
+        """Best noise for ln λ, and −2 times the logarithm of the evidence but for a constant."""
         root = scipy.linalg.cholesky(fixed + math.exp(log_ratio) * square, lower=True)
         noise = float(np.sum(scipy.linalg.solve_triangular(root, residual, lower=True) ** 2)) / number
         return noise, number * math.log(noise) + 2.0 * float(np.sum(np.log(np.diag(root))))
 
     bounds = tuple(math.log(limit) for limit in _RATIOS)
     best = float(
-        minimize_scalar(lambda x: noise_and_doubt(x)[1], bounds=bounds, method="bounded", options={"xatol": 0.1}).x
+        minimize_scalar(lambda x: noise_and_deviance(x)[1], bounds=bounds, method="bounded", options={"xatol": 0.1}).x
     )
-    return math.exp(best), noise_and_doubt(best)[0]
+    return math.exp(best), noise_and_deviance(best)[0]

@@ -1,4 +1,4 @@
-"""Scale, thickness, its law, orientation spread and centre of every frame, fitted to measured intensities.
+"""Fit of thickness law, thickness, orientation spread, and centre and scale of every frame to measured intensities.
 
 None of them costs another wave. The global ones (law, greatest thickness, spread σ) are found on a grid and polished;
 for each trial the centre of each frame is the best of a grid of its own, with a normal prior that keeps frames put which
@@ -27,12 +27,31 @@ _TRIED = 40
 """Thicknesses that are tried for each law, before the best of them are polished."""
 
 _ENOUGH = 3000
-"""Rows that tell a law, and where about its minimum is: every n-th frame, where all have n times as many."""
+"""Rows that suffice to choose a law and find its minimum roughly: every n-th frame, where all have n times as many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NuisanceBounds:
-    """What may be fitted and within which bounds; angles in radians, thickness in Å."""
+    """Bounds on the nuisance parameters, and which of them are fitted.
+
+    Attributes
+    ----------
+    shapes : tuple of str
+        Thickness laws to choose from (see :mod:`edtbx.intensities.thickness`).
+    thickness, sigma : float or None, Å and radians
+        Values to hold greatest thickness and spread at; None fits them.
+    sigma_max, centre_max : float, radians
+        Largest spread, and largest deviation of the centre of a frame.
+    refine_centres : bool
+        Whether centres are fitted, with a prior of s.u. ``centre_prior`` (radians).
+    min_reflections : int
+        Frames with fewer rows keep their centres.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A law is unknown, or a number is out of range.
+    """
 
     shapes: tuple[str, ...] = ("slab", "wedge", "cylinder", "lens", "thin")
     thickness: float | None = None
@@ -61,7 +80,7 @@ class NuisanceBounds:
 
 
 def fit_nuisance(cubes: Sequence[FrameCube], grid: Grid, bounds: NuisanceBounds) -> Nuisance:
-    """The nuisance parameters that fit the cubes best, over the allowed laws.
+    """Nuisance parameters that fit the cubes best, over the allowed laws.
 
     Costs O(T·S·C·J·M) multiplications for each frame, S spreads and C centres, and no wave.
     """
@@ -80,7 +99,7 @@ def fit_nuisance(cubes: Sequence[FrameCube], grid: Grid, bounds: NuisanceBounds)
 
 
 def polish_nuisance(cubes: Sequence[FrameCube], grid: Grid, bounds: NuisanceBounds, start: Nuisance) -> Nuisance:
-    """Thickness and spread at the minimum near a start, centres and scales at the best; the law stays."""
+    """Nuisance parameters at the minimum near a start, the law held."""
     if start.histogram is not None:
         return rescale(start, grid, cubes)
     cost, box = _law_cost(cubes, grid, bounds, start.shape)
@@ -94,7 +113,7 @@ def polish_nuisance(cubes: Sequence[FrameCube], grid: Grid, bounds: NuisanceBoun
 def _law_cost(
     cubes: Sequence[FrameCube], grid: Grid, bounds: NuisanceBounds, shape: str
 ) -> tuple[Callable[[FloatArray], float], tuple[tuple[float, float], ...]]:
-    """The objective as a function of thickness and spread, and their bounds."""
+    """Objective of a law as a function of thickness (Å) and spread (radians), and their bounds."""
     steps = _centre_steps(grid, bounds)
 
     def cost(point: FloatArray) -> float:
@@ -106,7 +125,7 @@ def _law_cost(
 
 
 def _search(cubes: Sequence[FrameCube], grid: Grid, bounds: NuisanceBounds, shape: str) -> list[FloatArray]:
-    """Where the objective of a law has its lowest minima over all thicknesses and spreads."""
+    """Thickness (Å) and spread (radians) of the lowest minima of the objective of a law."""
     every = math.ceil(len(grid.thickness) / _TRIED)
     thicknesses = grid.thickness[every - 1 :: every] if bounds.thickness is None else np.array([bounds.thickness])
     sigmas = np.linspace(0.0, bounds.sigma_max, 11) if bounds.sigma is None else np.array([bounds.sigma])
@@ -122,9 +141,9 @@ def _search(cubes: Sequence[FrameCube], grid: Grid, bounds: NuisanceBounds, shap
 
 
 def _negative_log_likelihood(nuisance: Nuisance, grid: Grid, cubes: Sequence[FrameCube]) -> float:
-    """Minus the logarithms of two likelihoods of the residuals: normal, and Lorentzian, each of the width that suits them.
+    """Sum of two negative log likelihoods of the residuals: normal and Lorentzian, each of the width that fits them.
 
-    The former says what a few strong reflections do, the latter what most do. Urea without hydrogen: the sum of squares is
+    A few strong reflections decide the former, most of the others the latter. Urea without hydrogen: the sum of squares is
     1.2 % lower at 870 Å and no spread than at the true 1780 Å and 0.12°, which is less by 16 in the one, and more by 150 in
     the other.
     """
@@ -146,7 +165,7 @@ def _polished(
     box: tuple[tuple[float, float], ...],
     rough: bool = False,
 ) -> tuple[float, FloatArray]:
-    """The value and place of the minimum near a start; a step of zero keeps its coordinate fixed."""
+    """Value and place of the minimum near a start; a step of zero keeps its coordinate fixed."""
     free = np.flatnonzero(steps)
     if not free.size:
         return cost(start), start
@@ -171,13 +190,13 @@ def _polished(
 
 
 def _centre_steps(grid: Grid, bounds: NuisanceBounds) -> FloatArray:
-    """Centres tried (C,), counted from the base of each frame."""
+    """Centres tried (C,) in radians, counted from the base of each frame."""
     reach = min(bounds.centre_max, grid.centre_reach)
     return np.linspace(-reach, reach, 21) if bounds.refine_centres else np.zeros(1)
 
 
 def centre_is_free(centre: float, base: float, rows: int, grid: Grid, bounds: NuisanceBounds) -> bool:
-    """Whether the data say where a centre is: those of poor frames stay put, and others end at a bound."""
+    """Whether a centre (radians) is fitted: not in frames of few rows, and not at a bound."""
     inside = abs(centre) < 0.999 * bounds.centre_max and abs(centre - base) < 0.999 * grid.centre_reach
     return bounds.refine_centres and rows >= bounds.min_reflections and inside
 
@@ -208,7 +227,7 @@ def _frame_costs(
 def _settle(
     cubes: Sequence[FrameCube], grid: Grid, bounds: NuisanceBounds, shape: str, t: float, sigma: float
 ) -> Nuisance:
-    """Centres and scales for a given law, thickness and spread."""
+    """Nuisance parameters with the best centres and scales for a given law, thickness (Å) and spread (radians)."""
     over_t = thickness_weights(grid.thickness, shape, t)
     tables, steps = _centre_tables(grid, np.array([sigma]), bounds), _centre_steps(grid, bounds)
     centres = np.empty(len(cubes))
@@ -224,7 +243,7 @@ def _settle(
 
 
 def _vertex(steps: FloatArray, cost: FloatArray) -> float:
-    """Where the parabola through the lowest of the costs and its neighbours is lowest."""
+    """Minimum of the parabola through the lowest of the costs and its neighbours."""
     n = int(np.argmin(cost))
     if not 0 < n < len(cost) - 1 or not np.isfinite(cost[n - 1 : n + 2]).all():
         return float(steps[n])
@@ -234,7 +253,7 @@ def _vertex(steps: FloatArray, cost: FloatArray) -> float:
 
 
 def rescale(nuisance: Nuisance, grid: Grid, cubes: Sequence[FrameCube]) -> Nuisance:
-    """The same with the best scale of each frame."""
+    """The nuisance parameters with the best scale of each frame."""
     unit = replace(nuisance, scales=np.ones(len(cubes)))
     scales = [
         best_scale(calc, cube.observed, cube.weights)
@@ -244,20 +263,20 @@ def rescale(nuisance: Nuisance, grid: Grid, cubes: Sequence[FrameCube]) -> Nuisa
 
 
 def misfit(nuisance: Nuisance, grid: Grid, cubes: Sequence[FrameCube]) -> float:
-    """Σ w (I_obs − I_calc)² over all frames."""
+    """Weighted sum of squares Σ w (I_obs − I_calc)² over all frames."""
     residuals = _weighted_residuals(nuisance, grid, cubes)
     return float(residuals @ residuals)
 
 
 def _weighted_residuals(nuisance: Nuisance, grid: Grid, cubes: Sequence[FrameCube]) -> FloatArray:
-    """√w (I_obs − I_calc) of all frames, (M,)."""
+    """Weighted residuals √w (I_obs − I_calc) of all frames, (M,)."""
     calculated = nuisance.intensities(grid, cubes)
     pairs = zip(cubes, calculated, strict=True)
     return np.concatenate([np.sqrt(cube.weights) * (cube.observed - calc) for cube, calc in pairs])
 
 
 def _fit_histogram(cubes: Sequence[FrameCube], grid: Grid, start: Nuisance) -> Nuisance:
-    """The law replaced by a free non-negative histogram, scales and histogram fitted in turn (spread as it stands)."""
+    """Nuisance parameters with a free non-negative histogram as law, fitted in turn with the scales; the spread is held."""
     nuisance = replace(start, shape="free", histogram=np.stack([grid.thickness, start.over_thickness(grid)]))
     for _ in range(10):
         rows, aims = [], []

@@ -1,4 +1,4 @@
-"""Weights and nuisance parameters, each for the other, of a structure that stays where it is."""
+"""Iterative reweighting: weights and nuisance parameters in turn, for a fixed structure."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from edtbx.fitting.nuisance_fit import NuisanceBounds, polish_nuisance, rescale
 from edtbx.intensities.nuisance import FrameCube, Grid, Nuisance
 
 Weighting: TypeAlias = Callable[[FloatArray, FloatArray, FloatArray], FloatArray]
-"""Weights (M,) of least squares from measured intensities, their s.u.s and scaled calculated ones."""
+"""Function from measured intensities, their s.u.s and scaled calculated intensities, (M,) each, to weights (M,)."""
 
 _ROUNDS = 20
-"""Most rounds of weights and scales, each from the other; spread, thickness and centres follow in the first."""
+"""Most rounds of weights and scales in turn; spread, thickness and centres are fitted in the first."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Reweighted:
-    """Computed beside measured intensities of every frame, at nuisance parameters that suit the weights.
+    """Cubes, calculated intensities and residuals at nuisance parameters consistent with the weights.
 
     ``cubes`` hold the weights, those of the loss and of repeated measurements in them; ``calculated`` (M,) is scaled;
     ``residuals`` (M,) are √w (I_obs − k I_calc) before the loss, in units of ``sizes`` (M,), those usual at their intensity.
@@ -37,7 +37,7 @@ class Reweighted:
 
     @property
     def weights(self) -> FloatArray:
-        """Those of least squares, (M,)."""
+        """Weights (M,) of least squares, loss and multiplicity included."""
         return np.concatenate([cube.weights for cube in self.cubes])
 
 
@@ -65,7 +65,7 @@ def reweight(
     shares : (M,)
         How many rows share the weight of each.
     sizes : (M,)
-        What size of residuals is usual; asked anew where it is not given.
+        Usual sizes of the residuals; estimated where they are not given.
     polish : bool
         Whether thickness, spread and centres are fitted.
     """

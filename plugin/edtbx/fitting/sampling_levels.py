@@ -1,4 +1,4 @@
-"""Levels of sampling: coarse to find the nuisance parameters, fine enough for the result, and the error they leave.
+"""Levels of sampling from coarse to fine, and the coarsest one within a tolerance.
 
 Features of the intensity are 1/(t |g|) wide in both angles of an orientation. A level says how many tilts and y nodes
 meet one such width, and what of the beams is left out; :func:`level_for` takes the coarsest level whose error, measured
@@ -32,15 +32,13 @@ COARSE = Sampling(
     thickness_max=3000.0,
     thickness_step=50.0,
 )
-"""Where the thickness is not yet known: an error of 2 to 5 % in amplitudes on crystals of 1000 to 2000 Å."""
-
+"""Sampling for an unknown thickness: an error of 2 to 5 % in amplitudes on crystals of 1000 to 2000 Å."""
 
 _MOVE = float(np.radians(0.06))
-"""How far the centre of a frame may move at one of the levels below, from where a coarser one left it."""
+"""Largest shift of the centre of a frame (radians) at one of the levels below, from where a coarser one left it."""
 
 _NARROWEST = float(np.radians(0.02))
-"""Least spread for which the y nodes are laid out, so that it can grow."""
-
+"""Least spread (radians) for which the y nodes are laid out, so that it can grow."""
 
 _STEPS = 40.0
 """Thicknesses of a grid. Intensities are then off by 0.002 s.u.s (slab: 0.01)."""
@@ -48,7 +46,7 @@ _STEPS = 40.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Level:
-    """How finely a crystal of known thickness is sampled.
+    """Fineness of sampling for a crystal of known thickness.
 
     ``tilts`` is the number of tilts as a part of what integrates the rocking curves of the thickest part exactly;
     ``spacing`` the distance of the y nodes in units of 1/(mean thickness · largest |g|).
@@ -59,7 +57,7 @@ class Level:
     spacing: float
 
     def sampling(self, nuisance: Nuisance, bounds: NuisanceBounds, g_max: float) -> Sampling:
-        """For what is known of thickness and spread, and reflections out to ``g_max`` in Å⁻¹.
+        """Sampling for the thickness and spread known, and reflections out to ``g_max`` in Å⁻¹.
 
         The y nodes, counted from the centre of each frame, reach as far as it may still move and 2.5 σ more.
         """
@@ -97,14 +95,16 @@ LEVELS = (
 costs some 1.8 times as much as the one before."""
 
 _FINER = 2
-"""How many levels finer the one is that errors are measured against."""
+"""Errors of a level are measured against the one so many levels finer."""
 
 _FRAMES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChosenLevel:
-    """A level, and its error: the root mean square of ΔI/max(σ, 0.01 I_obs) on a few frames."""
+    """A level, its error (root mean square of ΔI/max(σ, 0.01 I_obs) on a few frames), and whether that is ``kept`` within
+    the tolerance.
+    """
 
     level: Level
     error: float
@@ -120,7 +120,7 @@ def level_for(
     levels: Sequence[Level] = LEVELS,
     progress: Progress[Any] = no_progress,
 ) -> ChosenLevel:
-    """The coarsest of the levels whose error is within the tolerance; the last but two, with its error, if none is.
+    """Coarsest of the levels whose error is within the tolerance; the last but two, with its error, if none is.
 
     The model gives frames and reflections; its own sampling does not matter. Levels that the memory does not hold are left
     out, unless they are the first three.
@@ -167,7 +167,7 @@ def intensity_error(
 
 
 def _typical(model: ForwardModel) -> list[int]:
-    """Places of a few frames, spread over the scan, none of them poor in reflections."""
+    """Places of a few frames, spread over the scan, each with at least the median number of rows."""
     sizes = np.array([len(frame.rows) for frame in model.frames])
     rich = np.flatnonzero(sizes >= np.median(sizes))
     at = np.linspace(0, len(rich) - 1, min(_FRAMES, len(rich)) + 2)[1:-1]

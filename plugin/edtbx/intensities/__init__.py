@@ -1,1 +1,1 @@
-"""Structure factors in, intensities of frames out: the sum of waves over tilts, spread and thickness."""
+"""Intensities of frames from structure factors: incoherent sums over tilts, orientation spread and thickness."""

@@ -1,4 +1,4 @@
-"""Whether numba has the compiled kernels at hand, or will take its time at their first calls."""
+"""Whether numba's cache holds the compiled kernels; compiling them delays their first calls."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from edtbx.intensities import potential
 from edtbx.solvers import kinematical
 
 SECONDS = 30
-"""About how long the kernels of a refinement take to compile, on one core of a usual machine."""
+"""Seconds, about, that the kernels of a refinement take to compile on one core."""
 
 INTENSITIES = (kinematical, potential)
-"""Modules with kernels that run before anything else does, whatever the solver."""
+"""Modules with kernels that run first, whatever the solver."""
 
 ROWS = (local_jacobian,)
 """Modules with kernels for the derivatives of single intensities."""

@@ -1,4 +1,4 @@
-"""The forward model of a whole experiment: structure factors in, intensities of every frame out, and the way back.
+"""Forward model of an experiment: intensities of all frames from structure factors, and derivatives by these.
 
 One :class:`ForwardModel` holds what does not change while a structure is refined: beams, orientations and observations
 of every frame. Its cost is that of the solver times frames × y nodes × tilts.
@@ -35,7 +35,7 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class FrameData:
-    """One frame, ready: its geometry, which rows of the experiment it holds, and what was measured there.
+    """Geometry of one frame, the places of its rows in the experiment, and the intensities measured.
 
     ``base`` in radians is where its y nodes have their zero.
     """
@@ -54,6 +54,11 @@ class ForwardModel:
     ``f_000`` in Å sets the mean inner potential once and for all; ``executor`` takes one frame at a time and may be that
     of threads, processes or a cluster (:mod:`edtbx.execution.executors`); ``bases`` in radians are the zeros of the y nodes,
     one for each frame with rows (0 by default).
+
+    Raises
+    ------
+    TooLarge
+        The memory does not hold the weights of the orientations.
     """
 
     def __init__(
@@ -96,7 +101,7 @@ class ForwardModel:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything, with threads in place of an executor that belongs to somebody else."""
+        """State for copies and pickles, with threads in place of an executor that belongs to somebody else."""
         return {**self.__dict__, "executor": portable(self.executor)}
 
     def _tilts(self, position: int, rows: IntArray) -> int:
@@ -132,7 +137,7 @@ class ForwardModel:
     def resampled(
         self, sampling: Sampling, places: Sequence[int] | None = None, bases: FloatArray | None = None
     ) -> ForwardModel:
-        """The same model at another level of sampling, of all frames or of some, from other zeros of the y nodes."""
+        """The model at another sampling, of all frames or those at ``places``, with other zeros ``bases`` (radians) of y."""
         places = range(len(self.frames)) if places is None else places
         bases = np.array([self.frames[place].base for place in places]) if bases is None else bases
         used = np.zeros_like(self.selection.used)
@@ -150,7 +155,7 @@ class ForwardModel:
 
     @property
     def g_max(self) -> float:
-        """Largest |g| in Å⁻¹ of a row."""
+        """Largest |g| of a row in Å⁻¹."""
         return max(float(np.linalg.norm(frame.waves.g[frame.waves.wanted], axis=1).max()) for frame in self.frames)
 
     @property
@@ -169,12 +174,12 @@ class ForwardModel:
         return float(np.mean([len(frame.waves.g) for frame in self.frames]))
 
     def expect_room(self, f: ComplexArray, derivatives: bool = False) -> None:
-        """Nothing, if the memory holds what intensities for f (G,) or their derivatives take; looked at once.
+        """Check once that the memory holds what intensities for f (G,), or their derivatives, take.
 
         Raises
         ------
         TooLarge
-            It does not.
+            By the estimate it does not.
         """
         real = is_real(f)
         if (real, derivatives) in self._has_room:
@@ -203,7 +208,7 @@ class ForwardModel:
         )
 
     def cubes(self, f: ComplexArray, progress: Progress[FrameCube] = no_progress) -> list[FrameCube]:
-        """Intensities of every frame on the grid of y × thickness, for f (G,) in Å.
+        """Cubes of intensities of every frame on the grid of y × thickness, for f (G,) in Å.
 
         Raises
         ------
@@ -235,7 +240,7 @@ class ForwardModel:
         return list(progress(self._each(FrameTask.intensities, f, nuisance), len(self.frames)))
 
     def target(self, f: ComplexArray, nuisance: Nuisance, offsets: Sequence[FloatArray] | None = None) -> float:
-        """T = Σ w (I_obs − k I_calc)²/Σ w I_obs² with the best scale of each frame.
+        """Target T = Σ w (I_obs − k I_calc)²/Σ w I_obs² with the best scale of each frame.
 
         ``offsets``, one (M,) array a frame, are added to the unscaled I_calc: what a finer sampling adds to this one.
         """
@@ -244,7 +249,7 @@ class ForwardModel:
     def target_and_gradient(
         self, f: ComplexArray, nuisance: Nuisance, offsets: Sequence[FloatArray] | None = None
     ) -> tuple[float, ComplexArray]:
-        """The target, and ∂T/∂Re F + i ∂T/∂Im F (G,). Costs about three forward passes.
+        """Target T and its gradient ∂T/∂Re F + i ∂T/∂Im F (G,). Costs about three forward passes.
 
         Raises
         ------
@@ -265,7 +270,7 @@ class ForwardModel:
         seeds: Sequence[FloatArray],
         progress: Progress[ComplexArray] = no_progress,
     ) -> ComplexArray:
-        """∂/∂Re F + i ∂/∂Im F (G,) of Σ seed · I_calc, for unscaled I_calc and a seed (M,) for each frame.
+        """Gradient ∂/∂Re F + i ∂/∂Im F (G,) of Σ seed · I_calc, for unscaled I_calc and a seed (M,) for each frame.
 
         Raises
         ------
@@ -283,7 +288,7 @@ class ForwardModel:
     def jacobian(
         self, f: ComplexArray, nuisance: Nuisance, project: Projection, rows: Rows = Rows.EXACT
     ) -> Iterator[FloatArray]:
-        """∂I_calc/∂p (M, P) of one frame after the other, unscaled, by what F is projected on."""
+        """Derivatives ∂I_calc/∂p (M, P), unscaled, frame by frame, by the parameters that ``project`` leads to."""
         return self._each(partial(FrameTask.jacobian, rows=rows, project=project), f, nuisance)
 
     def _each(
@@ -293,7 +298,7 @@ class ForwardModel:
         nuisance: Nuisance,
         offsets: Sequence[FloatArray] | None = None,
     ) -> Iterator[_Result]:
-        """A function of every frame at a fixed thickness law, spread and centres."""
+        """Results of a function of the tasks of all frames, at a fixed thickness law, spread and centres."""
         self.expect_room(f)
         tasks = self._tasks(f, self._over_spread(nuisance), nuisance.over_thickness(self.grid), offsets)
         return results(self.executor, function, tasks)
@@ -314,7 +319,7 @@ class ForwardModel:
         over_t: FloatArray,
         offsets: Sequence[FloatArray] | None = None,
     ) -> list[FrameTask]:
-        """One for every frame, with the y nodes and thicknesses that count in the weights (J,) and (T,)."""
+        """Task of every frame, with the y nodes and thicknesses of non-zero weight (J,) and (T,)."""
         times = np.flatnonzero(over_t)
         return [
             FrameTask(

@@ -1,4 +1,4 @@
-"""What one frame contributes to a target, as a task that any thread, process or machine can take."""
+"""Computations of one frame as a task for any thread, process or machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edtbx.solvers.block import Solver
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Measured:
-    """Intensities of a frame and their s.u.s (M,), and what the target is divided by.
+    """Measured intensities of a frame and their s.u.s (M,), and the norm that the target is divided by.
 
     ``offset`` (M,) is added to the unscaled I_calc: what a finer sampling adds to this one.
     """
@@ -26,7 +26,7 @@ class Measured:
     offset: FloatArray | float = 0.0
 
     def misfit(self, calc: FloatArray) -> tuple[float, FloatArray]:
-        """Σ w (I_obs − k I_calc)² at the best scale, and its derivative (M,) by I_calc, to which k contributes nothing."""
+        """Misfit Σ w (I_obs − k I_calc)² at the best scale, and its derivative (M,) by I_calc (that by k is zero)."""
         calc = calc + self.offset
         w = intensity_weights(self.observed, self.sigma) / self.norm
         scale = best_scale(calc, self.observed, w)
@@ -71,18 +71,18 @@ class FrameTask:
         return self._measured.misfit(self.intensities())[0]
 
     def misfit_and_gradient(self) -> tuple[float, ComplexArray]:
-        """The same, and ∂T/∂Re F + i ∂T/∂Im F (G,)."""
+        """The frame's share of the target, and its gradient ∂T/∂Re F + i ∂T/∂Im F (G,)."""
         cube, gradient = self.waves.pullback(self.solver, self.f, self.thickness)
         value, by_calc = self._measured.misfit(cube[0] @ self._law)
         return value, gradient(by_calc[None, :, None] * self._law).f
 
     def gradient(self) -> ComplexArray:
-        """∂/∂Re F + i ∂/∂Im F (G,) of seed · I_calc, for the seed (M,)."""
+        """Gradient ∂/∂Re F + i ∂/∂Im F (G,) of seed · I_calc, for the seed (M,)."""
         assert self.seed is not None
         return self.waves.gradient(self.solver, self.f, self.thickness, self.seed[None, :, None] * self._law).f
 
     def jacobian(self, rows: Rows, project: Projection) -> FloatArray:
-        """∂I_calc/∂p (M, P), unscaled; some rows of the Jacobian by F at a time, never all of them."""
+        """Derivatives ∂I_calc/∂p (M, P), unscaled; the Jacobian by F is held a few rows at a time."""
         block = self.waves.block(self.f, self.thickness)
         projected: list[FloatArray] = []
         order: list[int] = []
@@ -107,7 +107,7 @@ class FrameTask:
 
 
 def _side_by_side(rows: Sequence[tuple[IntArray, ComplexArray]], number: int) -> tuple[IntArray, ComplexArray]:
-    """Rows of their own places each, all below a number, as an array (m, n) with the places (n,) of all of them."""
+    """Sparse rows, each of its own places below ``number``, as an array (m, n) with the places (n,) of all of them."""
     occupied = np.zeros(number, dtype=bool)
     for where, _ in rows:
         occupied[where] = True

@@ -1,7 +1,11 @@
-"""From structure factors to the intensities of one frame on the grid of orientation spread × thickness.
+"""Intensities of one frame, from structure factors, on the grid of orientation spread × thickness.
 
-The incoherent sum lives here: I_h = Σ over tilts, y and t of w_α w_y w_t |ψ_h(α, y, t)|². The cube (J, M, T) is summed
+The incoherent sum is I_h = Σ over tilts, y and t of w_α w_y w_t |ψ_h(α, y, t)|². The cube (J, M, T) is summed
 over the tilts only; scale, spread, centre and thickness law are weights on it (see :mod:`edtbx.intensities.nuisance`).
+
+References
+----------
+L. Palatinus, V. Petříček & C. A. Corrêa, Acta Cryst. A71, 235 (2015), doi:10.1107/S2053273315001266.
 """
 
 from __future__ import annotations
@@ -30,7 +34,7 @@ _ROUNDING = 1e-12
 
 
 class Rows(Enum):
-    """How rows of a Jacobian are computed."""
+    """Method for the rows of a Jacobian."""
 
     EXACT = "exact"
     """By the solver: two forward passes for every reflection."""
@@ -40,11 +44,11 @@ class Rows(Enum):
     reflections; off by 5 to 15 % of a row (root mean square)."""
 
     OWN = "own"
-    """All from one pass: each intensity depends on the structure factor of its own reflection alone (single scattering)."""
+    """From one pass for all: by the structure factor of the own reflection alone, as in single scattering."""
 
     @classmethod
     def usual(cls, solver: Solver) -> Rows:
-        """Local ones, unless the solver is an approximation on purpose."""
+        """Method for a solver: local rows, unless it is an approximation on purpose."""
         return {None: cls.LOCAL, "kinematical": cls.OWN}.get(solver.approximation, cls.EXACT)
 
 
@@ -53,12 +57,12 @@ LOCAL = Accuracy(s_max=0.03, s_strong=0.003)
 half as much for four times the cost."""
 
 _CURVE = 0.8
-"""Local rows hold a rocking curve out to this part of 1/(mean thickness), most of its main peak, at least."""
+"""Local rows hold a rocking curve at least out to this part of 1/(mean thickness): most of its main peak."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class FrameWaves:
-    """All that one frame needs and that does not depend on the structure.
+    """Beams and orientations of one frame, which do not depend on the structure.
 
     ``hkl`` (N, 3) are the indices of its beams, 000 first, and ``g`` (N, 3) the beams in the lab frame; ``wanted`` (M,)
     are those of its reflections; ``wavenumber`` is K in Å⁻¹ inside the crystal, ``scale`` is U per F.
@@ -85,7 +89,10 @@ class FrameWaves:
         accuracy: Accuracy,
         wavenumber: float,
     ) -> FrameWaves:
-        """For the reflections hkl (M, 3) of a frame; beams with |g| ≤ g_max that come within |S_g| ≤ s_max."""
+        """Beams for the reflections hkl (M, 3) of a frame: these, and all of |g| ≤ g_max that come within |S_g| ≤ s_max.
+
+        ``wavenumber`` is K in Å⁻¹ inside the crystal.
+        """
         orientations = quadrature.orientations(experiment.geometry, frame.semi_angle)
         candidates = vectors.hkl
         g = frame_vectors(experiment, frame, candidates)
@@ -106,11 +113,11 @@ class FrameWaves:
         )
 
     def summed(self, over_y: FloatArray) -> FrameWaves:
-        """The same with K sums over the y nodes, of the given weights (K, J), in place of these."""
+        """The frame with K sums over the y nodes, of weights (K, J), in place of the nodes."""
         return replace(self, orientations=self.orientations.summed(over_y))
 
     def block(self, f: ComplexArray, thickness: FloatArray) -> Block:
-        """What a solver is given, for structure factors f (G,) in Å."""
+        """Block for a solver, for structure factors f (G,) in Å and thicknesses (T,) in Å."""
         o = self.orientations
         s_g = excitation_errors(self.g, o.x, o.y, self.wavenumber)
         return Block(
@@ -131,19 +138,19 @@ class FrameWaves:
     def pullback(
         self, solver: Solver, f: ComplexArray, thickness: FloatArray
     ) -> tuple[FloatArray, Callable[[FloatArray], FrameGradient]]:
-        """The cube (J, M, T), and what leads from ∂T/∂cube to derivatives by F and by the orientation."""
+        """Cube (J, M, T), and the function from ∂T/∂cube to derivatives by F and by the orientation."""
         cube, block_pullback = solver.pullback(self.block(f, thickness))
 
         return cube, lambda seed: FrameGradient(waves=self, adjoint=block_pullback(seed))
 
     def gradient(self, solver: Solver, f: ComplexArray, thickness: FloatArray, seed: FloatArray) -> FrameGradient:
-        """From ∂T/∂cube (J, M, T), where it is known beforehand: cheaper than a pullback, which is asked for it later."""
+        """Derivatives from a seed ∂T/∂cube (J, M, T) that is known beforehand: cheaper than a pullback."""
         return FrameGradient(waves=self, adjoint=solver.adjoint(self.block(f, thickness), seed))
 
     def jacobian_rows(
         self, rows: Rows, solver: Solver, block: Block, seed: FloatArray
     ) -> Iterator[tuple[int, IntArray, ComplexArray]]:
-        """∂/∂Re F + i ∂/∂Im F of Σ_jt seed_jt I_m(j, t) for each reflection m: its place, the g with derivatives, and these.
+        """Rows ∂/∂Re F + i ∂/∂Im F of Σ_jt seed_jt I_m(j, t): the place of m, the places of g (n,), the derivatives (n,).
 
         The block is the frame's own, from ``block``.
         """
@@ -152,13 +159,13 @@ class FrameWaves:
             strong = max(LOCAL.s_strong, _CURVE * float(np.sum(seed) / np.sum(seed @ block.thickness)))
             local = replace(block.accuracy, s_max=min(LOCAL.s_max, limit), s_strong=min(strong, limit))
             block = replace(block, accuracy=local)
-            by_u = local_jacobian(block, seed, self.vectors, self.hkl)
+            rows_by_u = local_jacobian(block, seed, self.vectors, self.hkl)
         elif rows is Rows.OWN:
-            by_u = self._own_rows(solver, block, seed)
+            rows_by_u = self._own_rows(solver, block, seed)
         else:
             exact = solver.jacobian_rows(block, seed)
-            by_u = ((place, *filled(self.vectors.collect(self.hkl, row))) for place, row in exact)
-        for place, where, row in by_u:
+            rows_by_u = ((place, *filled(self.vectors.collect(self.hkl, row))) for place, row in exact)
+        for place, where, row in rows_by_u:
             yield place, where, np.asarray(self.scale * row, dtype=complex)
 
     def _own_rows(self, solver: Solver, block: Block, seed: FloatArray) -> Iterator[tuple[int, IntArray, ComplexArray]]:
@@ -170,22 +177,22 @@ class FrameWaves:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class FrameGradient:
-    """Derivatives of a number T that depends on the intensities of a frame, from those by its block."""
+    """Derivatives of a function T of the intensities of a frame, from the adjoint of its block."""
 
     waves: FrameWaves
     adjoint: Adjoint
 
     @property
     def f(self) -> ComplexArray:
-        """∂T/∂Re F + i ∂T/∂Im F (G,), of real F ∂T/∂F."""
+        """Gradient ∂T/∂Re F + i ∂T/∂Im F (G,); of real F it is ∂T/∂F."""
         waves = self.waves
         return np.asarray(waves.scale * waves.vectors.collect(waves.hkl, self.adjoint.u), dtype=complex)
 
     @property
     def orientation(self) -> tuple[float, float]:
-        """∂T per radian by which all orientations turn along the scan (x) and across it (y), the surface terms held.
+        """Derivatives of T, per radian, by a turn of all orientations along the scan (x) and across it (y).
 
-        These would add some 1e-5 of it.
+        The surface terms are held; they would add some 1e-5 of it.
         """
         o = self.waves.orientations
         by_x, by_y = excitation_error_slopes(self.waves.g, o.x, o.y)
@@ -193,12 +200,12 @@ class FrameGradient:
 
 
 def is_real(f: ComplexArray) -> bool:
-    """Whether structure factors (G,) are real but for rounding: the coupling then is, too."""
+    """Whether structure factors (G,), and with them the coupling, are real but for rounding."""
     return bool(np.all(np.abs(f.imag) <= _ROUNDING * np.abs(f).max()))
 
 
 def _come_near(g: FloatArray, orientations: Orientations, s_max: float, wavenumber: float) -> BoolArray:
-    """Which vectors (N, 3) come within |S_g| ≤ s_max in at least one of the orientations.
+    """Mask (N,) of the vectors (N, 3) that come within |S_g| ≤ s_max (Å⁻¹) in at least one of the orientations.
 
     The orientations visited span a narrow rectangle in (x, y), over which S_g is linear to 1e-5 Å⁻¹: its corners decide.
     """

@@ -1,4 +1,4 @@
-"""Rows of a Jacobian for the price of a few forward passes, from few beams around the rocking curve of each reflection.
+"""Approximate rows of a Jacobian from the strong beams near each orientation, at the cost of a few forward passes.
 
 A least-squares step needs the exact gradient where it ends, not an exact Jacobian. So each orientation is treated alone:
 its strong beams, |S_g| ≤ ``s_strong``, with the weak ones folded into their coupling (Bethe) and then held, are
@@ -32,7 +32,7 @@ _CLOSE = {"float32": 1e-2, "float64": 1e-4}
 def local_jacobian(
     block: Block, seed: FloatArray, vectors: GVectors, hkl: IntArray
 ) -> Iterator[tuple[int, IntArray, ComplexArray]]:
-    """∂/∂Re U + i ∂/∂Im U of Σ_jt seed_jt I_m(j, t) for each wanted beam m: its place, the g with derivatives, and these.
+    """Rows ∂/∂Re U + i ∂/∂Im U of Σ_jt seed_jt I_m(j, t): the place of m, the places of g (n,), the derivatives (n,).
 
     ``hkl`` (N, 3) are the indices of the beams among the ``vectors``; the seed (J, T) is one for all.
     """
@@ -60,7 +60,7 @@ def local_jacobian(
 
 @njit(nogil=True, cache=True)
 def filled(row: ComplexArray) -> tuple[IntArray, ComplexArray]:
-    """Places of what is not zero, and copies of it; the row itself is set to zero."""
+    """Places (n,) and values (n,) of the non-zero elements of a row, which is then set to zero."""
     number = 0
     for place in range(len(row)):
         number += row[place] != 0.0
@@ -75,7 +75,7 @@ def filled(row: ComplexArray) -> tuple[IntArray, ComplexArray]:
 
 
 def _first(chosen: BoolArray) -> IntArray:
-    """Where each row (B, N) is true, filled up with −1: (B, n)."""
+    """Places (B, n) where each row (B, N) is true, filled up with −1."""
     count = chosen.sum(axis=1)
     order = np.argsort(~chosen, axis=1, kind="stable")[:, : count.max()]
     return np.where(np.arange(order.shape[1]) < count[:, None], order, -1)
@@ -83,7 +83,7 @@ def _first(chosen: BoolArray) -> IntArray:
 
 @njit(nogil=True, cache=True)
 def _ever(beams: IntArray, orientations: IntArray, number: int) -> IntArray:
-    """The beams, of a number of them, that some of the orientations list (B, n), −1 filling up."""
+    """Beams (below ``number``) that at least one of the orientations lists (B, n), −1 filling up."""
     listed = np.zeros(number + 1, dtype=np.bool_)
     for b in orientations:
         for beam in beams[b]:
@@ -137,7 +137,7 @@ def _by_coupling(
     seeds: FloatArray,
     close: float,
 ) -> Coupling:
-    """∂/∂u (N', N') of the intensity of a beam, by the coupling of those (N',) that are strong together with it.
+    """Derivatives (N', N') of the intensity of a beam by the coupling of the beams (N',) that are strong together with it.
 
     ``turned`` (B, n, T) is exp(iθx).
     """

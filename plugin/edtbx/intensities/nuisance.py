@@ -1,4 +1,4 @@
-"""Scale, thickness, its law, orientation spread and centre of every frame: weights on cubes of computed intensities.
+"""Nuisance parameters (thickness law, thickness, spread, centres, scales) as weights on cubes of computed intensities.
 
 Their fit is in :mod:`edtbx.fitting.nuisance_fit`.
 """
@@ -17,14 +17,13 @@ from edtbx.intensities.thickness import histogram_weights, thickness_slopes, thi
 from edtbx.summary import Summarised
 
 THICKEST = 1e4
-"""Å of a crystal that hardly any electron crosses without loss."""
+"""Greatest thickness in Å: hardly any electron crosses it without loss."""
 
 LARGEST_ANGLE = 0.04
-"""Radians, 2.3 degrees, that no spread and no centre of a frame comes near."""
-
+"""Largest spread and centre of a frame in radians (2.3 degrees)."""
 
 INSTABILITY = 0.01
-"""p, the relative error that the best measured intensities are given. On urea R(obs) rises from 0.081 at 0.01 to 0.083 at
+"""Relative error p of the best measured intensities. On urea R(obs) rises from 0.081 at 0.01 to 0.083 at
 0.02 and 0.087 at 0.05, because weights from I_obs pull scales down."""
 
 
@@ -56,11 +55,22 @@ class Grid:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True, repr=False)
 class Nuisance(Summarised):
-    """Thickness law, spread and, for each frame, scale and centre.
+    """Thickness law and spread of a crystal, and scale and centre of each frame.
 
-    ``thickness`` is the greatest of the law in Å (the mean for the law ``free``), ``histogram`` (2, H) the thicknesses
-    and weights of the law ``free``;
-    ``sigma`` and ``centres`` (F,) in radians; ``scales`` (F,) multiply computed intensities.
+    Attributes
+    ----------
+    shape : str
+        Thickness law (see :mod:`edtbx.intensities.thickness`).
+    thickness : float, Å
+        Greatest thickness of the law; the mean of the law ``free``.
+    sigma : float, radians
+        Standard deviation of the orientation spread.
+    centres : (F,), radians
+        Deviations of the frames' orientations across the scan.
+    scales : (F,)
+        Factors on computed intensities.
+    histogram : (2, H) or None
+        Thicknesses in Å and weights of the law ``free``.
     """
 
     shape: str
@@ -74,7 +84,7 @@ class Nuisance(Summarised):
         return f"<Nuisance of {len(self.scales)} frames: {self.describe()}>"
 
     def summary_lines(self) -> list[str]:
-        """Law, thickness, spread; and how far scales and centres of the frames go."""
+        """Law, thickness (Å) and spread (degrees), and ranges of the scales and centres of the frames."""
         lines = [f"Crystal: {self.describe()}", f"Frames: {len(self.scales)}"]
         if len(self.scales):
             centres = np.degrees(self.centres)
@@ -86,11 +96,11 @@ class Nuisance(Summarised):
         return lines
 
     def describe(self) -> str:
-        """Law, thickness and spread in words."""
+        """Law, thickness and spread as text."""
         return f"{self.shape} of {self.thickness:.0f} Å, spread {math.degrees(self.sigma):.3f}°"
 
     def at(self, places: Sequence[int]) -> Nuisance:
-        """Those of some of the frames."""
+        """Nuisance parameters of the frames at the given places."""
         return replace(self, centres=self.centres[list(places)], scales=self.scales[list(places)])
 
     def over_thickness(self, grid: Grid) -> FloatArray:
@@ -133,11 +143,11 @@ class Nuisance(Summarised):
 
 
 def intensity_weights(observed: FloatArray, sigma: FloatArray) -> FloatArray:
-    """1/(σ² + (p I)²), shape (M,), with p = :data:`INSTABILITY`."""
+    """Weights (M,) of intensities, 1/(σ² + (p I)²) with p = :data:`INSTABILITY`."""
     return np.asarray(1.0 / (sigma**2 + (INSTABILITY * observed) ** 2))
 
 
 def best_scale(calc: FloatArray, observed: FloatArray, weights: FloatArray) -> float:
-    """k ≥ 0 that minimises Σ w (I_obs − k I_calc)²."""
+    """Scale k ≥ 0 that minimises Σ w (I_obs − k I_calc)²."""
     cross, square = float((weights * observed) @ calc), float((weights * calc) @ calc)
     return max(cross, 0.0) / max(square, 1e-300)

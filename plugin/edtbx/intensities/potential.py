@@ -1,4 +1,9 @@
-"""Fourier coefficients of the crystal potential on a set of reciprocal-lattice vectors."""
+"""Fourier coefficients of the crystal potential on a set of reciprocal-lattice vectors.
+
+References
+----------
+L. Palatinus, V. Petříček & C. A. Corrêa, Acta Cryst. A71, 235 (2015), doi:10.1107/S2053273315001266.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +23,7 @@ from edtbx.geometry import orthogonalisation_matrix
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GVectors:
-    """A set of G lattice vectors that holds, with any two beams, their difference.
+    """A set of G reciprocal-lattice vectors that contains the difference of any two beams.
 
     ``hkl`` (G, 3) are the indices that the lattice allows out to twice ``g_max``, Friedel mates and 000 among them;
     ``position`` is the dense table that finds them again: ``position[h, k, l]`` counted from ``-extent``, −1 where absent.
@@ -31,7 +36,13 @@ class GVectors:
 
     @classmethod
     def from_indices(cls, hkl: IntArray, g_max: float) -> GVectors:
-        """The set with the given indices (G, 3); ``g_max`` in Å⁻¹ is the largest |g| of a beam."""
+        """The set with the given indices (G, 3); ``g_max`` in Å⁻¹ is the largest |g| of a beam.
+
+        Raises
+        ------
+        ValueError
+            The indices lack 000.
+        """
         hkl = np.ascontiguousarray(hkl, dtype=np.int64)
         extent = np.abs(hkl).max(axis=0)
         position = np.full(2 * extent + 1, -1, dtype=np.int64)
@@ -45,13 +56,13 @@ class GVectors:
         return GVectors.from_indices, (self.hkl.astype(np.int16), self.g_max)
 
     def find(self, hkl: IntArray) -> IntArray:
-        """Where the given indices (..., 3) stand in ``hkl``; −1 for those that are not in the set."""
+        """Places (...) of the given indices (..., 3) in ``hkl``; −1 for those that are not in the set."""
         inside = np.all(np.abs(hkl) <= self.extent, axis=-1)
         table = np.moveaxis(np.clip(hkl + self.extent, 0, 2 * self.extent), -1, 0)
         return np.where(inside, self.position[tuple(table)], -1)
 
     def coupling(self, beams: IntArray, values: NDArray[Any]) -> NDArray[Any]:
-        """The value (G,) at h − g for row g and column h (N, N) of the given beams' indices (N, 3)."""
+        """Matrix (N, N) of the values (G,) at h − g, row g and column h among the beams with indices (N, 3)."""
         return np.asarray(_gather(self.position, self.extent, beams, values))
 
     def collect(self, beams: IntArray, by_coupling: NDArray[Any]) -> NDArray[Any]:
@@ -121,16 +132,19 @@ def cell_volume(cell: Cell) -> float:
 
 
 def u_per_f(cell: Cell, wavelength: float) -> float:
-    """U_g in Å⁻² for one Å of structure factor: γ/(π V)."""
+    """Factor γ/(π V) in Å⁻³ from structure factors F in Å to U in Å⁻²; wavelength in Å."""
     return lorentz_factor(wavelength) / (math.pi * cell_volume(cell))
 
 
 def wave_number(wavelength: float, u_000: float = 0.0) -> float:
-    """K in Å⁻¹ inside the crystal: K² = 1/λ² + U_0."""
+    """Wave number K in Å⁻¹ inside the crystal, K² = 1/λ² + U_0, for λ in Å and U_0 in Å⁻²."""
     return math.sqrt(wavelength**-2 + u_000)
 
 
 def surface_term(s_g: FloatArray, g_squared: FloatArray, wavenumber: float) -> FloatArray:
-    """M_g = (1 + g_n/K)^(−1/2), with g_n = −g_z along the direction of travel and the surface normal to the beam."""
+    """Surface term M_g = (1 + g_n/K)^(−1/2), g_n = −g_z along the direction of travel, for a surface normal to the beam.
+
+    S_g and K in Å⁻¹, |g|² in Å⁻²; the shape is that of S_g.
+    """
     g_z = s_g + g_squared / (2.0 * wavenumber)
     return np.asarray(1.0 / np.sqrt(1.0 - g_z / wavenumber))

@@ -1,4 +1,4 @@
-"""The orientations of a frame: tilts along the scan × orientation spread across the axis.
+"""Orientations of a frame and their weights: tilts along the scan × orientation spread across the axis.
 
 The spread over which blocks, bends and wobble smear a frame acts about lab y (across beam and rotation axis); along the
 scan the same spread is integrated away. The scan is sampled anew, with a shift, at each y, so that rows that are summed
@@ -28,7 +28,7 @@ class Orientations:
     weights: FloatArray
 
     def summed(self, over_y: FloatArray) -> Orientations:
-        """With the weights of K sums from those of the nodes (K, J); orientations without any are left out."""
+        """Orientations with weights of K sums over the nodes, (K, J); those without any weight are left out."""
         weights = over_y @ self.weights
         used = np.flatnonzero(np.any(weights, axis=0))
         return Orientations(x=self.x[used], y=self.y[used], weights=weights[:, used])
@@ -36,7 +36,7 @@ class Orientations:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quadrature:
-    """How finely a frame is sampled.
+    """Nodes at which a frame is sampled.
 
     ``tilts`` is the number of equally spaced tilts at each y; ``y`` (J,) are the nodes of the spread in radians,
     equally spaced about 0.
@@ -52,7 +52,7 @@ class Quadrature:
         return cls(tilts=tilts, y=spacing * np.arange(-half, half + 1.0))
 
     def orientations(self, geometry: ScanGeometry, semi_angle: float) -> Orientations:
-        """The equally weighted tilts at every y node."""
+        """Equally weighted tilts at every y node, for a scan of ``semi_angle`` in radians."""
         shift = (0.5 + np.arange(len(self.y)) * _GOLDEN) % 1.0
         step = ((np.arange(self.tilts) + shift[:, None]) / self.tilts).ravel()
         y = np.repeat(self.y, self.tilts)
@@ -64,7 +64,7 @@ class Quadrature:
 
 
 def tilts_needed(thickness: float, semi_angle: float, lever: float, geometry: ScanGeometry) -> int:
-    """Equally spaced tilts that integrate a rocking curve exactly: their spacing in S_g must stay below 1/t.
+    """Number of equally spaced tilts that integrate a rocking curve exactly: their spacing in S_g must stay below 1/t.
 
     n ≥ t · 2·semi_angle·lever for a rotation through ±semi_angle, t · 2π·semi_angle·lever around a precession cone;
     ``thickness`` in Å, ``lever`` = max |g_y| (rotation) or |g| (precession) in Å⁻¹.
@@ -92,7 +92,7 @@ def spread_slopes(y: FloatArray, centre: float, sigma: float) -> FloatArray:
 
 
 def _ramp_places(y: FloatArray, centre: float) -> tuple[FloatArray, float]:
-    """The nodes and one more at either end (J + 2,), from the centre in steps, and the step in radians."""
+    """Nodes and one more at either end (J + 2,), counted from the centre in steps, and the step in radians."""
     step = float(y[1] - y[0]) if len(y) > 1 else 1.0
     edges = (y - centre) / step
     return np.concatenate([edges[:1] - 1.0, edges, edges[-1:] + 1.0]), step

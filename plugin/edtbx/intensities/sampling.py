@@ -1,4 +1,4 @@
-"""How finely waves are computed."""
+"""Sampling of orientations and thicknesses: the numbers that trade time for accuracy."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from edtbx.arrays import FloatArray
 from edtbx.solvers.block import Accuracy
 
 _LARGEST_REACH = 0.3
-"""Radians beyond which nobody looks for a spread."""
+"""Largest reach of the y nodes in radians."""
 
 _MOST_THICKNESSES = 1e5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How finely waves are computed: the numbers that trade time for accuracy.
+    """Accuracy of the solver, and the sampling of orientations and thicknesses.
 
     Attributes
     ----------
@@ -34,6 +34,11 @@ class Sampling:
         How far the centre of a frame may be from where its nodes have their zero.
     thickness_max, thickness_step : float, Å
         The grid of thicknesses.
+
+    Raises
+    ------
+    ValueError
+        A number is out of its range.
     """
 
     accuracy: Accuracy = field(default_factory=Accuracy)
@@ -66,9 +71,9 @@ class Sampling:
 
     @property
     def thickness_grid(self) -> FloatArray:
-        """Thicknesses (T,) in Å."""
+        """Grid of thicknesses (T,) in Å."""
         return self.thickness_step * np.arange(1, round(self.thickness_max / self.thickness_step) + 1.0)
 
 
 G_MAX_MARGIN = 0.2
-"""How far in Å⁻¹ the beams reach beyond the reflections measured, where nothing else is said."""
+"""Default margin in Å⁻¹ by which the beams reach beyond the reflections measured."""

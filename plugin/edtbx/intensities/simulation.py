@@ -1,4 +1,4 @@
-"""Simulated experiments: the frames of a scan that was never made, what they list, and the noise of their intensities."""
+"""Simulated experiments: frames of a scan, the reflections listed there, and intensities with noise."""
 
 from __future__ import annotations
 
@@ -21,15 +21,20 @@ from edtbx.solvers.block import Accuracy, Solver
 from edtbx.statistics import r_factor
 
 _SPREAD_REACH = 3.5
-"""How many σ of the orientation spread are computed: 5e-4 of a Gaussian lies beyond."""
+"""Reach of the orientation spread in σ: 5e-4 of a Gaussian lies beyond."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scan:
-    """Where the goniometer stops, and what is listed there; angles in radians.
+    """Positions of the goniometer, and limits on the reflections listed there; angles in radians.
 
     Frame n of 1 … ``frames`` has its centre at ``first + (n − 1) step`` and a semi-angle of ``semi_angle``.
     Listed are the reflections with d ≥ ``d_min`` in Å and |S_g| ≤ ``rsg_max`` · lever · semi_angle.
+
+    Raises
+    ------
+    ValueError
+        There is no frame, ``d_min`` is below 0.1 Å, or ``rsg_max`` is not > 0.
     """
 
     geometry: ScanGeometry = ScanGeometry.ROTATION
@@ -51,7 +56,13 @@ class Scan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crystal:
-    """Law and greatest thickness in Å of the crystal, σ of its orientation spread in radians."""
+    """Thickness law and greatest thickness in Å of the crystal, σ of its orientation spread in radians.
+
+    Raises
+    ------
+    ValueError
+        Thickness or spread is out of range.
+    """
 
     shape: str
     thickness: float
@@ -68,11 +79,23 @@ class Crystal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Noise:
-    """What the measurement adds.
+    """Noise of the measurement.
 
-    ``counts`` are expected of a reflection of mean strength, ``background`` is the s.u. in counts that every row has
-    beside its Poisson noise; ``orientation`` (radians, across the axis) and ``scale`` (of the logarithm) are standard
-    deviations from frame to frame.
+    Attributes
+    ----------
+    counts : float
+        Expected counts of a reflection of mean intensity.
+    background : float, counts
+        S.u. that every row has beside its Poisson noise.
+    orientation : float, radians
+        Standard deviation of the orientation across the axis, from frame to frame.
+    scale : float
+        Standard deviation of the logarithm of the scale, from frame to frame.
+
+    Raises
+    ------
+    ValueError
+        A number is out of range.
     """
 
     counts: float
@@ -90,7 +113,7 @@ class Noise:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Simulation:
-    """The noisy experiment, and what it was made from: the true intensities (M,) and nuisance parameters."""
+    """Simulated experiment, with the noise-free intensities (M,) in counts and the true nuisance parameters."""
 
     experiment: Experiment
     expected: FloatArray
@@ -98,14 +121,14 @@ class Simulation:
 
     @property
     def r_noise(self) -> float:
-        """R(obs) of the true intensities: what a perfect model reaches."""
+        """R(obs), as a fraction, of the noise-free intensities: that of a perfect model."""
         rows = self.experiment.reflections
         strong = rows.intensity > 3.0 * rows.sigma
         return r_factor(np.sqrt(rows.intensity[strong]), np.sqrt(self.expected[strong]))
 
 
 def frames_of(scan: Scan, cell: Cell, wavelength: float, orientation: FloatArray) -> Experiment:
-    """The frames of a scan, without reflections yet; λ in Å and the rotation matrix U (3, 3)."""
+    """Experiment with the frames of a scan and no reflections, for λ in Å and a rotation matrix U (3, 3)."""
     return Experiment(
         wavelength=wavelength,
         cell=cell,
@@ -120,19 +143,19 @@ def frames_of(scan: Scan, cell: Cell, wavelength: float, orientation: FloatArray
 
 
 def _rows(hkl: IntArray, frame_id: IntArray) -> Reflections:
-    """Rows that nobody has measured yet."""
+    """Rows without measured intensities: I = 0 and σ = 1."""
     return Reflections(hkl=hkl, intensity=np.zeros(len(hkl)), sigma=np.ones(len(hkl)), frame_id=frame_id)
 
 
 def with_rows(experiment: Experiment, scan: Scan, lattice: IntArray) -> Experiment:
-    """The experiment with the rows of every frame, not measured yet.
+    """Experiment with the rows that the scan sweeps on every frame, their intensities still zero.
 
-    They are all of the lattice (G, 3), extinguished by the space group or not, that the scan sweeps.
+    They are taken from the indices (G, 3) of a lattice, whether or not the space group extinguishes them.
 
     Raises
     ------
     ValueError
-        A frame has none.
+        A frame sweeps no reflection.
     """
     length = np.linalg.norm(lattice @ orthogonalisation_matrix(experiment.cell).T, axis=1)
     candidates = lattice[(length <= 1.0 / scan.d_min) & (length > 0.0)]
@@ -149,7 +172,7 @@ def with_rows(experiment: Experiment, scan: Scan, lattice: IntArray) -> Experime
 
 
 def true_nuisance(crystal: Crystal, noise: Noise, frames: int, rng: np.random.Generator) -> Nuisance:
-    """Nuisance parameters of the crystal; centres and scales of its frames are drawn."""
+    """Nuisance parameters of the crystal, with random centres and scales of its frames."""
     return Nuisance(
         shape=crystal.shape,
         thickness=crystal.thickness,
@@ -169,7 +192,7 @@ def forward_model(
     solver: Solver,
     executor: Executor | None = None,
 ) -> ForwardModel:
-    """What the intensities are computed with: all rows, sampled finer than any fit; F(000) in Å, beams to |S_g| in Å⁻¹."""
+    """Forward model of all rows, sampled finer than any fit; F(000) in Å, beams out to |S_g| ≤ s_max in Å⁻¹."""
     return ForwardModel(
         experiment, _everything(experiment), vectors, _sampling(truth, s_max), solver, executor, f_000=f_000
     )
@@ -183,7 +206,7 @@ def measure(
     rng: np.random.Generator,
     progress: Progress[FrameCube] = no_progress,
 ) -> Simulation:
-    """The experiment that structure factors f (G,) in Å give, with noise."""
+    """Simulated experiment with noise, for structure factors f (G,) in Å."""
     intensities = np.concatenate(truth.intensities(forward.grid, forward.cubes(f, progress)))
     to_counts = noise.counts / float(intensities.mean())
     expected = to_counts * intensities
@@ -196,13 +219,13 @@ def measure(
 
 
 def _everything(experiment: Experiment) -> Selection:
-    """A selection that leaves nothing out; the forward model reads no more of it."""
+    """Selection of all rows; S_g and RSg, which the forward model does not read, are zero."""
     m = len(experiment.reflections)
     return Selection(s_g=np.zeros(m), rsg=np.zeros(m), used=np.ones(m, dtype=bool), left_out={})
 
 
 def _sampling(truth: Nuisance, s_max: float) -> Sampling:
-    """Finer than any fit: tilts for the thickest part, y nodes σ/2 and at most 0.06° apart."""
+    """Sampling finer than that of any fit: tilts for the thickest part, y nodes σ/2 and at most 0.06° apart."""
     spacing = float(np.clip(truth.sigma / 2.0, np.radians(0.01), np.radians(0.06)))
     return Sampling(
         accuracy=Accuracy(s_max=s_max),
@@ -215,7 +238,7 @@ def _sampling(truth: Nuisance, s_max: float) -> Sampling:
 
 
 def _with_noise(rows: Reflections, expected: FloatArray, noise: Noise, rng: np.random.Generator) -> Reflections:
-    """Poisson noise of the counts and normal noise of the background; negative intensities stay.
+    """Rows with Poisson noise of the counts and normal noise of the background; negative intensities stay.
 
     The s.u. is that of the expected counts: one estimated from the counts themselves would favour weak accidents. Half a
     count is the least, because a row without any error would outweigh all others.

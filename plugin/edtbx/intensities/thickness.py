@@ -1,4 +1,4 @@
-"""Thickness laws: how the diffracting area of a crystal is spread over thicknesses, as weights on a grid.
+"""Thickness laws: distributions of the diffracting area over thickness, as weights on a grid.
 
 With t the greatest thickness (the one thickness of a slab) and u = thickness/t, the density over u in (0, 1] is
 ``slab`` δ(u − 1), ``wedge`` 1, ``cylinder`` u/√(1−u²) (chords of a circle), ``lens`` 2u (chords of a ball),
@@ -21,7 +21,7 @@ QUANTILES: Mapping[str, Callable[[FloatArray], FloatArray]] = {
     "lens": lambda p: np.sqrt(p),
     "thin": lambda p: 1.0 - np.sqrt(1.0 - p),
 }
-"""u below which a share p of the diffracting area lies, for every law with one parameter."""
+"""Quantile functions: the u below which a share p of the diffracting area lies, for every law with one parameter."""
 
 _NODES, _NODE_WEIGHTS = leggauss(256)
 _SHARES = 0.5 * (_NODES + 1.0)
@@ -32,6 +32,11 @@ def thickness_weights(grid: FloatArray, shape: str, thickness: float) -> FloatAr
 
     Linear interpolation between the points of the grid, and down to no intensity at thickness 0. The weights sum to
     one where all of the law lies within the grid and above its first step.
+
+    Raises
+    ------
+    KeyError
+        The law is not in :data:`QUANTILES`.
     """
     return histogram_weights(grid, QUANTILES[shape](_SHARES) * thickness, 0.5 * _NODE_WEIGHTS)
 
@@ -57,7 +62,7 @@ def histogram_weights(grid: FloatArray, thickness: FloatArray, weight: FloatArra
 
 
 def _cells(grid: FloatArray, t: FloatArray) -> tuple[IntArray, FloatArray, FloatArray]:
-    """The point (H,) of the grid, 0 put before it, that each thickness lies above, the step there, and that grid."""
+    """Place (H,) of the grid point below each thickness, the step (H,) there, and the grid with a 0 put before it."""
     padded = np.concatenate([[0.0], grid])
     left = np.clip(np.searchsorted(padded, t) - 1, 0, len(grid) - 1)
     return left, padded[left + 1] - padded[left], padded

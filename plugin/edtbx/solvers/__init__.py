@@ -1,1 +1,1 @@
-"""Solvers of the scattering problem of one block, the hook that registers them, and their registry."""
+"""Solvers of the many-beam scattering problem, the hook that registers them, and their registry."""

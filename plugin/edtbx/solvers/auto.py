@@ -1,4 +1,4 @@
-"""The faster of the exact solvers for each block."""
+"""Choice of the faster of the exact solvers for each block."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from edtbx.solvers.eigen import EigenSolver
 from edtbx.solvers.propagator import PropagatorSolver
 
 _SMALL = 1.5e5
-"""B n³ of eigenproblems, for n beams each, that are solved before a series has begun."""
+"""B n³ of eigenproblems, for n beams each, below which a series is not worth its overhead."""
 
 _CROSSING = 7.0
 """Multiplications of a series (n² a term) that take as long as one of an eigenproblem (n³). Measured for 24 to 117 beams:
 5 to 10 in single precision, half of that in double."""
 
 _LONGEST = 2e4
-"""Phase in radians beyond which a series is longer than an eigenproblem is hard. No crystal comes near; a minimiser that
-tries a displacement parameter far below zero does, and is to be told a number."""
+"""Phase in radians beyond which a series costs more than an eigenproblem. No crystal comes near; a minimiser that tries a
+displacement parameter far below zero does, and needs a finite answer."""
 
 _SAMPLE = 32
-"""Orientations that are looked at."""
+"""Orientations that the estimate takes into account."""
 
 
 class AutoSolver(Solver):
-    """The propagator wherever beams may be folded; else the eigensolver for few beams and thick crystals.
+    """Propagator wherever beams may be folded; else the eigensolver for few beams and thick crystals.
 
     With beams to fold the propagator is five times faster already for one orientation.
     """
@@ -48,7 +48,7 @@ class AutoSolver(Solver):
 
 
 def _faster(block: Block) -> EigenSolver | PropagatorSolver:
-    """By the multiplications that each takes, estimated from some of the orientations."""
+    """Solver with fewer multiplications, estimated from some of the orientations."""
     accuracy = block.accuracy
     longest = np.pi * float(block.thickness.max())
     coupled = float(np.abs(block.u).sum(axis=1).max()) / block.wavenumber

@@ -1,4 +1,4 @@
-"""What every solver is given and what it gives back."""
+"""Interface of solvers: the block that they are given, its intensities, and their derivatives."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from edtbx.arrays import FloatArray, IntArray
 
 Coupling: TypeAlias = NDArray[Any]
-"""A matrix (N, N), complex or, for a centrosymmetric crystal, real."""
+"""Matrix (N, N) of Fourier coefficients U in Å⁻², complex or, for a centrosymmetric crystal, real."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accuracy:
-    """What a solver may leave out to save time.
+    """Limits on the beams and the error of a solver, which trade time for accuracy.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class Accuracy:
 
     @property
     def single(self) -> bool:
-        """Whether single precision does: its rounding over some hundred terms stays below 1e-6 of the beam."""
+        """Whether single precision suffices: its rounding over some hundred terms stays below 1e-6 of the beam."""
         return self.tolerance > 3e-7
 
 
@@ -78,7 +78,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Adjoint:
-    """Derivatives of a number T that depends on the intensities of a block.
+    """Derivatives of a function T of the intensities of a block.
 
     Attributes
     ----------
@@ -93,14 +93,14 @@ class Adjoint:
 
 
 Pullback: TypeAlias = Callable[[FloatArray], Adjoint]
-"""Takes a seed (J, M, T) of the intensities to the derivatives of a block."""
+"""Function from a seed ∂T/∂intensities (J, M, T) to the derivatives of a block."""
 
 
 class Solver(ABC):
-    """Intensities of a block, and their derivatives: what every solver derives from.
+    """Base class of solvers: intensities of a block, and their derivatives.
 
-    ``intensities`` must be there, ``adjoint`` is what refinement and maps need, and the others have defaults, which a solver
-    may do better. A solver is stateless and may be called from several threads at once.
+    ``intensities`` is required, ``adjoint`` is needed for refinement and maps, and the other methods have defaults that a
+    solver may improve on. A solver is stateless and may be called from several threads at once.
 
     Attributes
     ----------
@@ -116,7 +116,7 @@ class Solver(ABC):
 
     @abstractmethod
     def intensities(self, block: Block) -> FloatArray:
-        """Σ_b w_jb I_h(b, t), shape (J, M, T): the flux of each wanted beam for unit incident flux."""
+        """Intensities Σ_b w_jb I_h(b, t) (J, M, T): the flux of each wanted beam for unit incident flux."""
 
     @property
     def gives_derivatives(self) -> bool:
@@ -134,13 +134,24 @@ class Solver(ABC):
         raise ValueError(f"the solver {type(self).__name__} gives no derivatives: take another one to refine")
 
     def pullback(self, block: Block) -> tuple[FloatArray, Pullback]:
-        """The intensities (J, M, T), and what leads from a seed of them to derivatives."""
+        """Intensities (J, M, T), and the function from a seed of them to derivatives.
+
+        Raises
+        ------
+        ValueError
+            The solver gives no derivatives (raised by that function).
+        """
         return self.intensities(block), partial(self.adjoint, block)
 
     def jacobian_rows(self, block: Block, seed: FloatArray) -> Iterator[tuple[int, Coupling]]:
-        """∂/∂u (N, N), as in :class:`Adjoint`, of Σ_jt seed_jt I_m(j, t) for each wanted beam m: its place, and the row.
+        """Rows ∂/∂u (N, N), as in :class:`Adjoint`, of Σ_jt seed_jt I_m(j, t): the place of the wanted beam m, and its row.
 
-        The seed (J, T) is one for all. Beams come in any order, one row at a time, for M of them may not fit the memory.
+        All share the seed (J, T). Beams come in any order, one row at a time, for M of them may not fit the memory.
+
+        Raises
+        ------
+        ValueError
+            The solver gives no derivatives.
         """
         for place in range(len(block.wanted)):
             single = replace(block, wanted=block.wanted[place : place + 1])
@@ -148,3 +159,4 @@ class Solver(ABC):
 
 
 SolverFactory: TypeAlias = Callable[[], Solver]
+"""Makes a solver: its class, where that takes no arguments."""

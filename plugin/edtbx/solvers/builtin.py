@@ -1,4 +1,4 @@
-"""The solvers that come with edtbx, registered through the same hook as anybody's."""
+"""Registration of the solvers that come with edtbx, by the hook that plugins use."""
 
 from __future__ import annotations
 

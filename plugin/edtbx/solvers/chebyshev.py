@@ -1,4 +1,4 @@
-"""Waves of many orientations at once by a Chebyshev series, and the way back through it.
+"""Waves of many orientations by one Chebyshev series, and its adjoint.
 
 With H = (A − c)/ρ of spectrum within [−1, 1], exp(iθA) e_0 = e^{iθc} Σ_k (2 − δ_k0) i^k J_k(θρ) T_k(H) e_0. The terms obey
 T_{k+1} = 2 H T_k − T_{k−1}; for B orientations that share their coupling each is one (n, n)·(n, B) matrix product and a
@@ -78,9 +78,9 @@ def bessel(arguments: FloatArray, length: int) -> FloatArray:
 def picked_terms(
     a: ComplexArray, m: FloatArray, d: FloatArray, start: FloatArray, rows: IntArray, length: int
 ) -> FloatArray:
-    """The rows (k,) of all terms and what follows of them, (length, k + v, w), from the first term (n, w).
+    """Rows (k,) of all terms and the v following beams' share of them, (length, k + v, w), from the first term (n, w).
 
-    What follows of the last term is left out.
+    The share of the last term is left out.
     """
     n, w = d.shape
     picked = np.zeros((length, len(rows) + len(a) - n, w), dtype=d.dtype)
@@ -101,7 +101,7 @@ def picked_terms(
 def all_terms(
     a: ComplexArray, m: FloatArray, d: FloatArray, start: FloatArray, length: int
 ) -> tuple[FloatArray, FloatArray]:
-    """All terms, (length, n, w), and what follows of them, (length, v, w), but for the last."""
+    """All terms (length, n, w), and the v following beams' share of all but the last, (length, v, w)."""
     n, w = d.shape
     terms = np.empty((length, n, w), dtype=d.dtype)
     following = np.zeros((length, len(a) - n, w), dtype=d.dtype)
@@ -119,7 +119,7 @@ def all_terms(
 def adjoint_terms(
     a_adjoint: ComplexArray, m: FloatArray, d: FloatArray, terms: FloatArray, rows: IntArray, seeds: FloatArray
 ) -> tuple[ComplexArray, FloatArray]:
-    """∂T/∂a (n + v, n) and ∂T/∂d (n, w) for ∂T/∂(picked terms) ``seeds`` (length, k + v, w); ``a_adjoint`` is a†.
+    """∂T/∂a (n + v, n) and ∂T/∂d (n, w) for ``seeds`` ∂T/∂(picked terms) (length, k + v, w); ``a_adjoint`` is a†.
 
     ∂T/∂d is a real number for each column of the real arrays: the two columns of a complex wave are to be added.
     """
@@ -158,10 +158,10 @@ def adjoint_terms(
 def adjoint_rows(
     a_adjoint: ComplexArray, m: FloatArray, d: FloatArray, terms: FloatArray, rows: IntArray, seeds: FloatArray
 ) -> ComplexArray:
-    """∂T_r/∂a (R, n + v, n) of R numbers, each of which depends on one row, of the terms or of what follows of them
-    (n and more): ∂T_r/∂(that row of all terms) is ``seeds[:, r]``.
+    """Derivatives ∂T_r/∂a (R, n + v, n) of R numbers, each a function of one row; ``seeds[:, r]`` is ∂T_r/∂(that row).
 
-    The R ways back share the terms and go side by side: twice the products of R series, and no wider ones of n.
+    Rows are those of the terms, and from n on those of the following beams. The R adjoints share the terms and go side by
+    side: twice the products of R series, and no wider ones of n.
     """
     n, w = d.shape
     size, number = a_adjoint.shape[1], len(rows)
@@ -203,6 +203,7 @@ def adjoint_rows(
 
 @njit(nogil=True, cache=True, fastmath=True)
 def _scale(m: FloatArray, wave: FloatArray, out: FloatArray) -> None:
+    """out ← M wave."""
     for i in range(wave.shape[0]):
         for j in range(wave.shape[1]):
             out[i, j] = m[i, j] * wave[i, j]
@@ -210,7 +211,7 @@ def _scale(m: FloatArray, wave: FloatArray, out: FloatArray) -> None:
 
 @njit(nogil=True, cache=True, fastmath=True)
 def _keep(x: FloatArray, left: FloatArray, place: int, once: bool) -> None:
-    """Put x (twice it, unless ``once``) where the next outer products take it from."""
+    """Store x (twice it, unless ``once``) from column ``place`` on for the next outer products."""
     for i in range(x.shape[0]):
         for j in range(x.shape[1]):
             left[i, place + j] = x[i, j] if once else x[i, j] + x[i, j]
@@ -218,7 +219,7 @@ def _keep(x: FloatArray, left: FloatArray, place: int, once: bool) -> None:
 
 @njit(nogil=True, cache=True, fastmath=True)
 def _keep_conjugate(m: FloatArray, wave: FloatArray, right: FloatArray, place: int, interleaved: bool) -> None:
-    """Put the conjugate of m wave where the next outer products take it from."""
+    """Store the conjugate of M wave from column ``place`` on for the next outer products."""
     for i in range(wave.shape[0]):
         for j in range(wave.shape[1]):
             right[i, place + j] = m[i, j] * wave[i, j]
@@ -231,7 +232,7 @@ def _keep_conjugate(m: FloatArray, wave: FloatArray, right: FloatArray, place: i
 def _recur(
     m: FloatArray, d: FloatArray, product: FloatArray, current: FloatArray, before: FloatArray, first: bool
 ) -> None:
-    """before ← 2 H here − before, or H here where there is nothing before; ``product`` is a M here."""
+    """before ← 2 H current − before, or H current for the first term; ``product`` is a M current."""
     for i in range(current.shape[0]):
         if first:
             for j in range(current.shape[1]):
@@ -252,7 +253,7 @@ def _follow(
     after: FloatArray,
     first: bool,
 ) -> None:
-    """after ← 2 H here − before, or H here where there is nothing before; ``product`` is a M here.
+    """after ← 2 H current − before, or H current for the first term; ``product`` is a M current.
 
     Not for an ``after`` that is ``before``: the compiler then gives up on vectors, and :func:`_recur` is three times faster.
     """
@@ -268,6 +269,7 @@ def _follow(
 
 @njit(nogil=True, cache=True, fastmath=True)
 def _correlate(total: FloatArray, bar: FloatArray, wave: FloatArray, once: bool) -> None:
+    """total += bar ∘ wave (twice it, unless ``once``)."""
     for i in range(total.shape[0]):
         for j in range(total.shape[1]):
             value = bar[i, j] * wave[i, j]

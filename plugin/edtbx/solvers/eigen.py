@@ -1,4 +1,4 @@
-"""Reference solver: one dense eigenproblem for each orientation, complex128, with its exact adjoint.
+"""Bloch-wave solver: one dense eigenproblem for each orientation, complex128, with its exact adjoint.
 
 A_gh = U(h − g) M_g M_h, A_gg = 2 K S_g M_g², A = C Λ C†, and the flux through the exit face is
 I_g(t) = |[exp(iπ t A/K)]_{g0}|². Costs O(N³) for each orientation; N counts the beams with |S_g| ≤ s_max there.
@@ -24,7 +24,7 @@ would cost more than the eight digits that the derivatives promise."""
 
 
 class EigenSolver(Solver):
-    """Bloch waves by diagonalisation: the solver that the others are held to."""
+    """Bloch waves by diagonalisation: the reference for the other solvers."""
 
     def intensities(self, block: Block) -> FloatArray:
         return _intensities(
@@ -59,7 +59,7 @@ def _phase(block: Block) -> FloatArray:
 
 @njit(nogil=True, cache=True)
 def _near(s_g: FloatArray, s_max: float) -> IntArray:
-    """The beams (n,) with |S_g| ≤ s_max, the incident one first."""
+    """Beams (n,) with |S_g| ≤ s_max, the incident one first."""
     keep = np.abs(s_g) <= s_max
     keep[0] = True
     return np.nonzero(keep)[0]
@@ -67,7 +67,7 @@ def _near(s_g: FloatArray, s_max: float) -> IntArray:
 
 @njit(nogil=True, cache=True)
 def _matrix(u: ComplexArray, s_g: FloatArray, m: FloatArray, beams: IntArray, wavenumber: float) -> ComplexArray:
-    """A (n, n) of the given beams."""
+    """Structure matrix A (n, n) in Å⁻² of the given beams."""
     n = len(beams)
     a = np.empty((n, n), dtype=np.complex128)
     for i in range(n):
@@ -79,7 +79,7 @@ def _matrix(u: ComplexArray, s_g: FloatArray, m: FloatArray, beams: IntArray, wa
 
 @njit(nogil=True, cache=True)
 def _rows(beams: IntArray, wanted: IntArray, size: int) -> tuple[IntArray, IntArray]:
-    """Where the wanted beams stand among those that count (k,), and which of the wanted these are (k,)."""
+    """Rows (k,) of the wanted beams among the given ones, and their places (k,) among the wanted."""
     rank = np.full(size, -1)
     rank[beams] = np.arange(len(beams))
     asked = np.nonzero(rank[wanted] >= 0)[0]
@@ -143,7 +143,7 @@ def _adjoint(
 def _matrix_adjoint(
     x: FloatArray, c: ComplexArray, rows: IntArray, phase: FloatArray, seed: FloatArray
 ) -> ComplexArray:
-    """∂T/∂A (N, N) for eigenvalues x and eigenvectors c, phases (T,) and seeds (rows, T).
+    """Derivatives ∂T/∂A (n, n) for eigenvalues x and eigenvectors c, phases (T,) and seeds (rows, T).
 
     dψ(t) = C [(C† dA C) ∘ Φ(t)] C†e_0 with Φ_jk(t) = iθ e^{iθ(x_j+x_k)/2} sinc(θ(x_j−x_k)/2), which away from
     degeneracy is the divided difference (e^{iθx_j} − e^{iθx_k})/(x_j − x_k): the sum over t is then one product.

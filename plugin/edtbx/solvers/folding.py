@@ -1,4 +1,4 @@
-"""Groups of neighbouring orientations, and weak beams folded into the strong ones of a group.
+"""Bethe folding: weak beams folded into the strong ones, for groups of neighbouring orientations.
 
 A beam that stays away from its Bragg position in all orientations of a group follows the strong ones adiabatically. To
 second order (Bethe) it changes their coupling to U_ss − U_sw ⟨1/(2 K S_w)⟩ U_ws, ⟨⟩ being the mean over the group: the
@@ -22,8 +22,8 @@ from edtbx.arrays import BoolArray, FloatArray, IntArray
 from edtbx.solvers.block import Block, Coupling
 
 _TAIL = 0.5
-"""Part of ``s_max`` to which the tails of rocking curves are followed: what is beyond adds less than what the beams beyond
-``s_max`` change."""
+"""Part of ``s_max`` to which the tails of rocking curves are followed: the rest adds less than the beams beyond ``s_max``
+change."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -45,7 +45,7 @@ class Group:
 
     @classmethod
     def of(cls, block: Block, orientations: IntArray) -> Group:
-        """The group of the given orientations."""
+        """Group of the given orientations (B,) of a block."""
         extent = _extent(block.s_g, orientations)
         are_strong, are_weak = _strong_and_weak(block, *extent)
         asked = np.flatnonzero(are_strong[block.wanted])
@@ -63,8 +63,9 @@ class Group:
         )
 
     def coupling(self, u: Coupling) -> Coupling:
-        """U_ss − U_sw ⟨1/(2 K S_w)⟩ U_ws (n, n) in the precision of u, its diagonal the energy that folding shifts; below
-        it U_vs (v, n) of the following beams.
+        """Folded coupling U_ss − U_sw ⟨1/(2 K S_w)⟩ U_ws (n, n) in Å⁻², and below it U_vs (v, n) of the following beams.
+
+        In the precision of u; the diagonal is the shift by folding.
         """
         whole = _gathered(u, np.concatenate([self.strong, self.following]), self.strong)
         inner = whole[: len(self.strong)]
@@ -78,7 +79,7 @@ class Group:
         return np.asarray(whole)
 
     def collect(self, u: Coupling, by_coupling: Coupling, total: Coupling) -> FloatArray:
-        """Add ∂T/∂u (N, N) of the folded coupling to a total, from ∂T/∂coupling (n + v, n); and ∂T/∂inverse (w,)."""
+        """∂T/∂inverse (w,), from ∂T/∂coupling (n + v, n); ∂T/∂u (N, N) is added to a total."""
         _add_at(total, self.following, self.strong, by_coupling[len(self.strong) :])
         by_coupling = by_coupling[: len(self.strong)]
         inner = by_coupling.copy()
@@ -99,7 +100,7 @@ class Group:
 
 @njit(nogil=True, cache=True)
 def _gathered(u: Coupling, rows: IntArray, columns: IntArray) -> Coupling:
-    """u[rows, columns] as a matrix; several times faster than numpy's."""
+    """Matrix u[rows, columns]; several times faster than numpy's."""
     gathered = np.empty((len(rows), len(columns)), dtype=u.dtype)
     for i in range(len(rows)):
         for j in range(len(columns)):
@@ -116,18 +117,18 @@ def _add_at(total: Coupling, rows: IntArray, columns: IntArray, values: Coupling
 
 
 def cheapest_groups(block: Block, fewest: int) -> list[Group]:
-    """All orientations in groups of neighbours, halved as long as that makes the whole cheaper.
+    """Groups of neighbouring orientations, halved as long as that makes the whole cheaper.
 
     Small groups have fewer strong beams and shorter series; ``fewest`` orientations are the least a group should hold.
     S_g is linear in the two angles of an orientation to 1e-5 Å⁻¹, so two beams tell where an orientation stands.
     """
-    everything = np.arange(len(block.s_g))
-    parts = _halved(block, _coordinates(block.s_g), everything, _cost(block, everything), fewest)
+    all_orientations = np.arange(len(block.s_g))
+    parts = _halved(block, _coordinates(block.s_g), all_orientations, _cost(block, all_orientations), fewest)
     return [Group.of(block, orientations) for orientations in parts]
 
 
 def _halved(block: Block, coordinates: FloatArray, orientations: IntArray, cost: float, fewest: int) -> list[IntArray]:
-    """Some orientations, in halves of halves as long as these cost less than the given whole."""
+    """Orientations in parts: halved, and halved again, as long as the halves cost less than the whole."""
     if len(orientations) < 2 * fewest:
         return [orientations]
     along = int(np.argmax(np.ptp(coordinates[orientations], axis=0)))
@@ -141,7 +142,7 @@ def _halved(block: Block, coordinates: FloatArray, orientations: IntArray, cost:
 
 
 def _strong_and_weak(block: Block, low: FloatArray, high: FloatArray) -> tuple[BoolArray, BoolArray]:
-    """Which beams (N,) are propagated and which are folded, for the range (N,) of their S_g; 000 is always strong."""
+    """Masks (N,) of the beams propagated and of those folded, for the range (N,) of their S_g; 000 is always strong."""
     counts = (low <= block.accuracy.s_max) & (high >= -block.accuracy.s_max)
     strong = counts & (low <= block.accuracy.s_strong) & (high >= -block.accuracy.s_strong)
     strong[0] = True
@@ -149,13 +150,13 @@ def _strong_and_weak(block: Block, low: FloatArray, high: FloatArray) -> tuple[B
 
 
 def _followed(block: Block, are_weak: BoolArray, low: FloatArray, high: FloatArray) -> BoolArray:
-    """Which of the wanted beams (M,) follow the strong ones, near enough to count."""
+    """Mask (M,) of the wanted beams that are weak and near enough for their own waves to count."""
     limit, wanted = _TAIL * block.accuracy.s_max, block.wanted
     return np.asarray(are_weak[wanted] & (low[wanted] <= limit) & (high[wanted] >= -limit))
 
 
 def _cost(block: Block, orientations: IntArray) -> float:
-    """Multiplications that a group takes, but for a factor: terms, folding, and a constant for what else it takes."""
+    """Multiplications that a group takes, up to a factor: terms, folding, and a constant overhead."""
     low, high = _extent(block.s_g, orientations)
     strong, weak = _strong_and_weak(block, low, high)
     terms = np.pi * float(block.thickness.max()) * (float(high[strong].max() - low[strong].min()) + 0.005) + 20.0
@@ -165,7 +166,7 @@ def _cost(block: Block, orientations: IntArray) -> float:
 
 @njit(nogil=True, cache=True)
 def _extent(s_g: FloatArray, orientations: IntArray) -> tuple[FloatArray, FloatArray]:
-    """Least and greatest S_g (N,) over some of the orientations."""
+    """Least and greatest S_g (N,) in Å⁻¹ over the given orientations."""
     low, high = s_g[orientations[0]].copy(), s_g[orientations[0]].copy()
     for b in orientations:
         for n in range(s_g.shape[1]):

@@ -1,4 +1,4 @@
-"""The hook through which solvers come in, built-in ones and others alike.
+"""Hook that registers solvers, built-in ones and those of plugins.
 
 A third-party package names a module in its entry points, group ``edtbx``, and there writes::
 

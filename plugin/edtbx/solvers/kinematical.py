@@ -18,7 +18,7 @@ from edtbx.solvers.block import Adjoint, Block, Solver
 
 
 class KinematicalSolver(Solver):
-    """First Born approximation, surface term included."""
+    """Kinematical intensities (first Born approximation), surface term included."""
 
     approximation = "kinematical"
 

@@ -1,4 +1,4 @@
-"""Arithmetic in the precision that will do."""
+"""Arrays in single precision, and complex phases in the precision of their angles."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 
 def in_single(array: NDArray[Any]) -> NDArray[Any]:
-    """A real or complex array in single precision."""
+    """Real or complex array in single precision."""
     return array.astype(np.complex64 if np.iscomplexobj(array) else np.float32)
 
 
 def unit_phases(angle: NDArray[Any]) -> NDArray[Any]:
-    """e^{i angle} in the precision of the angle; several times faster than an exponential."""
+    """Phases e^{i angle} for angles in radians, in their precision; several times faster than an exponential."""
     phases = np.empty(angle.shape, dtype=np.result_type(angle.dtype, np.complex64))
     np.cos(angle, out=phases.real)
     np.sin(angle, out=phases.imag)

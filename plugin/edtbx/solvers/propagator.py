@@ -1,4 +1,4 @@
-"""Fast solver: the waves of neighbouring orientations in one Chebyshev series, weak beams folded into strong ones.
+"""Chebyshev propagator: waves of neighbouring orientations in one series, weak beams folded into strong ones.
 
 A_gh = (U_gh − folding) M_g M_h, A_gg = 2 K S_g M_g² + folding; only the diagonals differ from one orientation to the
 next, so that every term of exp(iπ t A/K) e_0 is one matrix product for all of a group (:mod:`edtbx.solvers.chebyshev`),
@@ -28,24 +28,24 @@ AnyArray: TypeAlias = NDArray[Any]
 """Single or double precision, real or complex."""
 
 _MARGIN = 0.01
-"""By how much the interval of the series exceeds the estimated spectrum, as a part of it: outside terms explode."""
+"""Margin of the interval of the series around the estimated spectrum, as a part of it: outside, terms grow exponentially."""
 
 _KEPT_BYTES = 250_000_000
-"""Most bytes of terms that a block keeps for the way back; where it is more they are computed again."""
+"""Most bytes of terms that a block keeps for its adjoint; where there are more, they are computed again."""
 
 _ROW_BYTES = 60_000_000
 """Most bytes of rows of a Jacobian that are held at a time."""
 
 _MOST_ROWS = 32
-"""Most such rows: more would not make the products any faster."""
+"""Most rows at a time: more would not make the products any faster."""
 
 _FEWEST = 6
-"""Orientations that a group should hold: narrower products are slow."""
+"""Least orientations of a group: narrower products are slow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PropagatorSolver(Solver):
-    """Block Chebyshev propagation.
+    """Intensities and derivatives by block Chebyshev propagation.
 
     Attributes
     ----------
@@ -64,10 +64,10 @@ class PropagatorSolver(Solver):
 
     def adjoint(self, block: Block, seed: FloatArray) -> Adjoint:
         parts = ((group, series, *series.terms()) for group, series in self._series(block))
-        return self._way_back(block, parts, seed)
+        return self._adjoint_of(block, parts, seed)
 
     def pullback(self, block: Block) -> tuple[FloatArray, Pullback]:
-        # for the way back all terms are kept where they are few enough
+        # all terms are kept for the adjoint where they are few enough
         kept = list(self._series(block))
         if sum(series.size for _, series in kept) > _KEPT_BYTES:
             return self.intensities(block), partial(self.adjoint, block)
@@ -77,7 +77,7 @@ class PropagatorSolver(Solver):
             terms, following = series.terms()
             _add_fluxes(total, series.waves(series.picked_of(terms, following)), block, group)
             with_terms.append((group, series, terms, following))
-        return total, partial(self._way_back, block, with_terms)
+        return total, partial(self._adjoint_of, block, with_terms)
 
     def jacobian_rows(self, block: Block, seed: FloatArray) -> Iterator[tuple[int, Coupling]]:
         """As :meth:`Solver.jacobian_rows`, beams that are strong in the same groups side by side.
@@ -105,7 +105,7 @@ class PropagatorSolver(Solver):
                 np.fill_diagonal(row, 0.0)
                 yield int(place), row.astype(block.u.dtype)
 
-    def _way_back(
+    def _adjoint_of(
         self, block: Block, parts: Iterable[tuple[Group, _Series, AnyArray, AnyArray]], seed: FloatArray
     ) -> Adjoint:
         u = self._working(block)
@@ -123,7 +123,7 @@ class PropagatorSolver(Solver):
         return Adjoint(u=by_u.astype(block.u.dtype), s_g=by_s)
 
     def _series(self, block: Block) -> Iterator[tuple[Group, _Series]]:
-        """The series of every group with something to compute."""
+        """Every group with wanted beams, and its series."""
         u = self._working(block)
         groups = [group for group in cheapest_groups(block, _FEWEST) if len(group.asked)]
         bounds = _bounds(u, groups)
@@ -131,14 +131,14 @@ class PropagatorSolver(Solver):
             yield group, _Series.of(block, group, u, bounds)
 
     def _working(self, block: Block) -> AnyArray:
-        """The coupling in the precision that will do."""
+        """Coupling in the precision that the tolerance allows."""
         if self.precision == "single" or (self.precision == "auto" and block.accuracy.single):
             return in_single(block.u)
         return block.u
 
 
 def _add_fluxes(total: FloatArray, waves: AnyArray, block: Block, group: Group) -> None:
-    """Add the fluxes of the waves (T, m, B) of a group to the sums (J, M, T) over orientations that these count for."""
+    """Add the fluxes of the waves (T, m, B) of a group to the weighted sums (J, M, T) over orientations."""
     flux = waves.real**2 + waves.imag**2
     weights = block.weights[:, group.orientations].astype(flux.dtype)
     sums = np.flatnonzero(weights.any(axis=1))
@@ -147,7 +147,7 @@ def _add_fluxes(total: FloatArray, waves: AnyArray, block: Block, group: Group) 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class _Following:
-    """The v beams that follow the strong ones: −ψ_w = lever · (α(θ) − e^{iθδ} α(0)), α what the coupling yields.
+    """Waves of the v following beams: −ψ_w = lever · (α(θ) − e^{iθδ} α(0)), with α = U_vs M_s ψ_s/radius.
 
     ``lever`` and ``diagonal`` (v, B) are radius · M_w/D_w and D_w, ``theta`` (T,) is θ, ``centre`` what D_w exceeds δ by,
     for waves that lack a phase e^{iθ·centre}; ``start`` (v,) is α(0).
@@ -173,7 +173,7 @@ class _Following:
         return turned
 
     def only(self, places: IntArray) -> _Following:
-        """Some of them."""
+        """The following beams at the given places."""
         return replace(self, lever=self.lever[places], diagonal=self.diagonal[places], start=self.start[places])
 
     def adjoint(self, waves: AnyArray, bar: AnyArray) -> tuple[AnyArray, AnyArray]:
@@ -191,7 +191,7 @@ class _Following:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class _Series:
-    """The series of one group: A = radius · (m a m + diag(d)) + centre.
+    """Chebyshev series of one group: A = radius · (m a m + diag(d)) + centre.
 
     ``a`` (n + v, n) is shared, the columns of ``m`` and ``d`` (n, w) belong to the orientations, ``rows`` (m,) are the
     wanted beams, ``coefficients`` (L, T) the factors of the terms at every thickness, those of odd terms times −i;
@@ -255,22 +255,22 @@ class _Series:
 
     @property
     def size(self) -> int:
-        """Bytes of all terms and of what follows of them."""
+        """Bytes of all terms, the following beams' share included."""
         return len(self.coefficients) * len(self.a) * self.d[0].nbytes
 
     def picked(self) -> AnyArray:
-        """The wanted rows of all terms and what follows of these, (L, m + v, w)."""
+        """Wanted rows of all terms, and the following beams' share of them, (L, m + v, w)."""
         return np.asarray(
             chebyshev.picked_terms(self.a, self.m, self.d, self._start, self.rows, len(self.coefficients))
         )
 
     def terms(self) -> tuple[AnyArray, AnyArray]:
-        """All terms, (L, n, w), and what follows of them, (L, v, w)."""
+        """All terms (L, n, w), and the following beams' share of them, (L, v, w)."""
         terms, following = chebyshev.all_terms(self.a, self.m, self.d, self._start, len(self.coefficients))
         return np.asarray(terms), np.asarray(following)
 
     def picked_of(self, terms: AnyArray, following: AnyArray) -> AnyArray:
-        """The same as ``picked``, from all terms."""
+        """Wanted rows as :meth:`picked` gives them, from all terms."""
         return np.concatenate([terms[:, self.rows], following], axis=1)
 
     def waves(self, picked: AnyArray) -> AnyArray:
@@ -281,7 +281,7 @@ class _Series:
         return waves
 
     def _sums(self, picked: AnyArray) -> AnyArray:
-        """The series (T, k, B) of picked terms (L, k, w)."""
+        """Sums (T, k, B) of the series over picked terms (L, k, w)."""
         parts = [
             (self.coefficients[first::2].T @ picked[first::2].reshape(-1, picked[0].size)).view(self.a.dtype)
             for first in (0, 1)
@@ -318,8 +318,9 @@ class _Series:
     def _seeds(
         self, waves: AnyArray, seed: AnyArray, tails: slice | IntArray, following: _Following
     ) -> tuple[AnyArray, AnyArray, AnyArray]:
-        """For a seed of the fluxes of waves (T, k, B), of which those at ``tails`` follow: ∂T/∂(their terms) (L, k, w), and
-        ∂T/∂start (v,) and ∂T/∂D (v, B).
+        """∂T/∂(picked terms) (L, k, w), ∂T/∂start (v,) and ∂T/∂D (v, B), for a seed of the fluxes of waves (T, k, B).
+
+        The waves at ``tails`` are those of following beams.
         """
         bar = (2.0 * seed * waves).astype(waves.dtype)
         by_start, by_tails = following.adjoint(waves[:, tails], bar[:, tails])
@@ -333,7 +334,7 @@ class _Series:
 
 
 def _coefficients(arguments: FloatArray, tolerance: float, kind: np.dtype[Any]) -> AnyArray:
-    """(2 − δ_k0) i^k J_k (L, T), odd terms times −i."""
+    """Coefficients (2 − δ_k0) i^k J_k (L, T) of the series, odd terms times −i."""
     length = chebyshev.series_length(float(arguments.max()), 0.1 * tolerance)
     table = 2.0 * chebyshev.bessel(arguments, length)
     table[0] *= 0.5
@@ -343,8 +344,7 @@ def _coefficients(arguments: FloatArray, tolerance: float, kind: np.dtype[Any]) 
 
 
 def _bounds(u: AnyArray, groups: list[Group], steps: int = 8) -> tuple[float, float]:
-    """Bounds on the eigenvalues of the coupling of any of the groups, without what folding adds (that is bounded by its
-    norm).
+    """Bounds in Å⁻² on the eigenvalues of the coupling of any group, without the part from folding (bounded by its norm).
 
     Eigenvalues of a part lie between those of the whole, here of all beams that are strong in some group: Ritz values
     of a few Lanczos steps, and their residual. The start is the sum of the rows, rich in the extreme vectors of a

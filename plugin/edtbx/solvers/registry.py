@@ -1,4 +1,4 @@
-"""Solvers by name: the built-in ones and those of installed packages."""
+"""Registry of solvers by name: built-in ones and those of installed plugins."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class DuplicateSolverError(ValueError):
 
 
 class SolverRegistry:
-    """Names and factories of all solvers, with the plugin that brought each."""
+    """Factories of all solvers by name, with the plugin that registered each."""
 
     def __init__(self) -> None:
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
@@ -28,11 +28,19 @@ class SolverRegistry:
 
     @property
     def origins(self) -> Mapping[str, str]:
-        """Which plugin registered each solver."""
+        """Name of the plugin that registered each solver."""
         return dict(self._origins)
 
     def collect(self, plugin: object, origin: str) -> None:
-        """Let one plugin register its solvers."""
+        """Register the solvers of one plugin, named ``origin`` in messages.
+
+        Raises
+        ------
+        DuplicateSolverError
+            A name is taken.
+        pluggy.PluginValidationError
+            A hook is unknown or has the wrong arguments.
+        """
         # a distribution may bring several plugins, and pluggy takes a name once only
         name = self._manager.register(plugin, name=f"{origin} ({id(plugin)})")
         try:
@@ -50,7 +58,7 @@ class SolverRegistry:
         self._factories[name], self._origins[name] = factory, origin
 
     def create(self, name: str) -> Solver:
-        """A solver by name.
+        """New solver of the given name.
 
         Raises
         ------
@@ -85,13 +93,13 @@ def installed_solvers() -> SolverRegistry:
             registry.collect(entry.load(), origin)
         except DuplicateSolverError:
             raise
-        except Exception as error:  # a broken guest must not take the house down
+        except Exception as error:  # a broken plugin must not break edtbx
             warnings.warn(f"the solver plugin of {origin} could not be loaded: {error}", RuntimeWarning, stacklevel=2)
     return registry
 
 
 def _origin(entry: EntryPoint) -> str:
-    """What to call a plugin: its distribution; the adapters that edtbx itself ships go by their modules."""
+    """Name of a plugin: its distribution; for the adapters that edtbx ships, their module."""
     if entry.dist is None:
         return entry.name
     return entry.module if entry.dist.name == hookspecs.PROJECT else entry.dist.name

@@ -1,6 +1,6 @@
 """Two-beam solver: every reflection interferes with the incident beam alone.
 
-A = [[0, M U(−g)...]]: with u = U M_g and s = K S_g M_g², I_g = |u|² sin²(π t √(s² + |u|²)/K)/(s² + |u|²).
+With u = U_g M_g and s = K S_g M_g², I_g = |u|² sin²(π t √(s² + |u|²)/K)/(s² + |u|²).
 
 References
 ----------
@@ -16,7 +16,7 @@ from edtbx.solvers.block import Adjoint, Block, Solver
 
 
 class TwoBeamSolver(Solver):
-    """Closed form for one reflection at a time; the incident beam itself is asked for as what the waves leave."""
+    """Closed form for one reflection at a time; the intensity of the incident beam is taken as 1."""
 
     approximation = "two_beam"
 
