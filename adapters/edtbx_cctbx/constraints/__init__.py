@@ -1,1 +1,1 @@
-"""What holds among the parameters of atoms: shared sites, occupancies, linear equations, restraints."""
+"""Constraints and restraints on parameters of atoms: shared sites, occupancies, linear equations."""

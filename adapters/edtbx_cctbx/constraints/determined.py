@@ -1,4 +1,4 @@
-"""Which parameters the data do not determine, in words."""
+"""Names of the parameters that a singular normal matrix leaves undetermined."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from edtbx_cctbx.arrays import parameter_jacobian
 from edtbx_cctbx.constraints.linear import refined_parameters
 
 _SINGULAR = 1e-13
-"""Eigenvalues of a normal matrix with ones on its diagonal below which rounding errors make the solution."""
+"""Least eigenvalue of a normal matrix with unit diagonal that is above rounding errors."""
 
 _LARGE = 0.3
-"""Parameters with this part of the largest component of an eigenvector are named."""
+"""Least component of an eigenvector, relative to its largest, whose parameter is named."""
 
 _MOST = 8
 
 
 def is_singular(matrix: FloatArray) -> bool:
-    """Whether a normal matrix (P, P) determines less than P parameters."""
+    """Whether a normal matrix (P, P) is singular within rounding errors."""
     if not np.all(np.isfinite(matrix)) or not np.all(np.diag(matrix) > 0.0):
         return True
     return bool(len(matrix)) and float(np.linalg.eigvalsh(_scaled(matrix))[0]) < _SINGULAR
 
 
 def undetermined(matrix: FloatArray, reparametrisation: Any) -> list[str]:
-    """Parameters of atoms that take part in what a singular normal matrix (P, P) leaves open, such as ``x of C9``."""
+    """Names, such as ``x of C9``, of the parameters in the null space of a singular normal matrix (P, P)."""
     if not np.all(np.isfinite(matrix)):
         return []
     structure: xray.structure = reparametrisation.structure
@@ -36,17 +36,17 @@ def undetermined(matrix: FloatArray, reparametrisation: Any) -> list[str]:
     root = np.sqrt(np.diag(matrix).clip(min=0.0))
     jacobian = parameter_jacobian(reparametrisation)
     names = [f"{name} of {structure.scatterers()[place].label}" for place, name in refined_parameters(structure)]
-    found: list[str] = []
+    named: list[str] = []
     for vector in vectors[:, values < max(_SINGULAR, float(values[0])) * 10.0].T if len(values) else []:
         shift = vector / np.where(root > 0.0, root, 1.0)
         moved = np.abs(shift @ jacobian)
-        found += [names[n] for n in np.flatnonzero(moved > _LARGE * moved.max(initial=0.0)) if moved[n] > 0.0]
-    found = list(dict.fromkeys(found))
-    return found if len(found) <= _MOST else [*found[:_MOST], f"{len(found) - _MOST} more"]
+        named += [names[n] for n in np.flatnonzero(moved > _LARGE * moved.max(initial=0.0)) if moved[n] > 0.0]
+    named = list(dict.fromkeys(named))
+    return named if len(named) <= _MOST else [*named[:_MOST], f"{len(named) - _MOST} more"]
 
 
 def _scaled(matrix: FloatArray) -> FloatArray:
-    """With ones on the diagonal, or zeros."""
+    """The matrix scaled to ones on its diagonal; zeros stay."""
     root = np.sqrt(np.diag(matrix).clip(min=0.0))
     inverse = np.where(root > 0.0, 1.0 / np.where(root > 0.0, root, 1.0), 0.0)
     return np.asarray(matrix * np.outer(inverse, inverse))

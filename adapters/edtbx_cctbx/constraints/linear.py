@@ -1,8 +1,7 @@
-"""Linear equations among parameters of atoms, held on top of the constraints of smtbx.
+"""Linear equations among parameters of atoms, held besides the constraints of smtbx.
 
-Where C x = d holds at the start for the parameters x of the atoms, and x moves by J p, shifts p = T q with C J T = 0 keep
-it.
-One mechanism serves single fixed coordinates, free variables and their sums, and occupancies of groups.
+If C x = d holds at the start for the parameters x of the atoms, and x shifts by J p, then shifts p = T q with C J T = 0
+keep it. One mechanism serves single fixed coordinates, free variables and their sums, and occupancies of groups.
 """
 
 from __future__ import annotations
@@ -26,31 +25,31 @@ U_ISO = "u_iso"
 OCCUPANCY = "occupancy"
 
 LEAST = 1e-4
-"""What smtbx makes of occupancies and isotropic displacements (Å²) below zero."""
+"""Value to which smtbx resets occupancies and isotropic displacements (Å²) below zero."""
 
 _NEGLIGIBLE = 1e-8
-"""Smaller coefficients are rounding errors; the largest of an equation are some 1."""
+"""Coefficients below this are rounding errors; the largest of an equation are about 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinearEquation:
-    """Σ coefficient × parameter stays what it is; terms are (place of the atom, name of the parameter, coefficient)."""
+    """Σ coefficient × parameter is constant; terms are (index of the atom, name of the parameter, coefficient)."""
 
     terms: tuple[tuple[int, str, float], ...]
 
     def value(self, structure: xray.structure) -> float:
-        """The sum where the structure stands; for occupancies only."""
+        """Value of the sum for a structure; over terms with occupancies only."""
         scatterers = structure.scatterers()
         return sum(factor * scatterers[place].occupancy for place, name, factor in self.terms if name == OCCUPANCY)
 
 
 def equal_parameters(first: tuple[int, str], others: Sequence[tuple[int, str]]) -> list[LinearEquation]:
-    """Parameters (place of the atom, name) that move by as much as the first."""
+    """Equations that make parameters (index of the atom, name) shift by as much as the first."""
     return [LinearEquation(terms=((*first, 1.0), (*other, -1.0))) for other in others]
 
 
 def refined_parameters(structure: xray.structure) -> Iterator[tuple[int, str]]:
-    """What the flags of the atoms let move, as place and name, in the order of smtbx."""
+    """Refined parameters by the flags of the atoms, as index of the atom and name, in the order of smtbx."""
     for place, scatterer in enumerate(structure.scatterers()):
         flags = scatterer.flags
         names = (
@@ -64,11 +63,11 @@ def refined_parameters(structure: xray.structure) -> Iterator[tuple[int, str]]:
 
 
 class Reparametrisation(constraints.reparametrisation):
-    """smtbx's, with linear equations held as well; without any it is smtbx's.
+    """Reparametrisation of smtbx that holds linear equations as well.
 
-    Parameters of the equations that the flags of the atoms keep from moving count as constants. Occupancies and isotropic
-    displacements in equations stop at ``LEAST``, and with them what they are tied to: smtbx would put back one parameter
-    alone. ``clipped`` says whether the last shifts were shortened for that.
+    Parameters in equations that the flags of the atoms do not refine are constants. Shifts are shortened so that occupancies
+    and isotropic displacements in equations do not fall below ``LEAST``, together with those they are tied to: smtbx would
+    reset one parameter alone. ``clipped`` says whether the last shifts were shortened.
     """
 
     def __init__(
@@ -84,31 +83,31 @@ class Reparametrisation(constraints.reparametrisation):
 
     @property
     def n_independents(self) -> int:
-        """Number P of parameters that are refined."""
+        """Number P of independent parameters."""
         return super().n_independents if self._basis is None else self._basis.n_rows
 
     def jacobian_transpose_matching(self, mapping: Any) -> Any:
-        """Derivatives of parameters of the atoms by those that are refined."""
+        """Transposed Jacobian (P, n) of parameters of the atoms by independent parameters, the equations held."""
         full = super().jacobian_transpose_matching(mapping)
         return full if self._basis is None else self._basis * full
 
     def apply_shifts(self, shifts: flex.double) -> None:
-        """Move the refined parameters."""
+        """Shift the independent parameters (P,), shortened at bounds."""
         if self._basis is not None:
             shifts = from_numpy(self._shortened(to_numpy(shifts)))
             shifts = self._basis.transpose() * shifts
         super().apply_shifts(shifts)
 
     def _find_bounded(self, held: set[tuple[int, str]]) -> None:
-        """Parameters of the atoms that have a lower bound, and their derivatives (P, n) by those that are refined."""
+        """Set the bounded parameters in equations, and their derivatives (P, n) by independent parameters."""
         moving = list(enumerate(refined_parameters(self.structure)))
-        chosen = [(n, each) for n, each in moving if each in held and each[1] in (OCCUPANCY, U_ISO)]
+        chosen = [(n, parameter) for n, parameter in moving if parameter in held and parameter[1] in (OCCUPANCY, U_ISO)]
         jacobian = to_numpy(self.jacobian_transpose_matching(self.mapping_to_grad_fc).as_dense_matrix())
-        self._bounded = [each for _, each in chosen]
+        self._bounded = [parameter for _, parameter in chosen]
         self._slopes = jacobian[:, [n for n, _ in chosen]]
 
     def _shortened(self, shifts: FloatArray) -> FloatArray:
-        """Shifts (P,) that take no bounded parameter below its bound: those that move it together are shortened alike."""
+        """Shifts (P,) that take no bounded parameter below its bound; tied shifts are shortened by the same factor."""
         scatterers = self.structure.scatterers()
         self.clipped = False
         shifts = np.array(shifts, dtype=float)
@@ -124,7 +123,7 @@ class Reparametrisation(constraints.reparametrisation):
         return shifts
 
     def _basis_for(self, equations: Sequence[LinearEquation]) -> Any:
-        """T as rows (P, parameters of smtbx)."""
+        """Rows (P, parameters of smtbx) of T: a basis of the shifts that keep the equations."""
         columns = {parameter: n for n, parameter in enumerate(refined_parameters(self.structure))}
         jacobian = to_numpy(self.jacobian_transpose_matching(self.mapping_to_grad_fc).as_dense_matrix())
         rows = np.zeros((len(equations), jacobian.shape[0]))
@@ -138,7 +137,7 @@ class Reparametrisation(constraints.reparametrisation):
 
 
 def null_space(rows: FloatArray) -> FloatArray:
-    """A basis (Q, P) of what leaves all rows (M, P) zero, as sparse as elimination makes it."""
+    """Basis (Q, P) of the null space of a matrix (M, P), by Gaussian elimination, which keeps it sparse."""
     reduced = np.array(rows, dtype=float)
     pivots: dict[int, int] = {}
     for n in range(len(reduced)):
@@ -148,8 +147,8 @@ def null_space(rows: FloatArray) -> FloatArray:
         # the last of the large ones depends on the others: atoms named first are refined
         pivot = int(np.flatnonzero(np.abs(reduced[n]) > 0.1 * size)[-1])
         reduced[n] /= reduced[n, pivot]
-        others = np.arange(len(reduced)) != n
-        reduced[others] -= np.outer(reduced[others, pivot], reduced[n])
+        other_rows = np.arange(len(reduced)) != n
+        reduced[other_rows] -= np.outer(reduced[other_rows, pivot], reduced[n])
         reduced[np.abs(reduced) < _NEGLIGIBLE] = 0.0
         pivots[n] = pivot
     free = [n for n in range(reduced.shape[1]) if n not in set(pivots.values())]

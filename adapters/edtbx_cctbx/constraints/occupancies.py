@@ -1,4 +1,4 @@
-"""Occupancies that are refined: of single atoms, of groups with one in common, and of groups that add up to a total."""
+"""Groups of refined occupancies: of single atoms, of atoms with a common one, and of sums with a fixed total."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from libtbx.utils import Sorry
 from edtbx_cctbx.constraints.linear import LEAST, OCCUPANCY, LinearEquation, equal_parameters
 
 _SMALL = 1e-4
-"""Occupancies are told to four digits."""
+"""Difference below which occupancies are equal: files have four digits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +67,7 @@ class OccupancyGroup:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Of all atoms."""
+        """Labels of all atoms of the group."""
         return tuple(label for term in self.terms for label in term)
 
     def __str__(self) -> str:
@@ -75,12 +75,12 @@ class OccupancyGroup:
         return said if self.total is None else f"{said} = {self.total:g}"
 
     def places(self, structure: xray.structure) -> list[list[int]]:
-        """Places of the atoms of every term.
+        """Indices of the atoms of every term.
 
         Raises
         ------
         Sorry
-            An atom is not there, or its label is not its own.
+            The structure has no atom with a label, or several.
         """
         return [[_place(label, structure, str(self)) for label in term] for term in self.terms]
 
@@ -89,15 +89,15 @@ class OccupancyGroup:
         terms = self.places(structure)
         equations = [
             equation
-            for first, *others in terms
-            for equation in equal_parameters((first, OCCUPANCY), [(other, OCCUPANCY) for other in others])
+            for first, *rest in terms
+            for equation in equal_parameters((first, OCCUPANCY), [(atom, OCCUPANCY) for atom in rest])
         ]
         if self.total is not None:
             equations.append(LinearEquation(terms=tuple((term[0], OCCUPANCY, 1.0) for term in terms)))
         return equations
 
     def fulfil(self, structure: xray.structure) -> bool:
-        """Take the occupancies, in place, to their mean in every term and to the total; whether any moved."""
+        """Set occupancies, in place, to the mean of their term and scale them to the total; whether any changed."""
         scatterers, terms = structure.scatterers(), self.places(structure)
         values = np.array([np.mean([scatterers[place].occupancy for place in term]) for term in terms])
         if self.total is not None:
@@ -116,8 +116,8 @@ class OccupancyGroup:
 
 def _place(label: str, structure: xray.structure, said_in: str) -> int:
     labels = [scatterer.label for scatterer in structure.scatterers()]
-    places = [n for n, each in enumerate(labels) if each == label] or [
-        n for n, each in enumerate(labels) if each.lower() == label.lower()
+    places = [n for n, candidate in enumerate(labels) if candidate == label] or [
+        n for n, candidate in enumerate(labels) if candidate.lower() == label.lower()
     ]
     if len(places) == 1:
         return places[0]
@@ -129,19 +129,19 @@ def _place(label: str, structure: xray.structure, said_in: str) -> int:
 
 
 def nearest(label: str, labels: Sequence[str]) -> str:
-    """The labels most like one that is not there, to end a message with."""
-    by_lower = {each.lower(): each for each in reversed(labels)}
+    """Ending of a message: the labels most similar to one that does not exist."""
+    by_lower = {known.lower(): known for known in reversed(labels)}
     alike = difflib.get_close_matches(label.lower(), list(by_lower), n=3, cutoff=0.4)
-    return f" (nearest: {', '.join(by_lower[each] for each in alike)})" if alike else ""
+    return f" (nearest: {', '.join(by_lower[known] for known in alike)})" if alike else ""
 
 
 def parse_occupancies(texts: Sequence[str | None] | None) -> tuple[OccupancyGroup, ...]:
-    """What ``refinement.occupancies`` asks for; ``False`` and ``None`` ask for nothing.
+    """Groups from the values of ``refinement.occupancies``; ``False`` and ``None`` stand for no group.
 
     Raises
     ------
     Sorry
-        All are asked for at once, or what is asked for cannot be read.
+        A value is ``True``, for all occupancies at once, or cannot be read.
     """
     groups = []
     for text in texts or ():
@@ -161,12 +161,12 @@ def parse_occupancies(texts: Sequence[str | None] | None) -> tuple[OccupancyGrou
 
 
 def check_overlap(structure: xray.structure, groups: Sequence[OccupancyGroup], free: frozenset[int]) -> None:
-    """Refuse groups with an atom in common, or with one of those whose occupancies the file of the model refines.
+    """Refuse groups that share an atom, or have one whose occupancy the model file refines.
 
     Raises
     ------
     Sorry
-        There is such an atom, or one of a group is not in the model.
+        An atom is refined twice, or one of a group is not in the model.
     """
     taken = dict.fromkeys(free, "the file of the model")
     for group in groups:
@@ -180,18 +180,20 @@ def check_overlap(structure: xray.structure, groups: Sequence[OccupancyGroup], f
 
 
 def check_scales(structure: xray.structure, free: frozenset[int], equations: Sequence[LinearEquation]) -> None:
-    """Refuse occupancies, by places of the atoms, that could all grow together: the scales of the frames undo that.
+    """Refuse refined occupancies, by index of the atom, that are fully correlated with the scales of the frames.
 
     Raises
     ------
     Sorry
-        No atom keeps its occupancy, and no sum of occupancies is held.
+        No occupancy is held, and no sum of occupancies is.
     """
     if not free or any(
         place not in free and atom.occupancy != 0.0 for place, atom in enumerate(structure.scatterers())
     ):
         return
-    sums = [each.value(structure) for each in equations if all(name == OCCUPANCY for _, name, _ in each.terms)]
+    sums = [
+        equation.value(structure) for equation in equations if all(name == OCCUPANCY for _, name, _ in equation.terms)
+    ]
     if not any(abs(value) > _SMALL for value in sums):
         raise Sorry(
             "the occupancies of all atoms are refined, and could grow together as the scales of the frames fall: leave "
@@ -200,7 +202,7 @@ def check_scales(structure: xray.structure, free: frozenset[int], equations: Seq
 
 
 def occupancy_notes(structure: xray.structure, free: Sequence[int]) -> list[str]:
-    """A line on every refined occupancy, by the places of the atoms, that is out of range."""
+    """A line for each refined occupancy, by index of the atom, that is at or out of its bounds."""
     atoms = [structure.scatterers()[place] for place in free]
     gone = [
         f"the occupancy of {atom.label} fell to 0 and is held there: the atom may not be in the crystal"

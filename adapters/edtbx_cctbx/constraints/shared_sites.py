@@ -1,4 +1,4 @@
-"""Atoms on one site: they keep one position and one displacement, which no data could tell apart."""
+"""Atoms on one site, which share position and displacement because data cannot tell these apart."""
 
 from __future__ import annotations
 
@@ -11,43 +11,43 @@ from libtbx.utils import Sorry
 from edtbx_cctbx.structure.connectivity import Parts, moved_by
 
 SAME_SITE = 0.02
-"""Atoms nearer than this, in Å, are on one site: files hold four or five digits."""
+"""Distance in Å below which atoms are on one site: files have four or five digits."""
 
 _FULL = 0.999
 
 
 def merged(groups: Iterable[Sequence[int]]) -> list[tuple[int, ...]]:
-    """Groups that have no member in common, in the order of their first members."""
-    found: list[set[int]] = []
+    """Groups merged where they overlap, in the order of their first members."""
+    disjoint: list[set[int]] = []
     for group in groups:
         members = set(group)
-        for other in [other for other in found if other & members]:
-            members |= other
-            found.remove(other)
-        found.append(members)
-    return sorted(tuple(sorted(members)) for members in found if len(members) > 1)
+        for overlapping in [overlapping for overlapping in disjoint if overlapping & members]:
+            members |= overlapping
+            disjoint.remove(overlapping)
+        disjoint.append(members)
+    return sorted(tuple(sorted(members)) for members in disjoint if len(members) > 1)
 
 
 def atoms_on_one_site(structure: xray.structure) -> tuple[xray.structure, list[tuple[int, ...]]]:
-    """The structure, or a copy with such atoms next to each other, and the places of atoms that are on one site.
+    """The structure, copied with atoms on one site next to each other where needed, and the groups of these atoms.
 
     Raises
     ------
     Sorry
-        Two of them are there in full.
+        Two atoms on one site have occupancy 1 each.
     """
     table = structure.pair_asu_table(distance_cutoff=SAME_SITE).extract_pair_sym_table()
     groups = merged([i, j] for i, neighbours in enumerate(table) for j, _ in neighbours.items() if j != i)
     scatterers = structure.scatterers()
     operations = {}
-    for first, *others in groups:
-        full = [scatterers[place].label for place in (first, *others) if scatterers[place].occupancy > _FULL]
+    for first, *rest in groups:
+        full = [scatterers[place].label for place in (first, *rest) if scatterers[place].occupancy > _FULL]
         if len(full) > 1:
             raise Sorry(
                 f"atoms {' and '.join(full)} are on one site, with occupancy 1 each: remove one of them, or correct the "
                 "occupancies"
             )
-        for place in others:
+        for place in rest:
             operation = table[first][place][0]
             if not operation.is_unit_mx():
                 operations[place] = operation
@@ -55,7 +55,7 @@ def atoms_on_one_site(structure: xray.structure) -> tuple[xray.structure, list[t
 
 
 def parts_without(structure: xray.structure, places: frozenset[int]) -> Parts | None:
-    """Parts in which some atoms are bonded to none, so that they do not count as neighbours; None where there are none."""
+    """Parts that leave some atoms without bonds, so that they do not count as neighbours; None for no such atoms."""
     if not places:
         return None
     number = len(structure.scatterers())
@@ -66,7 +66,7 @@ def parts_without(structure: xray.structure, places: frozenset[int]) -> Parts | 
 
 
 def make_alike(structure: xray.structure, groups: Iterable[Sequence[int]]) -> None:
-    """Make atoms with one displacement all isotropic or all anisotropic, in place, as smtbx needs them."""
+    """Make mixed groups of atoms anisotropic, in place: smtbx needs one kind for shared displacements."""
     scatterers = structure.scatterers()
     for group in groups:
         if len({bool(scatterers[place].flags.use_u_aniso()) for place in group}) > 1:
@@ -77,7 +77,7 @@ def make_alike(structure: xray.structure, groups: Iterable[Sequence[int]]) -> No
 
 
 def described(structure: xray.structure, groups: Iterable[Sequence[int]]) -> list[str]:
-    """A line for each group."""
+    """A line for each group of atoms on one site, with their occupancies."""
     scatterers = structure.scatterers()
     lines = []
     for group in groups:

@@ -1,1 +1,1 @@
-"""Hydrogen atoms: where they ride, and where they are missing."""
+"""Hydrogen atoms: riding constraints, and placement by geometry."""

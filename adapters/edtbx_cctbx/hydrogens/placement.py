@@ -1,7 +1,7 @@
-"""Hydrogen atoms where the geometry of the others wants them: how many from bond lengths and angles, then their sites.
+"""Hydrogen atoms placed by geometry: their number from bond lengths and angles of the parent, then their sites.
 
-For organic molecules whose other atoms are all there. What the geometry leaves open (water, the nitrogen of imidazole) gets
-none, and is named.
+For organic molecules that lack no other atoms. Parents for which geometry does not decide (water, the nitrogen of imidazole)
+get none, and are reported.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from edtbx_cctbx.structure.connectivity import angle_between, bonds, is_hydrogen
 from edtbx_cctbx.structure.form_factors import set_electron_form_factors
 
 _SINGLE = {"C": 1.53, "N": 1.47, "O": 1.43, "S": 1.81}
-"""Single bonds of carbon to other elements, in Å."""
+"""Lengths of single bonds of carbon to other elements, in Å."""
 
 _MULTIPLE = 0.09
-"""A bond that is shorter by this much is more than a single one."""
+"""A bond shorter than single by this much, in Å, is a multiple one."""
 
 _TRIPLE = 0.27
-"""And by this much, a triple one."""
+"""A bond shorter than single by this much, in Å, is a triple one."""
 
 _SAME = 0.065
-"""The two bonds of a carboxylic acid differ by 0.1 Å, those of a carboxylate by less than this."""
+"""Greatest difference in Å between the C-O bonds of a carboxylate; in a carboxylic acid it is 0.1 Å."""
 
 _TETRAHEDRAL = math.acos(-1.0 / 3.0)
 _CONTACT = 3.3
-"""Farthest acceptor of a hydrogen bond from its donor, in Å."""
+"""Greatest distance in Å between donor and acceptor of a hydrogen bond."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -56,12 +56,13 @@ class _Neighbour:
 
 
 def place_hydrogens(structure: xray.structure) -> tuple[xray.structure, list[str]]:
-    """A copy with hydrogen added, at nuclear distances and 1.2 or 1.5 times the displacement of the parent.
+    """A copy with hydrogen added, and the labels of atoms for which geometry does not decide.
 
-    Atoms that have hydrogen already are left as they are. The second result names the parents that may lack some.
+    Hydrogen is put at nuclear distances, with 1.2 or 1.5 times the displacement of the parent. Atoms that have hydrogen
+    already get no more.
     """
     structure = joined(structure)
-    found = structure.deep_copy_scatterers()
+    completed = structure.deep_copy_scatterers()
     table = bonds(structure)
     surroundings = {
         place: _neighbours(structure, table, place)
@@ -91,16 +92,27 @@ def place_hydrogens(structure: xray.structure) -> tuple[xray.structure, list[str
             neighbours, number, NUCLEAR[element], lambda at, o=origin, p=place: _attraction(structure, p, o + at)
         )
         turns = len(neighbours) == 1 and number in (1, 3)
-        add_hydrogens(found, place, [origin + site for site in sites], turns, labels)
-    set_electron_form_factors(found)
-    return found, unsure
+        add_hydrogens(completed, place, [origin + site for site in sites], turns, labels)
+    set_electron_form_factors(completed)
+    return completed, unsure
 
 
 def add_hydrogens(
     structure: xray.structure, place: int, sites: Sequence[FloatArray], turns: bool, taken: set[str]
 ) -> None:
-    """Hydrogen at Cartesian sites in Å on the atom in that place, with 1.2 times its displacement, 1.5 times where it turns
-    about the bond of that; ``taken`` are the labels in use.
+    """Add hydrogen atoms of one parent to a structure, in place.
+
+    Parameters
+    ----------
+    structure : xray.structure
+    place : int
+        Index of the parent.
+    sites : sequence of (3,), Å
+        Cartesian sites of the hydrogen atoms.
+    turns : bool
+        Whether they turn about the bond of the parent: U_iso is 1.5 times that of the parent then, else 1.2 times.
+    taken : set of str
+        Labels in use; those of the new atoms are added.
     """
     cell, parent = structure.unit_cell(), structure.scatterers()[place]
     label, occupancy, u = parent.label, parent.occupancy, parent.u_iso_or_equiv(cell)
@@ -117,50 +129,50 @@ def add_hydrogens(
 
 
 def room_on_carbon(structure: xray.structure, table: Any, place: int) -> int:
-    """How many more hydrogen atoms a carbon atom wants, as its other bonds tell, by the table of all bonds."""
+    """Number of hydrogen atoms that a carbon atom lacks, from its other bonds in a table of bonds."""
     neighbours, hydrogen = _neighbours(structure, table, place)
     return max((_on_carbon(neighbours) or 0) - hydrogen, 0)
 
 
 def _neighbours(structure: xray.structure, table: Any, place: int) -> tuple[list[_Neighbour], int]:
-    """The atoms bonded to one, by the table of all bonds, and how much hydrogen there is beside them."""
+    """Neighbours of an atom other than hydrogen, and the number of its hydrogen atoms, from a table of bonds."""
     scatterers, cell = structure.scatterers(), structure.unit_cell()
-    here = np.array(cell.orthogonalize(scatterers[place].site))
+    origin = np.array(cell.orthogonalize(scatterers[place].site))
 
     def around(centre: int) -> Iterator[tuple[int, Any]]:
         return ((j, operation) for j, operations in table[centre].items() for operation in operations)
 
     def relative(site: Any) -> FloatArray:
-        return np.asarray(np.array(cell.orthogonalize(site)) - here)
+        return np.asarray(np.array(cell.orthogonalize(site)) - origin)
 
-    found, hydrogen = [], 0
+    neighbours, hydrogen = [], 0
     for j, operation in around(place):
         if is_hydrogen(scatterers[j]):
             hydrogen += 1
             continue
         further = (
-            (scatterers[k].element_symbol(), relative(operation.multiply(other) * scatterers[k].site))
-            for k, other in around(j)
+            (scatterers[k].element_symbol(), relative(operation.multiply(next_operation) * scatterers[k].site))
+            for k, next_operation in around(j)
         )
-        found.append(
+        neighbours.append(
             _Neighbour(
                 element=scatterers[j].element_symbol(),
                 bond=relative(operation * scatterers[j].site),
-                further=tuple(each for each in further if np.linalg.norm(each[1]) > 0.1),
+                further=tuple(far for far in further if np.linalg.norm(far[1]) > 0.1),
             )
         )
-    return found, hydrogen
+    return neighbours, hydrogen
 
 
 def _angles(neighbours: list[_Neighbour]) -> list[float]:
     """Angles in degrees between the bonds of the parent."""
-    return [angle_between(one.bond, other.bond) for one, other in itertools.combinations(neighbours, 2)]
+    return [angle_between(first.bond, second.bond) for first, second in itertools.combinations(neighbours, 2)]
 
 
 def _on_carbon(neighbours: list[_Neighbour]) -> int | None:
     number, angles = len(neighbours), _angles(neighbours)
-    multiple = any(each.shorter_than_single(_MULTIPLE) for each in neighbours)
-    triple = any(each.shorter_than_single(_TRIPLE) for each in neighbours)
+    multiple = any(neighbour.shorter_than_single(_MULTIPLE) for neighbour in neighbours)
+    triple = any(neighbour.shorter_than_single(_TRIPLE) for neighbour in neighbours)
     if number == 1:
         return 1 if triple else 2 if multiple else 3
     if number == 2:
@@ -171,9 +183,9 @@ def _on_carbon(neighbours: list[_Neighbour]) -> int | None:
 
 
 def _on_nitrogen(neighbours: list[_Neighbour], acid: bool) -> int | None:
-    """The lengths of amines and ammonium differ by less than a start model errs: beside a carboxylate it is the latter."""
+    """Bond lengths do not tell amines from ammonium in a starting model: beside a carboxylate, ammonium is taken."""
     number, angles = len(neighbours), _angles(neighbours)
-    lengths = sorted(each.length for each in neighbours)
+    lengths = sorted(neighbour.length for neighbour in neighbours)
     if number == 1:
         amine = 3 if acid else 2
         return next(n for n, most in ((0, 1.22), (1, 1.29), (2, 1.40), (amine, math.inf)) if lengths[0] < most)
@@ -197,20 +209,23 @@ def _on_oxygen(neighbours: list[_Neighbour]) -> int | None:
 
 
 def _is_carboxylate(neighbours: list[_Neighbour]) -> bool:
-    """Whether a terminal oxygen shares its carbon with another one at the same distance."""
+    """Whether the neighbours of a terminal oxygen are those in a carboxylate: two equal C-O bonds."""
     if len(neighbours) != 1 or neighbours[0].element != "C":
         return False
     carbon = neighbours[0]
-    others = [float(np.linalg.norm(far - carbon.bond)) for element, far in carbon.further if element == "O"]
-    return any(abs(other - carbon.length) < _SAME and 0.5 * (other + carbon.length) < 1.32 for other in others)
+    oxygen_distances = [float(np.linalg.norm(far - carbon.bond)) for element, far in carbon.further if element == "O"]
+    return any(
+        abs(distance - carbon.length) < _SAME and 0.5 * (distance + carbon.length) < 1.32
+        for distance in oxygen_distances
+    )
 
 
 def _sites(neighbours: list[_Neighbour], number: int, length: float, attraction: Any) -> list[FloatArray]:
-    """Sites from the parent, in Å."""
+    """Sites of hydrogen relative to the parent, in Å."""
     if not number:
         return []
     if len(neighbours) > 1:
-        away = -np.sum([each.direction for each in neighbours], axis=0)
+        away = -np.sum([neighbour.direction for neighbour in neighbours], axis=0)
         away /= np.linalg.norm(away)
         if number == 1:
             return [length * away]
@@ -238,20 +253,20 @@ def _sites(neighbours: list[_Neighbour], number: int, length: float, attraction:
 
 
 def _frame(neighbour: _Neighbour) -> tuple[FloatArray, FloatArray]:
-    """The direction away from the only neighbour, and the staggered one across it, in the plane of its first bond."""
+    """Unit vectors away from the only neighbour, and across that in the plane of the neighbour's first bond (staggered)."""
     axis = -neighbour.direction
     candidates = [neighbour.bond - far for _, far in neighbour.further] + list(np.eye(3))
-    across = [each - (each @ axis) * axis for each in candidates]
+    across = [candidate - (candidate @ axis) * axis for candidate in candidates]
     # one along the axis, as in nitriles, says nothing
-    sideways = next(each for each in across if np.linalg.norm(each) > 0.3)
+    sideways = next(candidate for candidate in across if np.linalg.norm(candidate) > 0.3)
     return axis, np.asarray(sideways / np.linalg.norm(sideways))
 
 
 def _attraction(structure: xray.structure, donor: int, site: FloatArray) -> float:
-    """How well a hydrogen site points to an acceptor near its donor: minus the distance in Å to the nearest one."""
+    """Score of a hydrogen site: minus its distance in Å to the nearest acceptor around the donor."""
     cell = structure.unit_cell()
     orthogonal = np.array(cell.orthogonalization_matrix()).reshape(3, 3)
-    here = np.array(structure.scatterers()[donor].site)
+    donor_site = np.array(structure.scatterers()[donor].site)
     best = -_CONTACT
     for acceptor in structure.scatterers():
         if acceptor.element_symbol() not in ("N", "O", "F", "Cl"):
@@ -259,9 +274,9 @@ def _attraction(structure: xray.structure, donor: int, site: FloatArray) -> floa
         equivalent = np.array([operation * acceptor.site for operation in structure.space_group()])
         shifts = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3), axis=-1).reshape(-1, 3)
         # those nearest to the donor, and their neighbours in the next cells
-        images = equivalent - np.rint(equivalent - here)
+        images = equivalent - np.rint(equivalent - donor_site)
         images = (images[:, None] + shifts[None]).reshape(-1, 3) @ orthogonal.T
-        from_donor = np.linalg.norm(images - here @ orthogonal.T, axis=1)
+        from_donor = np.linalg.norm(images - donor_site @ orthogonal.T, axis=1)
         near = images[(from_donor > 2.4) & (from_donor < _CONTACT)]
         if len(near):
             best = max(best, -float(np.linalg.norm(near - site, axis=1).min()))

@@ -1,6 +1,6 @@
-"""Hydrogen atoms that ride on their parents, at the distances of nuclei, which electrons see.
+"""Riding constraints on hydrogen atoms, at nuclear distances, as electrons scatter from the potential of the nuclei.
 
-The geometry is smtbx's (that of SHELXL's AFIX); this module says which of its constraints an atom gets.
+The geometry is that of smtbx (SHELXL's AFIX); this module chooses the constraint for each parent.
 
 References
 ----------
@@ -40,19 +40,18 @@ _KINDS = {
     ("O", 1, 1): hydrogens.terminal_tetrahedral_xh_site,
     ("B", 3, 1): hydrogens.tertiary_xh_site,
 }
-"""By element, other neighbours and hydrogen atoms of the parent. Whatever is not here, such as water, stays free."""
+"""Constraints by element, number of other neighbours and number of hydrogen atoms of the parent; others stay free."""
 
 _TURNING = (hydrogens.terminal_tetrahedral_xh3_sites, hydrogens.terminal_tetrahedral_xh_site)
-"""Those that turn about the bond of the parent; their displacements are 1.5 times the parent's, others 1.2 times."""
-
+"""Groups that turn about the bond of the parent; U_iso is 1.5 times the parent's U_eq, 1.2 times for others."""
 
 _FARTHEST = 0.6
-"""Hydrogen farther than this from where it should ride, in Å, is left alone."""
+"""Greatest distance in Å of hydrogen from its riding position; hydrogen farther off stays free."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parent:
-    """An atom with hydrogen: its place, the places of its hydrogen atoms, and how many other neighbours it has."""
+    """Indices of an atom and of its hydrogen atoms, and its number of other neighbours."""
 
     place: int
     hydrogen: tuple[int, ...]
@@ -60,9 +59,10 @@ class Parent:
 
 
 def parents(structure: xray.structure, parts: Parts | None = None) -> list[Parent]:
-    """The atoms that hydrogen sits on, once for every conformer of their hydrogen.
+    """Parents of hydrogen atoms, one entry for each conformer of the hydrogen.
 
-    Left out are those with hydrogen of their own made by symmetry, and those with hydrogen of one conformer and of all.
+    Parents are left out if symmetry repeats a hydrogen atom on them, or if they have hydrogen both of conformer 0 and of
+    others.
     """
     scatterers = structure.scatterers()
     conformers = (0,) * len(scatterers) if parts is None else parts.conformers
@@ -88,27 +88,35 @@ def parents(structure: xray.structure, parts: Parts | None = None) -> list[Paren
 def riding_constraints(
     structure: xray.structure, parts: Parts | None = None, without: frozenset[int] = frozenset()
 ) -> list[Any]:
-    """Constraints of smtbx that let hydrogen ride: sites at nuclear distances, isotropic displacements by the parent's.
+    """Riding constraints of smtbx: sites at nuclear distances, U_iso in proportion to U_eq of the parent.
 
-    Of hydrogen atoms on one parent, each takes the place that it is nearest to; where that is far, they stay free. Atoms
-    must be next to those they are bonded to (see :func:`joined`). Parents with hydrogen ``without`` get none.
+    Each hydrogen atom of a parent takes the riding position nearest to it; where that is far, they stay free.
+
+    Parameters
+    ----------
+    structure : xray.structure
+        With atoms next to those they are bonded to (see :func:`joined`).
+    parts : Parts, optional
+        Which atoms are never bonded.
+    without : frozenset of int
+        Hydrogen atoms whose parents get no constraints.
     """
-    found = [parent for parent in parents(structure, parts) if without.isdisjoint(parent.hydrogen)]
-    given, turned = ([_site_constraint(structure, parent, turn) for parent in found] for turn in (False, True))
-    moved = [_displacements(structure, each, parts) for each in (given, turned)]
+    candidates = [parent for parent in parents(structure, parts) if without.isdisjoint(parent.hydrogen)]
+    given, turned = ([_site_constraint(structure, parent, turn) for parent in candidates] for turn in (False, True))
+    moved = [_displacements(structure, variant, parts) for variant in (given, turned)]
     chosen: list[Any] = []
-    for one, other in zip(given, turned, strict=True):
-        if one is None:
+    for constraint, alternative in zip(given, turned, strict=True):
+        if constraint is None:
             continue
-        places = list(one.constrained_site_indices)
+        places = list(constraint.constrained_site_indices)
         if min(distances[places].max() for distances in moved) > _FARTHEST:
             continue
-        chosen.append(one if moved[0][places].sum() <= moved[1][places].sum() else other)
+        chosen.append(constraint if moved[0][places].sum() <= moved[1][places].sum() else alternative)
         chosen += [
             adp.u_iso_proportional_to_pivot_u_eq(
                 u_iso_scatterer_idx=place,
-                u_eq_scatterer_idx=one.pivot,
-                multiplier=1.5 if isinstance(one, _TURNING) else 1.2,
+                u_eq_scatterer_idx=constraint.pivot,
+                multiplier=1.5 if isinstance(constraint, _TURNING) else 1.2,
             )
             for place in places
             if structure.scatterers()[place].flags.use_u_iso()
@@ -117,7 +125,7 @@ def riding_constraints(
 
 
 def _site_constraint(structure: xray.structure, parent: Parent, turn: bool) -> Any:
-    """The constraint on the hydrogen of one parent, with the last two atoms exchanged on request; None where none fits."""
+    """Constraint on the hydrogen of one parent, the last two atoms exchanged on request; None where no kind fits."""
     element = structure.scatterers()[parent.place].element_symbol()
     kind = _KINDS.get((element, parent.others, len(parent.hydrogen)))
     if kind is None:
@@ -132,13 +140,13 @@ def _site_constraint(structure: xray.structure, parent: Parent, turn: bool) -> A
 
 
 def _displacements(structure: xray.structure, held: list[Any], parts: Parts | None) -> FloatArray:
-    """How far (A,) in Å the constraints take each atom."""
-    there = structure.deep_copy_scatterers()
+    """Shifts (A,) in Å of the atoms by a set of constraints."""
+    moved = structure.deep_copy_scatterers()
     rp = constraints.reparametrisation(
-        structure=there,
-        constraints=[each for each in held if each is not None],
-        connectivity_table=connectivity(there, parts),
+        structure=moved,
+        constraints=[constraint for constraint in held if constraint is not None],
+        connectivity_table=connectivity(moved, parts),
     )
     rp.linearise()
     rp.store()
-    return to_numpy((there.sites_cart() - structure.sites_cart()).norms())
+    return to_numpy((moved.sites_cart() - structure.sites_cart()).norms())

@@ -137,7 +137,7 @@ class Surroundings:
                 yield self.orthogonal @ (base + cell), turned
 
     def nearest(self, site: FloatArray) -> tuple[int, FloatArray, FloatArray]:
-        """Index of the nearest atom, the site (3,) next to it, and the vector (3,) in Å between them."""
+        """Index of the nearest atom, the equivalent (3,) of the site there, and the vector (3,) in Å from atom to site."""
         images = self.turns @ site + self.shifts
         away = images[:, None] - self.atoms[None]
         nearest = np.rint(away)

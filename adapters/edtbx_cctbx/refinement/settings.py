@@ -107,12 +107,12 @@ class Settings:
 
 
 def created(solver: str) -> Solver:
-    """The solver of that name.
+    """A solver by its registered name.
 
     Raises
     ------
     Sorry
-        There is none.
+        The registry cannot make a solver of this name.
     """
     try:
         return installed_solvers().create(solver)
@@ -144,14 +144,34 @@ class Refined:
 class RefinementSettings:
     """Settings of a refinement: parameters, method, and convergence.
 
-    ``method`` is "least_squares", "gradient", or "auto": least squares up to ``most_parameters``. ``anisotropic`` is "auto"
-    (atoms other than H where there are at least ``rows_per_parameter`` rows a parameter), "all" or "none". ``cycles``
-    bounds the cycles at the fine level; least squares ends where no shift exceeds ``shift_over_su`` s.u.s, the gradient
-    minimiser where no site moves by more than ``site_tolerance`` in Å. ``weighting`` is the a of SHELX's weights; None
-    chooses it by a flat analysis of variance; ``loss`` is one of :data:`edtbx.fitting.loss.LOSSES`.
-    ``place_hydrogens`` adds hydrogen that is missing, ``riding`` lets it, and what is there, ride on its parents.
-    ``instructions`` are restraints as SHELX writes them, for a model that is no :class:`RefinementModel` yet.
-    Every ``free_frames``-th frame is left out, and serves R(free).
+    Attributes
+    ----------
+    refined : Refined
+        Kinds of parameters that are refined.
+    method : str
+        "least_squares", "gradient", or "auto": least squares up to ``most_parameters``, 9 counted for each atom.
+    anisotropic : str
+        "auto" (atoms other than H where there are at least ``rows_per_parameter`` rows a parameter), "all" or "none".
+    cycles : int
+        Most cycles at the fine level.
+    shift_over_su, site_tolerance : float
+        Least squares ends where no shift exceeds the former in s.u.s, the gradient minimiser where no site moves by more
+        than the latter in Å.
+    weighting : float, optional
+        The a of SHELX's weights; None chooses it by a flat analysis of variance.
+    loss : str
+        One of :data:`edtbx.fitting.loss.LOSSES`.
+    place_hydrogens, riding : bool
+        Whether missing hydrogen is added, and whether hydrogen rides on its parents.
+    instructions : sequence of str
+        Restraints in the format of SHELX, for a model that is no :class:`RefinementModel` yet.
+    free_frames : int, optional
+        Every n-th frame is left out of the refinement, for R(free).
+
+    Raises
+    ------
+    ValueError
+        One of them is out of range.
     """
 
     refined: Refined = field(default_factory=Refined)

@@ -1,1 +1,1 @@
-"""What the xray.structure of cctbx gives: form factors, structure factors and their derivatives, bonds."""
+"""Quantities of an xray.structure: form factors, structure factors and their derivatives, bonds."""

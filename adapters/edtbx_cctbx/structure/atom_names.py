@@ -1,4 +1,4 @@
-"""Names of atoms: how a message lists them, and labels that occur once."""
+"""Labels of atoms: lists of them for messages, and unique labels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PDB_LABEL = re.compile(r'(?:model="[^"]*" *)?pdb="([^"]*)"')
 
 
 def listed(labels: Iterable[str]) -> str:
-    """Some labels as a message lists them: C1, C2, C3 and 5 more. Those of cctbx for PDB lose their frame, pdb="..."."""
+    """A list of labels for a message, such as "C1, C2, C3 and 5 more"; the pdb="..." around PDB labels is removed."""
     names = [" ".join(_PDB_LABEL.sub(r"\1", label).split()) for label in labels]
     if len(names) <= _SHOWN + 1:
         return ", ".join(names[:-1]) + " and " * (len(names) > 1) + names[-1]
@@ -20,7 +20,7 @@ def listed(labels: Iterable[str]) -> str:
 
 
 def unique_labels(labels: Sequence[str]) -> list[str]:
-    """The labels, with a letter, or a number, behind those that stand earlier in the list."""
+    """The labels, made unique by a letter or number appended to repeated ones."""
     taken, counts, chosen = set(labels), Counter[str](), []
     for label in labels:
         counts[label] += 1

@@ -26,15 +26,16 @@ def is_hydrogen(scatterer: Any) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """Which atoms are never bonded, by two numbers (N,) for each: those of different conformers other than 0, and those that
-    exclude their own images by symmetry (numbers other than 0)."""
+    """Which atoms are never bonded, by two numbers (A,) of each: atoms of different conformers other than 0 are not bonded,
+    nor are atoms with an ``exclusive`` number other than 0 to images by symmetry.
+    """
 
     conformers: tuple[int, ...]
     exclusive: tuple[int, ...]
 
 
 def connectivity(structure: xray.structure, parts: Parts | None = None) -> Any:
-    """smtbx's table of bonds."""
+    """Connectivity table of smtbx, without bonds between exclusive parts."""
     if parts is None:
         return smtbx.utils.connectivity_table(structure)
     return smtbx.utils.connectivity_table(
@@ -47,8 +48,8 @@ def connectivity(structure: xray.structure, parts: Parts | None = None) -> Any:
 def joined(structure: xray.structure, parts: Parts | None = None) -> xray.structure:
     """A copy in which atoms are next to those they are bonded to, as far as symmetry allows.
 
-    smtbx forgets the symmetry between an atom and the next but one, and would put hydrogen of a terminal NH2 in the wrong
-    plane.
+    Constraints of smtbx ignore symmetry between an atom and its second neighbours, and would put hydrogen of a terminal NH2
+    in the wrong plane.
     """
     table = bonds(structure, parts)
     operations: dict[int, Any] = {}
@@ -64,7 +65,7 @@ def joined(structure: xray.structure, parts: Parts | None = None) -> xray.struct
 
 
 def moved_by(structure: xray.structure, operations: Mapping[int, Any]) -> xray.structure:
-    """A copy with atoms, by their places, taken to where operations of symmetry take them."""
+    """A copy with symmetry operations applied to atoms, given by index; displacement tensors are rotated, too."""
     moved = [scatterer.customized_copy() for scatterer in structure.scatterers()]
     for place, operation in operations.items():
         turn = rotation_matrix(operation)
@@ -73,25 +74,25 @@ def moved_by(structure: xray.structure, operations: Mapping[int, Any]) -> xray.s
         if atom.flags.use_u_aniso():
             u = turn @ np.array(matrix.sym(sym_mat3=atom.u_star)).reshape(3, 3) @ turn.T
             atom.u_star = (u[0, 0], u[1, 1], u[2, 2], u[0, 1], u[0, 2], u[1, 2])
-    found = xray.structure(structure, flex.xray_scatterer(moved))
-    set_electron_form_factors(found, log=io.StringIO())
-    return found
+    moved_structure = xray.structure(structure, flex.xray_scatterer(moved))
+    set_electron_form_factors(moved_structure, log=io.StringIO())
+    return moved_structure
 
 
 def bonds(structure: xray.structure, parts: Parts | None = None) -> Any:
-    """For every atom, its neighbours and the operations that make them so."""
+    """Table of neighbours of every atom, with the symmetry operations that bring them next to it."""
     return connectivity(structure, parts).pair_asu_table.extract_pair_sym_table(
         skip_j_seq_less_than_i_seq=False, all_interactions_from_inside_asu=True
     )
 
 
 def bonded(structure: xray.structure, table: Any, place: int) -> list[FloatArray]:
-    """The bonds (3,) in Å from an atom, by the table of all bonds."""
+    """Cartesian bond vectors (3,) in Å from an atom to its neighbours in a table of bonds."""
     cell, scatterers = structure.unit_cell(), structure.scatterers()
-    here = np.array(cell.orthogonalize(scatterers[place].site))
+    origin = np.array(cell.orthogonalize(scatterers[place].site))
     return [
-        np.array(cell.orthogonalize(operation * scatterers[other].site)) - here
-        for other, operations in table[place].items()
+        np.array(cell.orthogonalize(operation * scatterers[neighbour].site)) - origin
+        for neighbour, operations in table[place].items()
         for operation in operations
     ]
 

@@ -15,16 +15,16 @@ from edtbx_cctbx.structure.structure_factors import Expansion
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class StructureSlopes:
-    """∂F/∂p (U, P) of the asymmetric unit: takes derivatives by the F of every g to derivatives by p."""
+    """∂F/∂p (U, P) of the asymmetric unit, for the chain rule from derivatives by F of every g to those by p."""
 
     expansion: Expansion
     slopes: ComplexArray
 
     @classmethod
     def of(cls, expansion: Expansion, reparametrisation: Any) -> StructureSlopes:
-        """Where the reparametrisation of smtbx stands, which must be linearised.
+        """∂F/∂p at the current structure of a linearised reparametrisation of smtbx.
 
-        What is refined is taken from the flags of the atoms now: smtbx corrupts memory where they are changed afterwards.
+        The flags of the atoms must be those that it was made with: smtbx corrupts memory otherwise.
         """
         structure = reparametrisation.structure
         structure.scattering_type_registry()
@@ -37,7 +37,7 @@ class StructureSlopes:
         return cls(expansion=expansion, slopes=np.array(by_atom) @ jacobian.T)
 
     def __call__(self, where: IntArray, rows: ComplexArray) -> FloatArray:
-        """∂I/∂p (m, P) from ∂I/∂Re F + i ∂I/∂Im F (m, n) by the F of the g vectors in the given places (n,)."""
+        """∂I/∂p (m, P) from ∂I/∂Re F + i ∂I/∂Im F (m, n) by F at the g vectors of these indices (n,)."""
         unique, by_f = self.expansion.collect_some(where, rows)
         slopes = self.slopes[unique]
         return np.asarray(by_f.real @ slopes.real + by_f.imag @ slopes.imag)

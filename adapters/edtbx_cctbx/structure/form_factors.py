@@ -1,4 +1,4 @@
-"""Form factors of electrons, in Å, for the atoms of an xray.structure."""
+"""Electron form factors in Å (rest mass) for the atoms of an xray.structure."""
 
 from __future__ import annotations
 
@@ -48,19 +48,23 @@ def set_electron_form_factors(xray_structure: xray.structure, log: TextIO | None
 
 
 def ensure_electron_form_factors(structure: xray.structure) -> None:
-    """Put them in, unless they are there; one that was pickled, or copied by ``copy.deepcopy``, forgets which it has."""
+    """Set electron form factors unless the structure has them; a pickled or deep-copied structure has lost them."""
     registry = getattr(structure, "_scattering_type_registry", None)
     if registry is None or structure._scattering_type_registry_is_out_of_date or registry.last_table() != "electron":
         set_electron_form_factors(structure, log=null_out())
 
 
 def form_factor(scattering_type: str) -> Any:
-    """The electron form factor of an element, as cctbx's sum of Gaussians.
+    """Electron form factor of an element in Å, as a sum of Gaussians of cctbx.
 
     Raises
     ------
     Sorry
-        There is none of that name.
+        The table has no such element.
+
+    References
+    ----------
+    International Tables for Crystallography C (2006), table 4.3.2.2, doi:10.1107/97809553602060000593.
     """
     if scattering_type not in e_scattering.ito_vol_c_2011_table_4_3_2_2_elements():
         raise Sorry(f"no electron form factor is known for {scattering_type}: name an element, such as H")
@@ -68,7 +72,7 @@ def form_factor(scattering_type: str) -> Any:
 
 
 def _element(scattering_type: str) -> str | None:
-    """Element symbol as the electron table has it; None for one that it has not."""
+    """Element symbol in the electron table; None where the table lacks it."""
     element, _ = xray_scattering.get_element_and_charge_symbols(scattering_type, False)
     element = "H" if element == "D" else element
     return element if element in e_scattering.ito_vol_c_2011_table_4_3_2_2_elements() else None

@@ -1,4 +1,4 @@
-"""F(g) of an xray.structure on the g vectors of the solver, and the way back: derivatives by F of the asymmetric unit.
+"""Structure factors F(g) in Å of an xray.structure on the g vectors of the solver, and derivatives by F collected back.
 
 Electron form factors must be in place (:func:`edtbx_cctbx.structure.form_factors.set_electron_form_factors`).
 """
@@ -19,9 +19,9 @@ from edtbx_cctbx.structure.form_factors import ensure_electron_form_factors
 
 
 def g_vectors(symmetry: crystal.symmetry, g_max: float) -> GVectors:
-    """All g that the lattice allows out to 2 g_max in Å⁻¹, Friedel mates and 000 included.
+    """All g vectors of the lattice with |g| ≤ 2 g_max in Å⁻¹, Friedel mates and 000 included.
 
-    Only the centring is taken out: reflections that a screw axis or a glide plane extinguishes are beams all the same.
+    Only absences by centring are left out: reflections absent by a screw axis or glide plane are beams all the same.
     """
     hkl = indices_within(symmetry.unit_cell().parameters(), 2.0 * g_max)
     allowed = np.ones(len(hkl), dtype=bool)
@@ -34,12 +34,12 @@ def g_vectors(symmetry: crystal.symmetry, g_max: float) -> GVectors:
 
 
 def miller_set(symmetry: crystal.symmetry, hkl: IntArray, anomalous_flag: bool = True) -> miller.set:
-    """The indices (G, 3) as a miller set in their own order."""
+    """A miller set of indices (G, 3), in their order."""
     return miller.set(symmetry, to_miller_index(hkl), anomalous_flag=anomalous_flag)
 
 
 def indices_of(array: miller.set) -> IntArray:
-    """The indices (G, 3) of a miller set."""
+    """Indices (G, 3) of a miller set."""
     return to_numpy(array.indices())
 
 
@@ -59,9 +59,9 @@ _F_000_TOLERANCE = 0.005
 
 
 def warn_if_by_fft(given: float, structure: xray.structure, known: float) -> None:
-    """Warn if F(000) in Å is too small for a structure: neither ``known`` nor what direct summation gives now.
+    """Warn if F(000) in Å is smaller than ``known`` and than direct summation gives for the structure now.
 
-    The rest is then off by 0.4 to 2 %, its derivatives by 2 %. Tables of sines and cosines cannot be told this way:
+    Other structure factors are then off by 0.4 to 2 %, derivatives by 2 %. Tables of sines and cosines are not detected:
     they leave F(000) exact, and the rest off by 0.4 %.
     """
     if given > (1.0 - _F_000_TOLERANCE) * known:
@@ -79,9 +79,10 @@ def warn_if_by_fft(given: float, structure: xray.structure, known: float) -> Non
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Expansion:
-    """From F of the asymmetric unit to F of every g: F(hR) = F(h) e^{−2πi h·t}, conjugated for Friedel mates.
+    """Map from F of the asymmetric unit to F of every g: F(hR) = F(h) e^{−2πi h·t}, conjugated for Friedel mates.
 
-    ``parent`` (G,) is the place in ``unique``, −1 where the space group extinguishes; ``phase`` (G,) and ``mate`` (G,).
+    ``parent`` (G,) is the index in ``unique``, −1 for systematic absences; ``phase`` (G,) the factor e^{−2πi h·t}; ``mate``
+    (G,) whether F is conjugated.
     """
 
     unique: miller.set
@@ -91,7 +92,7 @@ class Expansion:
 
     @classmethod
     def of(cls, symmetry: crystal.symmetry, vectors: GVectors) -> Expansion:
-        """For the given g vectors; the space group's own expansion says where each comes from."""
+        """The expansion to given g vectors, derived from cctbx's own expansion to P1."""
         everywhere = miller_set(symmetry, vectors.hkl, anomalous_flag=False)
         unique = everywhere.select(~everywhere.sys_absent_flags().data()).map_to_asu().unique_under_symmetry()
         ones = _expanded(unique, np.ones(unique.size(), dtype=complex))
@@ -111,14 +112,14 @@ class Expansion:
 
     def collect(self, derivatives: ComplexArray) -> ComplexArray:
         """∂T/∂Re F + i ∂T/∂Im F (U,) of the asymmetric unit from those of every g (G,)."""
-        unique, found = self.collect_some(np.arange(len(self.parent)), derivatives.reshape(1, -1))
+        unique, sums = self.collect_some(np.arange(len(self.parent)), derivatives.reshape(1, -1))
         total = np.zeros(self.unique.size(), dtype=complex)
-        total[unique] = found[0]
+        total[unique] = sums[0]
         return total
 
     def collect_some(self, where: IntArray, derivatives: ComplexArray) -> tuple[IntArray, ComplexArray]:
-        """The same for several sets of derivatives (m, n) by the F of some g, in the places (n,): which of ``unique``, and
-        those by them (m, u).
+        """The same for m sets of derivatives (m, n) by F at the g vectors of indices (n,): indices (u,) in ``unique``, and
+        the derivatives (m, u) by those.
         """
         where, derivatives = where[self.parent[where] >= 0], derivatives[:, self.parent[where] >= 0]
         unique, parent = np.unique(self.parent[where], return_inverse=True)
@@ -131,7 +132,7 @@ class Expansion:
         return self.expand(self.unique_structure_factors(structure))
 
     def unique_structure_factors(self, structure: xray.structure) -> ComplexArray:
-        """The same of the asymmetric unit, (U,)."""
+        """F (U,) in Å of the asymmetric unit, by direct summation over the atoms."""
         f_calc = self.unique.structure_factors_from_scatterers(
             xray_structure=structure, algorithm="direct", cos_sin_table=False
         ).f_calc()
@@ -139,12 +140,12 @@ class Expansion:
 
 
 def structure_factors(structure: xray.structure, g_max: float) -> tuple[GVectors, ComplexArray]:
-    """The g vectors (G, 3) that couple beams with |g| ≤ g_max in Å⁻¹, and F(g) (G,) in Å: what a solver is given.
+    """The g vectors (G, 3) that couple beams with |g| ≤ g_max in Å⁻¹, and F(g) (G,) in Å, as input of a solver.
 
     Raises
     ------
     TypeError, ValueError
-        It is no structure, or has no atoms.
+        ``structure`` is no xray.structure, or has no atoms.
     """
     ensure_electron_form_factors(expect_structure(structure))
     vectors = g_vectors(structure, g_max)
