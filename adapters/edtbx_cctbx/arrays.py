@@ -1,4 +1,4 @@
-"""Arrays of cctbx as arrays of NumPy, and back: the one place where the one becomes the other."""
+"""Conversion between arrays of cctbx and of NumPy."""
 
 from __future__ import annotations
 
@@ -79,5 +79,5 @@ def rotation_matrix(operation: Any) -> NDArray[np.float64]:
 
 
 def translation_vector(operation: Any) -> NDArray[np.float64]:
-    """Its w (3,)."""
+    """Translation w (3,) of a symmetry operation x' = W x + w of cctbx, in fractions of the cell."""
     return np.array(operation.t().as_double())

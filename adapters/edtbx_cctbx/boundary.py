@@ -1,4 +1,4 @@
-"""What public functions are given, looked at once: an error of one line says what was expected and what to call."""
+"""Checks of the arguments of public functions, with errors of one line that name the remedy."""
 
 from __future__ import annotations
 
@@ -105,12 +105,12 @@ def expect_structure_factors(value: Any, wanted: miller.set) -> ComplexArray:
         if not value.indices().all_eq(wanted.indices()):
             raise ValueError(f"expected structure factors of the indices of target.f_obs(), in their order: {how}")
         _expect_symmetry("structure factors", value, wanted)
-    found = to_numpy(data)
-    if not np.isfinite(found).all():
+    values = to_numpy(data)
+    if not np.isfinite(values).all():
         raise ValueError(
             "structure factors are not finite: look at the displacement parameters, and refine u_iso with tan_u_iso=True"
         )
-    return np.asarray(found)
+    return np.asarray(values)
 
 
 def expect_intensities(value: Any, number: int) -> FloatArray:
@@ -123,16 +123,16 @@ def expect_intensities(value: Any, number: int) -> FloatArray:
     """
     if isinstance(value, miller.array):
         value = value.data()
-    found = np.asarray(to_numpy(value) if isinstance(value, flex.double) else value)
-    if found.dtype.kind not in "fiu":
+    intensities = np.asarray(to_numpy(value) if isinstance(value, flex.double) else value)
+    if intensities.dtype.kind not in "fiu":
         raise TypeError(f"expected real intensities, got {described(value)}")
-    if found.shape != (number,):
+    if intensities.shape != (number,):
         raise ValueError(
-            f"expected {number} intensities, those of target.rows in their order, got an array of shape {found.shape}"
+            f"expected {number} intensities, those of target.rows in their order, got an array of shape {intensities.shape}"
         )
-    if not np.isfinite(found).all():
+    if not np.isfinite(intensities).all():
         raise ValueError("intensities are not finite")
-    return found
+    return intensities
 
 
 def expect_stream(value: Any, name: str) -> Any:

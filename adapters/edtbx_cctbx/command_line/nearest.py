@@ -1,4 +1,4 @@
-"""Names that are like a misspelt one."""
+"""Names similar to a misspelt one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _TIE = 0.05
 
 
 def nearest(name: str, names: Sequence[str], cutoff: float = 0.6) -> list[str]:
-    """The name that is likest, and up to two that are as like; upper and lower case are alike."""
+    """The most similar names, at most three, regardless of case."""
     sought = name[:200].lower()
     likeness = {known: difflib.SequenceMatcher(None, sought, known.lower()).ratio() for known in names}
     near = sorted((known for known in likeness if likeness[known] >= cutoff), key=lambda known: -likeness[known])[:3]
@@ -19,5 +19,5 @@ def nearest(name: str, names: Sequence[str], cutoff: float = 0.6) -> list[str]:
 
 def or_else(name: str, near: Sequence[str]) -> str:
     """``": did you mean x?"``, or nothing where nothing is near."""
-    others = [other for other in near if other != name][:3]
-    return f": did you mean {' or '.join(others)}?" if others else ""
+    suggestions = [candidate for candidate in near if candidate != name][:3]
+    return f": did you mean {' or '.join(suggestions)}?" if suggestions else ""

@@ -134,8 +134,8 @@ def _check_role(path: str | None, role: Role) -> None:
         return
     if os.path.isdir(path):
         inside = sorted(file.name for file in Path(path).iterdir() if kind_by_name(file).role is role)[:3]
-        there = f", such as {' or '.join(inside)}" if inside and role is Role.DATA else ""
-        raise Sorry(f"{path} is a folder: name a file in it{there}")
+        examples = f", such as {' or '.join(inside)}" if inside and role is Role.DATA else ""
+        raise Sorry(f"{path} is a folder: name a file in it{examples}")
     if not os.path.exists(path):
         if glob.has_magic(path):
             raise Sorry(f"no file matches {_short(path)}: name a {role.value} file that is there")

@@ -1,1 +1,1 @@
-"""Whether indices, UB matrix, cell and scan geometry of data belong to a model, and what to do where not."""
+"""Checks of indices, UB matrix, cell and scan geometry of data against a model, and reindexing."""

@@ -1,4 +1,4 @@
-"""Reflections that the lattice of a model forbids, and that the data have all the same."""
+"""Observed reflections that the lattice centring of a model forbids."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def check_centring(experiment: Experiment, structure: xray.structure) -> None:
 
 
 def forbidden_by_centring(hkl: IntArray, group: sgtbx.space_group) -> BoolArray:
-    """Which rows (M,) of indices the centring of a space group forbids."""
+    """Which indices (M, 3) are absent by the centring of a space group, (M,)."""
     vectors = np.array([translation_vector(operation) for operation in group.all_ops() if operation.r().is_unit_mx()])
     phases = hkl @ vectors.T
     return np.asarray(np.any(np.abs(phases - np.rint(phases)) > 1e-6, axis=1))

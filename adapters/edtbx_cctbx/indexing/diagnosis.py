@@ -1,4 +1,4 @@
-"""Whether another indexing fits better: told from which rows pass the Ewald sphere, and from an estimate of R.
+"""Diagnosis of wrong indexing, from the rows that pass the Ewald sphere and from an estimate of R(obs).
 
 Two mistakes are looked for. The indices alone are wrong (a program that confuses hands negates them): then the right
 operator takes more rows to the Ewald sphere. Or indices and UB matrix agree, but the lattice is more symmetric than the
@@ -26,7 +26,7 @@ from edtbx_cctbx.structure.form_factors import set_electron_form_factors
 from edtbx_cctbx.structure.structure_factors import miller_set
 
 HOPELESS = 0.45
-"""R(obs) of kinematical fits: 0.1 to 0.25 on real data of known structures, 0.39 and more with wrong indices."""
+"""Kinematical R(obs) above which data and model disagree: 0.1 to 0.25 is usual, 0.39 and more with wrong indices."""
 
 _HARDLY_ANY = 0.1
 _MORE_ROWS, _BETTER_R, _GOOD_R = 1.1, 0.75, 0.15
@@ -39,7 +39,7 @@ _MOST_ROWS = 20000
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Trial:
-    """One indexing tried: its operator, the rows (M,) that pass the Ewald sphere, and the estimate of R(obs)."""
+    """An indexing: its operator (3, 3), the rows (M,) that pass the Ewald sphere, and an estimate of R(obs)."""
 
     operator: FloatArray
     swept: BoolArray
@@ -60,7 +60,7 @@ class Diagnosis:
 
     @property
     def advice(self) -> str | None:
-        """What fits better and how to ask for it; None where nothing does."""
+        """The indexing that fits better and the option that chooses it; None where none does."""
         before = f"as indexed {self.as_indexed}"
         best = max(self.alone, key=lambda trial: int(trial.swept.sum()), default=None)
         if best is not None and _takes_more(best, self.as_indexed):
@@ -75,7 +75,7 @@ class Diagnosis:
 
     @property
     def doubt(self) -> str | None:
-        """That few rows pass the Ewald sphere, and nothing tried changes it; None where it does, or many pass."""
+        """A warning that few rows pass the Ewald sphere with any indexing tried; None otherwise."""
         part = self.as_indexed.swept.mean()
         if self.advice is not None or part > _DOUBTFUL / 2.0:
             return None
@@ -86,9 +86,9 @@ class Diagnosis:
 
 
 def diagnose(experiment: Experiment, structure: xray.structure, tolerance: float = CELL_TOLERANCE) -> Diagnosis:
-    """Try −h and the rotations of the lattice on an experiment that has the cell of the model.
+    """Diagnosis of an experiment with the cell of the model, with −h and the rotations of the lattice tried.
 
-    Of many rows some frames are taken. No more than a second or two: R is an estimate in closed form.
+    Large data are reduced to some of the frames. It takes a second or two: R is an estimate in closed form.
     """
     set_electron_form_factors(structure, log=null_out())
     group = structure.space_group()
@@ -103,9 +103,9 @@ def diagnose(experiment: Experiment, structure: xray.structure, tolerance: float
     swept = [swept_rows(with_indices(experiment, _indices(hkl, m))) for m in changed]
     most = max(range(len(changed)), key=lambda n: int(swept[n].sum()))
     alone = _trial(with_indices(experiment, _indices(hkl, changed[most])), structure, changed[most])
-    others = distinct_operators([np.eye(3), *operators], group)[1:]
-    turned = [with_cell(with_axes(experiment, m), experiment.cell) for m in others]
-    together = tuple(_trial(other, structure, m) for other, m in zip(turned, others, strict=True))
+    distinct = distinct_operators([np.eye(3), *operators], group)[1:]
+    turned = [with_cell(with_axes(experiment, m), experiment.cell) for m in distinct]
+    together = tuple(_trial(reindexed_data, structure, m) for reindexed_data, m in zip(turned, distinct, strict=True))
     return Diagnosis(as_indexed=as_indexed, alone=(alone,), together=tuple(t for t in together if np.isfinite(t.r)))
 
 
@@ -115,7 +115,7 @@ def check_indexing(experiment: Experiment, structure: xray.structure, tolerance:
     Raises
     ------
     Sorry
-        Another one fits better, and as indexed hardly a row is left.
+        Another indexing fits better, and as indexed hardly a row passes the selection.
     """
     diagnosis = diagnose(experiment, structure, tolerance)
     advice = diagnosis.advice
@@ -142,19 +142,21 @@ def warn_if_hopeless(experiment: Experiment, structure: xray.structure, r_obs: f
     return replace(experiment, warnings=(f"kinematical R(obs) is {r_obs:.2f}, model and data do not agree: {reason}",))
 
 
-def _takes_more(one: Trial, other: Trial) -> bool:
-    """Whether clearly more rows pass the sphere: by a tenth, and by more than chance gives."""
-    gained, lost = (int(np.sum(a & ~b)) for a, b in ((one.swept, other.swept), (other.swept, one.swept)))
-    more = one.swept.sum() > _MORE_ROWS * other.swept.sum()
+def _takes_more(candidate: Trial, reference: Trial) -> bool:
+    """Whether significantly more rows pass the Ewald sphere, and a tenth more at least."""
+    gained, lost = (
+        int(np.sum(a & ~b)) for a, b in ((candidate.swept, reference.swept), (reference.swept, candidate.swept))
+    )
+    more = candidate.swept.sum() > _MORE_ROWS * reference.swept.sum()
     return bool(more and gained - lost > _SIGNIFICANT * np.sqrt(gained + lost))
 
 
-def _fits_better(one: Trial, other: Trial) -> bool:
-    return bool(other.r > _GOOD_R and one.r < _BETTER_R * other.r)
+def _fits_better(candidate: Trial, reference: Trial) -> bool:
+    return bool(reference.r > _GOOD_R and candidate.r < _BETTER_R * reference.r)
 
 
 def _trial(experiment: Experiment, structure: xray.structure, operator: FloatArray) -> Trial:
-    """What an experiment, indexed by that operator, gives."""
+    """Rows that pass the Ewald sphere and estimated R(obs) of an experiment that the operator has reindexed."""
     used = select_reflections(experiment, SelectionRules()).used
     rows = experiment.reflections
     observed = used & (rows.intensity > 3.0 * rows.sigma)
@@ -176,7 +178,7 @@ def _f_squared(structure: xray.structure, hkl: IntArray) -> FloatArray:
 
 
 def _some_frames(experiment: Experiment, structure: xray.structure) -> Experiment:
-    """So many frames, evenly spread, that a diagnosis is quick."""
+    """The experiment reduced to evenly spread frames, few enough for a quick diagnosis."""
     per_row = len(structure.scatterers()) * structure.space_group().order_z()
     most = min(_MOST_ROWS, max(4e7 / per_row, 1000.0))
     every = int(np.ceil(len(experiment.reflections) / most))
@@ -189,7 +191,7 @@ def _indices(hkl: IntArray, operator: FloatArray) -> IntArray:
 
 
 def _signed_permutations() -> list[FloatArray]:
-    """Axes in another order or direction: what is mixed up when a list is written."""
+    """All signed permutations (3, 3) of the axes but the identity."""
     signs = list(itertools.product((1.0, -1.0), repeat=3))
     orders = [np.eye(3)[list(order)] for order in itertools.permutations(range(3))]
     return [np.diag(sign) @ order for order in orders for sign in signs if not _is_identity(np.diag(sign) @ order)]

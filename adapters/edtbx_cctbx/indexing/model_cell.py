@@ -1,4 +1,4 @@
-"""The cell of a model put in place of that of the data, and how far the two and the UB matrix are apart."""
+"""Replacement of the cell of the data by that of the model, with checks of both against the UB matrix."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ some of its frames might tell something else."""
 
 
 def check_cell(xray_structure: xray.structure, experiment: Experiment, tolerance: float = CELL_TOLERANCE) -> FloatArray:
-    """Hold the cell of the model against cell and UB matrix of the data; singular values (3,) of UB·B⁻¹ for its cell.
+    """Singular values (3,) of UB·B⁻¹ for the cell of the model, checked against cell and UB matrix of the data.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def with_model_cell(
 
 
 def cell_report(experiment: Experiment) -> dict[str, Any]:
-    """Which cell is used, and those of model and data, for files."""
+    """Cells of model and data, which of them is used, and singular values of UB·B⁻¹, for output files."""
     return {
         "used": "data" if experiment.measured_cell is None else "model",
         "model": None if experiment.measured_cell is None else experiment.cell,

@@ -20,7 +20,7 @@ _EXAMPLES = 'an operator such as "-h,-k,-l" or "k,h,-l"'
 
 
 def index_matrix(operator: str) -> FloatArray:
-    """M (3, 3) of h' = M h, from what cctbx writes for it: ``-h,-k,-l``, ``k,h,-l``, ``h+k,h-k,l``.
+    """Matrix M (3, 3) of h' = M h, from an operator in the notation of cctbx: ``-h,-k,-l``, ``k,h,-l``, ``h+k,h-k,l``.
 
     Raises
     ------
@@ -58,12 +58,12 @@ def operator_text(matrix: FloatArray | IntArray) -> str:
 
 
 def transform_indices(hkl: IntArray, matrix: FloatArray) -> IntArray:
-    """M h for all rows.
+    """Transformed indices M h (M, 3) of all rows.
 
     Raises
     ------
     Sorry
-        They are no whole numbers.
+        A transformed index is no whole number.
     """
     exact = hkl @ matrix.T
     indices = np.rint(exact)
@@ -101,9 +101,9 @@ def operators_to_model(
     return sorted(operators.values(), key=lambda m: _distance(transformed_cell(cell, m), model_cell))
 
 
-def _distance(one: Cell, other: Cell) -> float:
-    """Rounded, so that operators of equal distance stay in the order they have."""
-    misfit = CellMisfit.between(one, other)
+def _distance(cell: Cell, reference: Cell) -> float:
+    """Difference of two cells, rounded so that sorting keeps operators of equal distance in order."""
+    misfit = CellMisfit.between(cell, reference)
     return round(misfit.length + float(np.radians(misfit.angle)), 4)
 
 
@@ -112,7 +112,7 @@ def _key(operator: FloatArray) -> tuple[float, ...]:
 
 
 def distinct_operators(operators: list[FloatArray], group: sgtbx.space_group) -> list[FloatArray]:
-    """The first of those that differ by a rotation of the point group, or by the inversion, only."""
+    """Operators without those equivalent to an earlier one by the Laue group."""
     rotations = [rotation_matrix(op).T for op in group.build_derived_laue_group().all_ops()]
     known: set[tuple[float, ...]] = set()
     first = []

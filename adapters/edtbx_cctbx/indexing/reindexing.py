@@ -1,4 +1,4 @@
-"""Other indices for the reflections of an experiment."""
+"""Reindexing of an experiment, with or without its UB matrix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The grammar of CIF: where a text breaks it, by line and in words, and names given twice."""
+"""Check of the grammar of a CIF, with the line of an error, and removal of repeated names."""
 
 from __future__ import annotations
 
@@ -137,17 +137,17 @@ class _Check:
         """Drop the one of two scalars that says nothing more."""
         tag = self.tokens[place].lower()
         first = block.scalars[tag]
-        one, other = self.tokens[first + 1], self.tokens[place + 1]
-        if not (one in "?." or other in "?." or equal(one, other)):
+        first_value, second_value = self.tokens[first + 1], self.tokens[place + 1]
+        if not (first_value in "?." or second_value in "?." or equal(first_value, second_value)):
             raise self._twice(first, place)
-        if other in "?." or (one not in "?." and decimals(one) >= decimals(other)):
+        if second_value in "?." or (first_value not in "?." and decimals(first_value) >= decimals(second_value)):
             self.removed.append((place, place + 2))
         else:
             self.removed.append((first, first + 2))
             block.scalars[tag] = place
 
     def _loop(self, place: int, block: _Block) -> int:
-        """The place behind a loop."""
+        """Index of the token after a loop."""
         start, end = place + 1, place + 1
         tokens = self.tokens
         while end < len(tokens) and tokens[end][0] == "_":
@@ -222,8 +222,10 @@ class _Check:
         return Sorry(f"{self.path} is not a whole {self.expected}: {said}; {where}: {cause}")
 
     def _twice(self, first: int, second: int) -> Sorry:
-        one, other = (f"line {self._line(n)} ({_short(self._text_of(self._line(n)))})" for n in sorted((first, second)))
-        return Sorry(f"{self.path}: {one} and {other} give different values for one name: remove one of them")
+        earlier, later = (
+            f"line {self._line(n)} ({_short(self._text_of(self._line(n)))})" for n in sorted((first, second))
+        )
+        return Sorry(f"{self.path}: {earlier} and {later} give different values for one name: remove one of them")
 
     def _wrong(self, place: int, reason: str) -> Sorry:
         return Sorry(f"{self.path}, line {self._line(place)}: {reason}")

@@ -1,4 +1,4 @@
-"""Values of a CIF: when two of them say the same."""
+"""Comparison of CIF values, as text or as numbers within their digits."""
 
 from __future__ import annotations
 

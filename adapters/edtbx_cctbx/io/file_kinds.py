@@ -1,4 +1,4 @@
-"""What a file is, from its first kilobytes and its name: a model, data, parameters, or something of another program."""
+"""Kind of a file, from its first kilobytes and its name: a model, data, parameters, or a file of another program."""
 
 from __future__ import annotations
 

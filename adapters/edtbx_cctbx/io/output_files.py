@@ -97,7 +97,7 @@ class OutputFiles:
 
     @property
     def there(self) -> list[Path]:
-        """Those that are there from before."""
+        """Output files that exist already."""
         return [path for path in self.paths if os.path.lexists(path)]
 
     def check(self) -> None:
@@ -112,16 +112,16 @@ class OutputFiles:
             _require_possible(path)
             for kind, source in self.inputs:
                 if _is_same(path, source):
-                    other = f"{self.base.name}_{self.program.partition('.')[2]}"
+                    alternative = f"{self.base.name}_{self.program.partition('.')[2]}"
                     raise Sorry(
                         f"{path}, which {self.program} writes, would replace the {kind}, {source}: choose another "
-                        f"output prefix, such as output.prefix={self.base.with_name(other)}"
+                        f"output prefix, such as output.prefix={self.base.with_name(alternative)}"
                     )
-        there = self.there
-        if there and not self.overwrite:
+        existing = self.there
+        if existing and not self.overwrite:
             raise Sorry(
-                f"{listed(there)} {'is' if len(there) == 1 else 'are'} there from before: choose another output "
-                f"prefix, or replace {'it' if len(there) == 1 else 'them'} with --overwrite (output.overwrite=True)"
+                f"{listed(existing)} {'is' if len(existing) == 1 else 'are'} there from before: choose another output "
+                f"prefix, or replace {'it' if len(existing) == 1 else 'them'} with --overwrite (output.overwrite=True)"
             )
 
     @contextmanager
@@ -221,7 +221,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def why(error: OSError) -> str:
-    """What kept a file from being written, a full disk by that name."""
+    """Reason why a file could not be written; a full disk is named as such."""
     return _FULL.get(error.errno or 0, f"{error.strerror or error}")
 
 

@@ -29,13 +29,13 @@ def locked(base: Path, program: str) -> Iterator[None]:
         Another process holds it, or it cannot be made.
     """
     lock = base.with_name(f".{base.name}.lock")
-    mine = {"program": program, "process": os.getpid(), "host": socket.gethostname(), "began": _began(os.getpid())}
-    while not _made(lock, json.dumps(mine)):
+    owner = {"program": program, "process": os.getpid(), "host": socket.gethostname(), "began": _began(os.getpid())}
+    while not _made(lock, json.dumps(owner)):
         _take_over(lock)
     try:
         yield
     finally:
-        if _held_by(lock) == mine:
+        if _held_by(lock) == owner:
             lock.unlink(missing_ok=True)
 
 

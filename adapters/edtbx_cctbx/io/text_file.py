@@ -1,4 +1,4 @@
-"""Text and CIF input files, or one clear line for the user where they are none."""
+"""Reading of text and CIF input files, with errors of one line for the user."""
 
 from __future__ import annotations
 

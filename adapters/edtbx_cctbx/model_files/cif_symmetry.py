@@ -113,14 +113,15 @@ def _operations(block: Any, tag: str, path: str | Path) -> list[str]:
 def _tell_unreadable_name(operations: list[str], names: dict[str, str], path: str | Path, log: TextIO) -> None:
     """A name that is none leaves Hall symbol and number, whose setting may be another."""
     name = names.get("_space_group_name_H-M_alt")
-    others = [value for tag, value in names.items() if tag != "_space_group_name_H-M_alt"]
-    if name is None or operations or not others:
+    alternatives = [value for tag, value in names.items() if tag != "_space_group_name_H-M_alt"]
+    if name is None or operations or not alternatives:
         return
     try:
         sgtbx.space_group_info(symbol=name)
     except RuntimeError:
         print(
-            f"{path}: the space group {name} is in no list; {' and '.join(others)} taken, in its own setting", file=log
+            f"{path}: the space group {name} is in no list; {' and '.join(alternatives)} taken, in its own setting",
+            file=log,
         )
 
 

@@ -182,9 +182,9 @@ def _require_workers(client: Any, address: str, log: Any) -> None:
         versions["the scheduler"] = error
     for place, version in versions.items():
         if version != __version__:
-            there = f"{version} there" if isinstance(version, str) else f"none there ({version})"
+            elsewhere = f"{version} there" if isinstance(version, str) else f"none there ({version})"
             raise Sorry(
-                f"edtbx differs on {place} of the cluster {address}: {__version__} here, {there}; "
+                f"edtbx differs on {place} of the cluster {address}: {__version__} here, {elsewhere}; "
                 "install the same in the environments of scheduler and workers"
             )
     print(f"Cluster: {address}, workers {len(threads)}, threads {sum(threads.values())}", file=log)

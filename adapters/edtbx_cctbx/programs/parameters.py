@@ -213,7 +213,7 @@ cluster = None
 
 
 def settings_from(params: Any, executor: Executor | None = None) -> Settings:
-    """What the parameters ask for, with the workers of the cluster if they ask for one."""
+    """Settings from the parameters of a program, with the workers of a cluster if one is given."""
     check_workers(params)
     thickness, spread = params.thickness, params.spread
     if thickness.value is not None and not 0.0 < thickness.value <= THICKEST:

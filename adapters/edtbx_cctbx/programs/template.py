@@ -1,4 +1,4 @@
-"""What the programs say of themselves: name, versions, citations."""
+"""Name, versions and citations of the programs."""
 
 from __future__ import annotations
 

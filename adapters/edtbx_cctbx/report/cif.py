@@ -1,4 +1,4 @@
-"""The structure of a comparison as a CIF ready to be deposited: s.u.s, geometry, refinement, and every reflection used."""
+"""The resulting structure as a CIF for deposition: s.u.s, geometry, refinement, and every reflection used."""
 
 from __future__ import annotations
 
@@ -78,12 +78,12 @@ def _as_text(block: Any, name: str) -> str:
 
 def structure_block(fit: TheoryFit) -> Any:
     """Cell, symmetry and atoms, with s.u.s and what rides where least squares was used."""
-    structure, found = fit.structure, fit.least_squares
-    if found is None:
+    structure, least_squares = fit.structure, fit.least_squares
+    if least_squares is None:
         return _bare_block(structure)
-    block = _bare_block(structure, found.covariance)
+    block = _bare_block(structure, least_squares.covariance)
     atoms = block.get_loop("_atom_site")
-    rides = [place in found.riding for place in range(len(structure.scatterers()))]
+    rides = [place in least_squares.riding for place in range(len(structure.scatterers()))]
     atoms.add_column("_atom_site_calc_flag", ["calc" if each else "d" for each in rides])
     atoms.add_column("_atom_site_refinement_flags_posn", ["R" if each else "." for each in rides])
     return block
@@ -152,21 +152,23 @@ def _thickness_items(fit: TheoryFit) -> dict[str, str]:
 
 
 def _least_squares_items(fit: TheoryFit) -> dict[str, str]:
-    found = fit.least_squares
-    if found is None:
+    least_squares = fit.least_squares
+    if least_squares is None:
         return {}
     hydrogen = {place for place, atom in enumerate(fit.structure.scatterers()) if is_hydrogen(atom)}
-    treatment = "constr" if hydrogen <= found.riding else "mixed" if hydrogen & found.riding else "refall"
-    weights = f"w = 1/[s^2^(Io) + ({found.weighting_a:g}P)^2^], P = (max(Io,0) + 2Ic)/3, s the s.u. of Io"
-    if found.loss != "squares":
-        weights += f"; times the factor of the robust loss {found.loss}"
+    treatment = (
+        "constr" if hydrogen <= least_squares.riding else "mixed" if hydrogen & least_squares.riding else "refall"
+    )
+    weights = f"w = 1/[s^2^(Io) + ({least_squares.weighting_a:g}P)^2^], P = (max(Io,0) + 2Ic)/3, s the s.u. of Io"
+    if least_squares.loss != "squares":
+        weights += f"; times the factor of the robust loss {least_squares.loss}"
     return {
         "_refine_ls_matrix_type": "full",
-        "_refine_ls_number_parameters": str(found.parameters),
-        "_refine_ls_number_restraints": str(found.restraints),
-        "_refine_ls_goodness_of_fit_ref": f"{found.goodness_of_fit:.3f}",
-        "_refine_ls_restrained_S_all": f"{found.restrained_goodness_of_fit:.3f}",
-        "_refine_ls_shift/su_max": f"{found.shift_over_su:.3f}",
+        "_refine_ls_number_parameters": str(least_squares.parameters),
+        "_refine_ls_number_restraints": str(least_squares.restraints),
+        "_refine_ls_goodness_of_fit_ref": f"{least_squares.goodness_of_fit:.3f}",
+        "_refine_ls_restrained_S_all": f"{least_squares.restrained_goodness_of_fit:.3f}",
+        "_refine_ls_shift/su_max": f"{least_squares.shift_over_su:.3f}",
         "_refine_ls_weighting_scheme": "calc",
         "_refine_ls_weighting_details": weights,
         "_refine_ls_extinction_method": "none",
@@ -176,7 +178,7 @@ def _least_squares_items(fit: TheoryFit) -> dict[str, str]:
 
 def _geometry(fit: TheoryFit) -> list[Any]:
     """Distances and angles of bonded atoms, with s.u.s from the covariance matrix where least squares gave one."""
-    structure, found = fit.structure, fit.least_squares
+    structure, least_squares = fit.structure, fit.least_squares
     table = smtbx.utils.connectivity_table(structure).pair_asu_table
     common = {
         "pair_asu_table": table,
@@ -184,16 +186,16 @@ def _geometry(fit: TheoryFit) -> list[Any]:
         "sites_frac": structure.sites_frac(),
         "include_bonds_to_hydrogen": True,
     }
-    if found is None:
+    if least_squares is None:
         return [distances_as_cif_loop(**common).loop, angles_as_cif_loop(**common).loop]
     common |= {
-        "covariance_matrix": found.covariance,
+        "covariance_matrix": least_squares.covariance,
         "cell_covariance_matrix": flex.double(21, 0.0),
         "parameter_map": structure.parameter_map(),
     }
     return [
-        distances_as_cif_loop(**common, fixed_distances=found.fixed_distances).loop,
-        angles_as_cif_loop(**common, fixed_angles=found.fixed_angles).loop,
+        distances_as_cif_loop(**common, fixed_distances=least_squares.fixed_distances).loop,
+        angles_as_cif_loop(**common, fixed_angles=least_squares.fixed_angles).loop,
     ]
 
 

@@ -47,7 +47,7 @@ def reflections_csv(comparison: Comparison) -> str:
 
 
 def summary_json(comparison: Comparison) -> str:
-    """Everything that was found, in JSON; what has no value (an R of no reflections) is null."""
+    """All results in JSON; undefined values (an R of no reflections) are null."""
     fit, nuisance, theories = comparison.result, comparison.result.nuisance, comparison.fits
     frames = [
         {
@@ -105,7 +105,7 @@ def _least_squares(comparison: Comparison, found: LeastSquaresFit) -> dict[str, 
 
 
 def versions() -> dict[str, str]:
-    """What computed the numbers."""
+    """Versions of the programs that computed the results."""
     return {
         "edtbx": __version__,
         "cctbx": str(cctbx.__version__),
@@ -116,7 +116,7 @@ def versions() -> dict[str, str]:
 
 
 def plain(value: Any) -> Any:
-    """The same in what JSON can hold."""
+    """The value converted to types that JSON has."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):

@@ -1,4 +1,4 @@
-"""The picture of a difference map: sections through the best planes of the molecule, and how its values are distributed."""
+"""Picture of a difference map: sections through planes of the molecule, and a histogram of its values."""
 
 from __future__ import annotations
 
@@ -88,22 +88,22 @@ def best_planes(structure: xray.structure) -> list[Plane]:
     heavy = [place for place, scatterer in enumerate(structure.scatterers()) if not is_hydrogen(scatterer)]
     table = bonds(structure)
     triples = [
-        (one, centre, other)
+        (first, centre, second)
         for centre in heavy
-        for one, other in itertools.combinations([j for j in table[centre] if j in heavy and j != centre], 2)
-        if abs(np.linalg.norm(np.cross(cart[one] - cart[centre], cart[other] - cart[centre]))) > 0.3
+        for first, second in itertools.combinations([j for j in table[centre] if j in heavy and j != centre], 2)
+        if abs(np.linalg.norm(np.cross(cart[first] - cart[centre], cart[second] - cart[centre]))) > 0.3
     ]
     triples = triples or list(itertools.combinations(heavy[:6], 3))
-    found: list[Plane] = []
+    chosen: list[Plane] = []
     left = set(heavy)
     planes = [_fitted(cart, triple, heavy) for triple in triples]
-    while planes and len(found) < _PLANES:
+    while planes and len(chosen) < _PLANES:
         best = max(planes, key=lambda plane: len(left.intersection(plane.atoms)))
         if left.isdisjoint(best.atoms):
             break
-        found.append(best)
+        chosen.append(best)
         left.difference_update(best.atoms)
-    return found or [_fitted(cart, tuple(heavy[:3]), heavy)]
+    return chosen or [_fitted(cart, tuple(heavy[:3]), heavy)]
 
 
 def _fitted(cart: FloatArray, seed: Sequence[int], candidates: Sequence[int]) -> Plane:
@@ -142,13 +142,13 @@ def _draw_section(
     inside = plane.along((around.atoms @ around.orthogonal.T)[list(plane.atoms)])
     (left, bottom), (right, top) = inside.min(axis=0) - _MARGIN, inside.max(axis=0) + _MARGIN
     x, y = np.arange(left, right, _STEP), np.arange(bottom, top, _STEP)
-    there = section(values, structure, plane, x, y)
-    levels = step * np.arange(1, 1 + max(int(np.abs(there).max() / step), 1))
-    axes.contour(x, y, there, levels=levels, colors=_POSITIVE, linewidths=0.9)
-    axes.contour(x, y, there, levels=-levels[::-1], colors=_NEGATIVE, linewidths=0.9, linestyles="solid")
+    potential = section(values, structure, plane, x, y)
+    levels = step * np.arange(1, 1 + max(int(np.abs(potential).max() / step), 1))
+    axes.contour(x, y, potential, levels=levels, colors=_POSITIVE, linewidths=0.9)
+    axes.contour(x, y, potential, levels=-levels[::-1], colors=_NEGATIVE, linewidths=0.9, linestyles="solid")
 
     def shown(point: FloatArray) -> tuple[float, float] | None:
-        """Where a point is drawn, if it is."""
+        """Coordinates of a point in the section; None outside of it."""
         (u, v), height = plane.along(point[None])[0], plane.across(point[None])[0]
         return (float(u), float(v)) if abs(height) < _DEPTH and left < u < right and bottom < v < top else None
 
@@ -157,17 +157,17 @@ def _draw_section(
         colour = _COLOURS.get(scatterer.element_symbol(), "#E69F00")
         own = bonded(structure, table, place)
         for at, turn in around.images(np.array(scatterer.site)):
-            here = shown(at)
-            if here is None:
+            point_in_plane = shown(at)
+            if point_in_plane is None:
                 continue
             for bond in own:
                 if abs(plane.across((at + turn @ bond)[None])[0]) < _DEPTH:
                     middle = plane.along((at + 0.5 * turn @ bond)[None])[0]
-                    axes.plot(*np.transpose([here, middle]), color="#707070", linewidth=2.0, zorder=3)
-            axes.plot(*here, "o", color=colour, markersize=7, zorder=4)
+                    axes.plot(*np.transpose([point_in_plane, middle]), color="#707070", linewidth=2.0, zorder=3)
+            axes.plot(*point_in_plane, "o", color=colour, markersize=7, zorder=4)
             axes.annotate(
                 scatterer.label,
-                here,
+                point_in_plane,
                 xytext=(-4, -13),
                 textcoords="offset points",
                 fontsize=8,
@@ -179,28 +179,28 @@ def _draw_section(
         if peak.height_sigma < _SHOWN:
             continue
         for at, _ in around.images(np.array(peak.site)):
-            here = shown(at)
-            if here is not None:
-                axes.plot(*here, "+", color="black", markersize=9, markeredgewidth=1.4, zorder=5)
+            point_in_plane = shown(at)
+            if point_in_plane is not None:
+                axes.plot(*point_in_plane, "+", color="black", markersize=9, markeredgewidth=1.4, zorder=5)
                 text = f"{peak.height_volts:.1f}"
-                axes.annotate(text, here, xytext=(5, 5), textcoords="offset points", fontsize=8, zorder=6)
+                axes.annotate(text, point_in_plane, xytext=(5, 5), textcoords="offset points", fontsize=8, zorder=6)
     axes.set(xlim=(left, right), ylim=(bottom, top), aspect="equal", xlabel="Å", ylabel="Å")
     labels = [structure.scatterers()[place].label for place in plane.atoms]
     axes.set_title(f"plane of {', '.join(labels[:8])}{' …' if len(labels) > 8 else ''}", fontsize=9, parse_math=False)
 
 
 def _draw_histogram(axes: Axes, values: FloatArray, maps: Maps) -> None:
-    """How often each value is there, beside a normal distribution, with the peaks off the atoms."""
+    """Draw the histogram of map values beside a normal distribution, with the peaks off the atoms."""
     sigma = float(values.std())
     counts, edges, _ = axes.hist(values.ravel(), bins=80, color="#B0B0B0", log=True, label="map")
     middles = 0.5 * (edges[:-1] + edges[1:])
     normal = np.exp(-(middles**2) / (2.0 * sigma**2)) * values.size * np.diff(edges) / (sigma * np.sqrt(2.0 * np.pi))
     axes.plot(middles, normal, color="black", linewidth=1.0, label=f"normal, σ = {sigma:.2f} V")
-    heights: dict[str, list[float]] = {"proposed hydrogen": [each.peak.height_volts for each in maps.proposals]}
-    heights["left out, found"] = [each.peak.height_volts for each in maps.quality.recovered if each.peak is not None]
-    for (name, found), colour, at in zip(heights.items(), (_POSITIVE, "#0072B2"), (3.0, 6.0), strict=True):
-        if found:
-            axes.plot(found, np.full(len(found), at), "v", color=colour, markersize=8, label=name)
+    heights: dict[str, list[float]] = {"proposed hydrogen": [entry.peak.height_volts for entry in maps.proposals]}
+    heights["left out, found"] = [entry.peak.height_volts for entry in maps.quality.recovered if entry.peak is not None]
+    for (name, volts), colour, at in zip(heights.items(), (_POSITIVE, "#0072B2"), (3.0, 6.0), strict=True):
+        if volts:
+            axes.plot(volts, np.full(len(volts), at), "v", color=colour, markersize=8, label=name)
     axes.axvline(maps.quality.highest, color="#D55E00", linestyle=(0, (4, 3)), label="highest elsewhere")
     axes.axvline(maps.quality.deepest, color=_NEGATIVE, linestyle=(0, (4, 3)), label="deepest off atoms")
     axes.set(ylim=(0.5, 2.0 * float(np.max(counts))), xlabel="difference potential / V", ylabel="points of the map")

@@ -1,4 +1,4 @@
-"""What a user sees of maps: a table on the screen, coefficients, a map, peaks and a picture."""
+"""Output of maps: a table on the screen, coefficients, a map, peaks and a picture."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ DIFFERENCE = "DELFWT"
 
 def show_maps(maps: Maps, out: TextIO) -> None:
     """Print the kinds side by side, the peaks of the one that counts, and what was found of atoms left out."""
-    nuisance, mine = maps.calculator.reweighted.nuisance, maps.quality
+    nuisance, shown = maps.calculator.reweighted.nuisance, maps.quality
     print(
         f"R(obs) {maps.statistics.r_obs:.4f} of {maps.structure.scatterers().size()} atoms, {nuisance.describe()}",
         file=out,
@@ -47,7 +47,7 @@ def show_maps(maps: Maps, out: TextIO) -> None:
     print(file=out)
     heads = ["map", "rms, V", "max", "min", "highest off atoms, V (e/Å)", "deepest off atoms, V (e/Å)"]
     widths = [18, 9, 9, 9, 28, 28]
-    omitted = len(mine.recovered)
+    omitted = len(shown.recovered)
     if omitted:
         heads += ["found", "above false", "lowest/false"]
         widths += [8, 13, 14]
@@ -75,17 +75,17 @@ def show_maps(maps: Maps, out: TextIO) -> None:
         f"{'x':>9}{'y':>9}{'z':>9}{'volts':>9}{'s.u.':>7}{'sigma':>8}   nearest   distance, Å   angle, degrees",
         file=out,
     )
-    for peak in mine.off_atoms[:_MOST_PEAKS]:
+    for peak in shown.off_atoms[:_MOST_PEAKS]:
         error = f"{peak.height_su:.2f}" if math.isfinite(peak.height_su) else "-"
         numbers = "".join(f"{x:>9.4f}" for x in peak.site)
         numbers += f"{peak.height_volts:>9.2f}{error:>7}{peak.height_sigma:>8.2f}"
         angle = f"{peak.angle:.0f}" if math.isfinite(peak.angle) else "-"
         print(f"{numbers}   {peak.nearest_atom:<7}{peak.distance:>14.2f}{angle:>17}", file=out)
-    for each in mine.recovered:
+    for atom in shown.recovered:
         said = f"no peak within {FOUND} Å"
-        if each.peak is not None:
-            said = f"{_height(each.peak)}, {each.away:.3f} Å from its site"
-        print(f"Left out: {each.label:<6} {said}", file=out)
+        if atom.peak is not None:
+            said = f"{_height(atom.peak)}, {atom.away:.3f} Å from its site"
+        print(f"Left out: {atom.label:<6} {said}", file=out)
     if maps.with_hydrogen is not None:
         advice = "" if maps.proposals else "; refine the structure without hydrogen first (edtbx.refine, or map.omit)"
         print(f"Hydrogen: {len(maps.proposals)} peaks that stand out where it can be{advice}", file=out)
@@ -129,24 +129,25 @@ def write_maps(prefix: str | Path, maps: Maps) -> list[Path]:
 
 
 def maps_json(maps: Maps) -> str:
-    """Everything that was found, in JSON; heights in volts, and in e/Å where it says so."""
-    step, mine = maps.calculator.map_estimate, maps.quality
+    """All results in JSON; heights in volts, in e/Å where named so."""
+    step, shown = maps.calculator.map_estimate, maps.quality
     atom, far = maps.farthest_to_follow
     summary = {
         "kind": maps.kind,
         "kinds": {kind: _quality(quality) | {"what": KINDS[kind]} for kind, quality in maps.qualities.items()},
         "units": {"map": "V", "coefficients": "V Å^3", "volts_per_e_per_angstrom": VOLTS_PER_E_PER_A},
         "refine_diff": {
-            "potential_max": mine.highest / VOLTS_PER_E_PER_A,
-            "potential_min": mine.deepest / VOLTS_PER_E_PER_A,
-            "potential_rms": mine.rms / VOLTS_PER_E_PER_A,
+            "potential_max": shown.highest / VOLTS_PER_E_PER_A,
+            "potential_min": shown.deepest / VOLTS_PER_E_PER_A,
+            "potential_rms": shown.rms / VOLTS_PER_E_PER_A,
             "units": "e/Å, extremes more than 0.5 Å away from all atoms",
         },
         "newton": {"variance_ratio": step.ratio, "noise": step.noise, "atom": atom, "follows_by": far},
-        "peaks": [_peak(peak) for peak in mine.off_atoms],
-        "peaks_on_atoms": [_peak(peak) for peak in mine.peaks if peak.is_on_atom],
+        "peaks": [_peak(peak) for peak in shown.off_atoms],
+        "peaks_on_atoms": [_peak(peak) for peak in shown.peaks if peak.is_on_atom],
         "hydrogens": [
-            {"label": each.label, "parent": each.parent, "peak": _peak(each.peak)} for each in maps.proposals
+            {"label": proposal.label, "parent": proposal.parent, "peak": _peak(proposal.peak)}
+            for proposal in maps.proposals
         ],
         "statistics": {"r_obs": maps.statistics.r_obs, "r_all": maps.statistics.r_all},
         "thickness": {
@@ -171,12 +172,12 @@ def _quality(quality: MapQuality) -> dict[str, Any]:
         "deepest_off_atoms": quality.deepest,
         "left_out": [
             {
-                "label": each.label,
-                "site_frac": each.site,
-                "peak": None if each.peak is None else _peak(each.peak),
-                "away": each.away,
+                "label": atom.label,
+                "site_frac": atom.site,
+                "peak": None if atom.peak is None else _peak(atom.peak),
+                "away": atom.away,
             }
-            for each in quality.recovered
+            for atom in quality.recovered
         ],
         "lowest_true_over_highest_false": quality.contrast,
     }
@@ -199,19 +200,19 @@ def _mtz(maps: Maps) -> Any:
     columns = {label: maps.calculator.coefficients(kind) for kind, label in LABELS.items()}
     columns[DIFFERENCE] = maps.calculator.coefficients(maps.kind)
     decorator = iotbx.mtz.label_decorator(phases_prefix="PH")
-    first, *others = columns.items()
+    first, *rest = columns.items()
     dataset = first[1].as_mtz_dataset(
         column_root_label=first[0], label_decorator=decorator, wavelength=maps.experiment.wavelength
     )
-    for label, coefficients in others:
+    for label, coefficients in rest:
         dataset.add_miller_array(coefficients, column_root_label=label, label_decorator=decorator)
-    found = dataset.mtz_object()
-    found.get_column("PHFWT").set_label("PHWT")  # as programs know it
-    return found
+    mtz = dataset.mtz_object()
+    mtz.get_column("PHFWT").set_label("PHWT")  # as programs know it
+    return mtz
 
 
 def through_a_file(write: Any) -> bytes:
-    """What a writer that knows files only makes."""
+    """Bytes that a function writes to the path of a temporary file."""
     try:
         with tempfile.TemporaryDirectory() as folder:
             write(str(Path(folder) / "content"))

@@ -41,12 +41,12 @@ def frame_numbers(comparison: Comparison, fit: TheoryFit) -> list[FrameNumbers]:
     f_obs, f_calc, strong = amplitudes(comparison, fit)
     frames = []
     for place, frame_id in enumerate(fit.frame_ids):
-        mine = measured.frame_id == frame_id
-        rows = mine & strong
+        of_frame = measured.frame_id == frame_id
+        rows = of_frame & strong
         frames.append(
             FrameNumbers(
                 id=frame_id,
-                n_all=int(mine.sum()),
+                n_all=int(of_frame.sum()),
                 n_obs=int(rows.sum()),
                 r_obs=r_factor(f_obs[rows], f_calc[rows]),
                 scale=float(fit.nuisance.scales[place]),

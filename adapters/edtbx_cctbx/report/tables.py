@@ -1,4 +1,4 @@
-"""What a user sees of a comparison: a table on the screen and the files."""
+"""Output of a comparison: tables on the screen, and files."""
 
 from __future__ import annotations
 
@@ -87,17 +87,17 @@ def show_comparison(comparison: Comparison, out: TextIO) -> None:
 def show_structure(comparison: Comparison, out: TextIO) -> None:
     """Print the structure of the result, with s.u.s and the worst rows where least squares was used."""
     fit = comparison.result
-    found = fit.least_squares
-    if found is None:
+    least_squares = fit.least_squares
+    if least_squares is None:
         fit.structure.show_scatterers(f=out)
         return
     print(
-        f"Least squares: {found.parameters} parameters, {found.restraints} restraints, goodness of fit "
-        f"{found.goodness_of_fit:.3f}, largest shift {found.shift_over_su:.3f} s.u.",
+        f"Least squares: {least_squares.parameters} parameters, {least_squares.restraints} restraints, goodness of fit "
+        f"{least_squares.goodness_of_fit:.3f}, largest shift {least_squares.shift_over_su:.3f} s.u.",
         file=out,
     )
-    thickness = with_su(fit.nuisance.thickness, found.nuisance_su.thickness, 0)
-    spread = with_su(math.degrees(fit.nuisance.sigma), math.degrees(found.nuisance_su.sigma), 4)
+    thickness = with_su(fit.nuisance.thickness, least_squares.nuisance_su.thickness, 0)
+    spread = with_su(math.degrees(fit.nuisance.sigma), math.degrees(least_squares.nuisance_su.sigma), 4)
     print(f"Thickness {thickness} Å, spread {spread} degrees", file=out)
     columns = {"label": 6, "fract_x": 14, "fract_y": 14, "fract_z": 14, "U_iso_or_equiv": 16, "occupancy": 12}
     atoms = structure_block(fit).get_loop("_atom_site")
@@ -108,15 +108,15 @@ def show_structure(comparison: Comparison, out: TextIO) -> None:
     if worst:
         print(
             f"Rows with residuals of more than {OUTLIER:g} times the usual one: {len(worst)}"
-            f"{'' if found.loss == 'squares' else ', which count for less'}; none is left out"
+            f"{'' if least_squares.loss == 'squares' else ', which count for less'}; none is left out"
             f"{f'. The worst {_MOST_OUTLIERS}' if len(worst) > _MOST_OUTLIERS else ''}:",
             file=out,
         )
         print(f"{'frame':>6}{'h':>5}{'k':>5}{'l':>5}{'Iobs':>12}{'sigma':>10}{'Icalc':>12}{'residual':>10}", file=out)
-    for each in worst[:_MOST_OUTLIERS]:
-        indices = "".join(f"{index:>5}" for index in each.hkl)
+    for outlier in worst[:_MOST_OUTLIERS]:
+        indices = "".join(f"{index:>5}" for index in outlier.hkl)
         print(
-            f"{each.frame:>6}{indices}{each.i_obs:>12.5g}{each.sigma:>10.3g}{each.i_calc:>12.5g}{each.residual:>10.1f}",
+            f"{outlier.frame:>6}{indices}{outlier.i_obs:>12.5g}{outlier.sigma:>10.3g}{outlier.i_calc:>12.5g}{outlier.residual:>10.1f}",
             file=out,
         )
 

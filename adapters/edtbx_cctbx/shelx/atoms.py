@@ -1,4 +1,4 @@
-"""What is wrong with the atoms of a SHELX file, by its lines, where the reader of iotbx says it in words of Python."""
+"""Errors in the atoms of a SHELX file, by line, in place of the Python errors of the reader of iotbx."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edtbx_cctbx.shelx.text import is_number, sfac_entries
 
 
 def explain_atoms(text: str, path: str | Path) -> None:
-    """Say which atom cannot be read, where one is the reason.
+    """Raise an error that names the atom that cannot be read, if there is one.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Instructions and atoms of a SHELX file with the lines they stand in, and the atoms that an instruction names."""
+"""Instructions and atoms of a SHELX file with their line numbers, and the atoms that an instruction names."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _LABEL = re.compile(r"([A-Za-z][^_$]*)((?:_(?:\$\d+|\d+|[+-]))*)$")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instruction:
-    """A line with those that continue it: its first word up to ``_``, what follows, the other words, the line's number."""
+    """An instruction with its continuation lines: name, suffix after ``_``, other words, and number of its first line."""
 
     name: str
     suffix: str | None
@@ -44,13 +44,13 @@ class Instruction:
 
     @property
     def is_command(self) -> bool:
-        """Whether this is no atom."""
+        """Whether it is a command of SHELX rather than an atom."""
         return self.name.upper() in COMMANDS
 
 
 def instructions_of(text: str) -> list[Instruction]:
-    """Those of a file up to HKLF or END, comments and empty lines left out."""
-    found: list[Instruction] = []
+    """Instructions and atoms of a file up to HKLF or END, without comments and empty lines."""
+    instructions: list[Instruction] = []
     waiting: tuple[int, str] | None = None
     for number, physical in enumerate(text.splitlines(), start=1):
         start, joined = number, physical
@@ -68,7 +68,7 @@ def instructions_of(text: str) -> list[Instruction]:
         name, sign, suffix = head.partition("_")
         if name.upper() not in COMMANDS:
             name, sign, suffix = head, "", ""
-        found.append(
+        instructions.append(
             Instruction(
                 name=name.upper() if name.upper() in COMMANDS else name,
                 suffix=suffix if sign else None,
@@ -78,12 +78,12 @@ def instructions_of(text: str) -> list[Instruction]:
         )
         if name.upper() in ("HKLF", "END"):
             break
-    return found
+    return instructions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Atom:
-    """An atom of the file: its place, label and residue, what PART says of it, and its words."""
+    """An atom of the file: index in the structure, label, residue, number and occupancy of PART, and instruction."""
 
     place: int
     label: str
@@ -95,7 +95,7 @@ class Atom:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class ShelxFile:
-    """Instructions, atoms by their places in the structure, classes of residues, and elements of the atoms."""
+    """Instructions, atoms in the order of the structure, classes of residues, and elements of the atoms."""
 
     path: str
     instructions: tuple[Instruction, ...]
@@ -112,31 +112,34 @@ class ShelxFile:
         Sorry
             Its atoms are not those of the structure.
         """
-        found = instructions_of(text)
+        all_instructions = instructions_of(text)
         atoms: list[Atom] = []
         classes: dict[int, str] = {}
         residue, part = 0, 0
         occupancy: str | None = None
         in_fragment = False
-        for each in found:
-            if each.name == "RESI":
-                numbers = [word for word in each.words if re.fullmatch(r"[A-Za-z]?:?-?\d+", word)]
+        for instruction in all_instructions:
+            if instruction.name == "RESI":
+                numbers = [word for word in instruction.words if re.fullmatch(r"[A-Za-z]?:?-?\d+", word)]
                 residue = int(re.sub(r"\D", "", numbers[0])) if numbers else 0
-                names = [word for word in each.words if word not in numbers[:1]]
+                names = [word for word in instruction.words if word not in numbers[:1]]
                 classes[residue] = names[0].upper() if names else ""
-            elif each.name == "PART":
-                part, occupancy = (int(float(each.words[0])) if each.words else 0), (each.words[1:2] or (None,))[0]
-            elif each.name in ("FRAG", "FEND"):
-                in_fragment = each.name == "FRAG"
-            elif not each.is_command and not in_fragment and not re.fullmatch(r"[Qq]\d+", each.name):
+            elif instruction.name == "PART":
+                part, occupancy = (
+                    (int(float(instruction.words[0])) if instruction.words else 0),
+                    (instruction.words[1:2] or (None,))[0],
+                )
+            elif instruction.name in ("FRAG", "FEND"):
+                in_fragment = instruction.name == "FRAG"
+            elif not instruction.is_command and not in_fragment and not re.fullmatch(r"[Qq]\d+", instruction.name):
                 atoms.append(
                     Atom(
                         place=len(atoms),
-                        label=each.name,
+                        label=instruction.name,
                         residue=residue,
                         part=part,
                         part_occupancy=occupancy,
-                        instruction=each,
+                        instruction=instruction,
                     )
                 )
         labels = [scatterer.label.lower() for scatterer in structure.scatterers()]
@@ -146,7 +149,7 @@ class ShelxFile:
             raise Sorry(f"{path}: its instructions cannot be told from its atoms{told}")
         return cls(
             path=path,
-            instructions=tuple(found),
+            instructions=tuple(all_instructions),
             atoms=tuple(atoms),
             classes=classes,
             elements=tuple(scatterer.element_symbol() for scatterer in structure.scatterers()),
@@ -169,17 +172,17 @@ class ShelxFile:
 
     @property
     def hydrogen(self) -> frozenset[int]:
-        """Places of the hydrogen atoms."""
+        """Indices of the hydrogen atoms."""
         return frozenset(place for place, element in enumerate(self.elements) if element in ("H", "D"))
 
     def said(self, instruction: Instruction) -> str:
-        """File, line and instruction, to begin a message with."""
+        """File, line and instruction, as the beginning of a message."""
         return (
             f"{self.path}, line {instruction.line}: {instruction}" if instruction.line else f"{self.path}={instruction}"
         )
 
     def groups(self, instruction: Instruction) -> Iterator[list[tuple[int, str]]]:
-        """For every residue that an instruction is for, places of the atoms named, with ``_$n`` of those made by symmetry.
+        """Indices of the atoms named, for every residue that an instruction applies to, with ``_$n`` for images by symmetry.
 
         Raises
         ------
@@ -215,7 +218,7 @@ class ShelxFile:
         return sorted(number for number, name in self.classes.items() if name == suffix.upper())
 
     def _named(self, words: Sequence[str], residue: int, instruction: Instruction) -> list[tuple[int, str]]:
-        found: list[tuple[int, str]] = []
+        named: list[tuple[int, str]] = []
         last: int | None = None
         direction = 0
         for word in words:
@@ -233,11 +236,11 @@ class ShelxFile:
                 between = range(last + direction, chosen[0][0], direction)
                 if (chosen[0][0] - last) * direction <= 0:
                     raise Sorry(f"{self.said(instruction)}: {word} does not come {_AFTER[direction]} in the file")
-                found += [(place, "") for place in between if place not in self.hydrogen]
+                named += [(place, "") for place in between if place not in self.hydrogen]
             direction = 0
-            found += chosen
-            last = found[-1][0]
-        return found
+            named += chosen
+            last = named[-1][0]
+        return named
 
     def _of_element(self, element: str, residue: int, instruction: Instruction) -> list[tuple[int, str]]:
         chosen = [

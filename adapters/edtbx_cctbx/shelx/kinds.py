@@ -1,4 +1,4 @@
-"""Which instructions of a SHELX file hold in a refinement, which say nothing about the model, and which would be lost."""
+"""Instructions of SHELX files: those that a refinement supports, those that it ignores with a note, and those it refuses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edtbx_cctbx.shelx.file import Instruction, ShelxFile, instructions_of
 from edtbx_cctbx.shelx.text import is_number
 
 RESTRAINTS = ("DFIX", "DANG", "FLAT", "SADI", "SIMU", "DELU", "RIGU", "ISOR")
-"""Those that smtbx has."""
+"""Restraints that smtbx supports."""
 
 _LOST = {
     "SAME": "write SADI in its place",
@@ -26,7 +26,7 @@ _LOST = {
     "TWIN": "leave it out: twins are not refined here",
     "BASF": "leave it out: twins are not refined here",
 }
-"""What would change the refinement and is not done, with the remedy."""
+"""Instructions that would change the refinement and are refused, with the remedy."""
 
 _NOTED = {
     "ANIS": "refinement.anisotropic decides",
@@ -38,49 +38,49 @@ _NOTED = {
     "WIGL": "nothing is shaken",
     "XNPD": "displacements are not bounded",
 }
-"""What says something about the refinement that has no place here, with the reason; refinement goes on."""
+"""Instructions that are ignored with a note, and the reason."""
 
 _BONDS = ("BIND", "FREE", "CONN")
 _NEED_BONDS = ("AFIX", "SIMU", "DELU", "RIGU", "ISOR")
 
 _GEOMETRIES = {1, 2, 3, 4, 8, 9, 13, 14, 15, 16}
-"""The m of AFIX mn that smtbx has."""
+"""The m of AFIX mn that smtbx supports."""
 
 _MODES = {3, 4, 7, 8}
-"""The n of AFIX mn that smtbx has: riding, stretching, turning, both."""
+"""The n of AFIX mn that smtbx supports: riding, stretching, turning, both."""
 
 _FARTHEST = 15.0
 """Distances in Å beyond which SHELX takes the target of a restraint for a free variable."""
 
 
 def check_kinds(file: ShelxFile) -> list[str]:
-    """Lines on what is not done and does not matter.
+    """Notes on the instructions that are ignored.
 
     Raises
     ------
     Sorry
-        An instruction changes the refinement, and is not done.
+        An instruction changes the refinement, and is not supported.
     """
     notes = []
-    names = {each.name for each in file.instructions}
-    for each in file.instructions:
-        lost = _reason(each)
-        if each.name in _BONDS and names.intersection(_NEED_BONDS):
+    names = {instruction.name for instruction in file.instructions}
+    for instruction in file.instructions:
+        lost = _reason(instruction)
+        if instruction.name in _BONDS and names.intersection(_NEED_BONDS):
             lost = "bonds are found by distance: leave it out"
         if lost:
-            raise Sorry(f"{file.said(each)}: this does not hold in edtbx.refine: {lost}")
-        if each.name in _NOTED and not (each.name == "EXTI" and _zero(each)):
-            notes.append(f"line {each.line}, {each}: not used ({_NOTED[each.name]})")
+            raise Sorry(f"{file.said(instruction)}: this does not hold in edtbx.refine: {lost}")
+        if instruction.name in _NOTED and not (instruction.name == "EXTI" and _zero(instruction)):
+            notes.append(f"line {instruction.line}, {instruction}: not used ({_NOTED[instruction.name]})")
     return notes
 
 
 def tell_unread(text: str, path: str | Path, log: TextIO) -> None:
-    """Tell what the file says of the crystal beside its atoms, and is not used: that it is a twin.
+    """Write a line to ``log`` for each instruction on twinning, which is not used.
 
     Raises
     ------
     Sorry
-        It moves its atoms, which iotbx does not do.
+        MOVE changes the coordinates, which iotbx does not apply.
     """
     for instruction in instructions_of(text):
         said = f"{path}, line {instruction.line}: {instruction}"
@@ -92,7 +92,7 @@ def tell_unread(text: str, path: str | Path, log: TextIO) -> None:
 
 
 def check_restraint(file: ShelxFile, instruction: Instruction, atoms: int) -> None:
-    """Refuse restraints on some number of atoms that smtbx would read as something else.
+    """Refuse a restraint whose numbers, or number of atoms, smtbx would misread.
 
     Raises
     ------
@@ -117,29 +117,29 @@ def check_restraint(file: ShelxFile, instruction: Instruction, atoms: int) -> No
         raise Sorry(f"{file.said(instruction)}: give up to {most} numbers > 0: correct or remove it")
 
 
-def _reason(each: Instruction) -> str | None:
+def _reason(instruction: Instruction) -> str | None:
     """Why an instruction is refused, with the remedy; None where it is not."""
-    if each.name in _LOST:
-        return _LOST[each.name]
-    if each.name.startswith("+"):
+    if instruction.name in _LOST:
+        return _LOST[instruction.name]
+    if instruction.name.startswith("+"):
         return "other files are not read: put its lines here"
-    if each.name == "HKLF" and not _of_one_crystal(each):
+    if instruction.name == "HKLF" and not _of_one_crystal(instruction):
         return "twins are not refined here: write HKLF 4"
-    if each.name == "AFIX":
-        return _afix(each)
+    if instruction.name == "AFIX":
+        return _afix(instruction)
     return None
 
 
-def _of_one_crystal(each: Instruction) -> bool:
-    return not each.words or each.words[0] in ("1", "2", "3", "4", "-3", "-4")
+def _of_one_crystal(instruction: Instruction) -> bool:
+    return not instruction.words or instruction.words[0] in ("1", "2", "3", "4", "-3", "-4")
 
 
-def _afix(each: Instruction) -> str | None:
-    if not each.words or not is_number(each.words[0]):
+def _afix(instruction: Instruction) -> str | None:
+    if not instruction.words or not is_number(instruction.words[0]):
         return "give its number"
-    m, n = divmod(int(float(each.words[0])), 10)
+    m, n = divmod(int(float(instruction.words[0])), 10)
     if (m, n) == (0, 0) or (m in _GEOMETRIES and n in _MODES):
-        if len(each.words) > 2:
+        if len(instruction.words) > 2:
             return "give occupancies and displacements with the atoms"
         return None
     known = ", ".join(str(m) for m in sorted(_GEOMETRIES))
@@ -149,5 +149,5 @@ def _afix(each: Instruction) -> str | None:
     )
 
 
-def _zero(each: Instruction) -> bool:
-    return bool(each.words) and is_number(each.words[0]) and float(each.words[0]) == 0.0
+def _zero(instruction: Instruction) -> bool:
+    return bool(instruction.words) and is_number(instruction.words[0]) and float(instruction.words[0]) == 0.0

@@ -1,4 +1,4 @@
-"""SHELX files as the reader of iotbx takes them: elements on one SFAC line, and a cell that obeys the symmetry."""
+"""Reading of SHELX files by iotbx, after elements are put on one SFAC line and the cell is averaged by symmetry."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CENTRINGS = "*PIRFABC"
 
 
 class ReadingStopped(Exception):
-    """The reader of iotbx stumbled; ``place`` is the line that it had come to, in words."""
+    """The reader of iotbx failed; ``place`` is the line that it had reached, in words."""
 
     def __init__(self, place: str) -> None:
         super().__init__(place)
@@ -25,7 +25,7 @@ class ReadingStopped(Exception):
 
 
 class _CountedLines:
-    """A text that knows the line that was read last."""
+    """Lines of a text, with number and content of the line read last."""
 
     def __init__(self, text: str) -> None:
         self._lines = io.StringIO(text)
@@ -60,7 +60,7 @@ def structure_of_shelx(text: str, errors: tuple[type[Exception], ...]) -> xray.s
 
 
 def _check_finite(text: str) -> None:
-    """Refuse ``nan``, ``inf`` and numbers too large: iotbx takes them, and they are in the results afterwards."""
+    """Refuse ``nan``, ``inf`` and numbers too large, which iotbx accepts."""
     lines = [line.split() for line in text.split("\n")]
     names = {words[0].upper() for words in lines if words}
     for number, words in enumerate(lines, start=1):
@@ -150,7 +150,7 @@ def cell_and_group(text: str) -> tuple[uctbx.unit_cell, sgtbx.space_group] | Non
 
 
 def _with_average_cell(text: str) -> str:
-    """U_ij and coordinates stay as they are in the file: they belong to whatever the axes are."""
+    """The text with the cell averaged by symmetry; U_ij and coordinates, relative to the axes, are kept."""
     symmetry = cell_and_group(text)
     if symmetry is None:
         return text

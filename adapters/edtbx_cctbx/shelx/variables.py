@@ -24,7 +24,7 @@ _WHOLE = 1e-4
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Variables:
-    """What the coded parameters of a file ask for.
+    """Constraints from the coded parameters of a file.
 
     ``fixed`` are atoms that stay where they are, ``displacements`` those whose displacements are fixed or follow a free
     variable, ``coded_sites`` those with a coordinate that does, ``free`` those with an occupancy that is refined.
@@ -39,15 +39,15 @@ class Variables:
 
 
 def read_variables(file: ShelxFile, structure: xray.structure) -> Variables:
-    """Equations among the parameters of a structure; the file is where it was read from.
+    """Equations and fixed parameters of a structure, from the coded parameters of its file.
 
     Raises
     ------
     Sorry
         A parameter cannot be read, or names a free variable that is not there, or a sum of free variables has no atoms.
     """
-    found = Variables()
-    number = sum(len(each.words) for each in file.instructions if each.name == "FVAR")
+    variables = Variables()
+    number = sum(len(instruction.words) for instruction in file.instructions if instruction.name == "FVAR")
     uses: dict[int, list[tuple[int, str, float]]] = defaultdict(list)
     bare: list[Atom] = []
     for atom in file.atoms:
@@ -58,33 +58,34 @@ def read_variables(file: ShelxFile, structure: xray.structure) -> Variables:
                 if name == OCCUPANCY:
                     bare.append(atom)
                 continue
-            _note(found, atom.place, name)
+            _note(variables, atom.place, name)
             if m == 1:
-                found.equations.append(LinearEquation(terms=((atom.place, name, 1.0),)))
+                variables.equations.append(LinearEquation(terms=((atom.place, name, 1.0),)))
                 continue
             if p == 0.0:
-                found.equations.append(LinearEquation(terms=((atom.place, name, 1.0),)))
+                variables.equations.append(LinearEquation(terms=((atom.place, name, 1.0),)))
             else:
                 if name == OCCUPANCY:
-                    found.free.add(atom.place)
+                    variables.free.add(atom.place)
                 uses[abs(m)].append((atom.place, name, p * factor))
-    for (place, name, a), *others in uses.values():
-        for other, its_name, its_a in others:
-            found.equations.append(
-                LinearEquation(terms=_scaled((place, name, -1.0 / a), (other, its_name, 1.0 / its_a)))
+    for (place, name, a), *rest in uses.values():
+        for tied, its_name, its_a in rest:
+            variables.equations.append(
+                LinearEquation(terms=_scaled((place, name, -1.0 / a), (tied, its_name, 1.0 / its_a)))
             )
-    for each in file.instructions:
-        if each.name == "SUMP":
-            found.equations.append(_sum(file, each, uses))
-            found.notes.append(f"line {each.line}, {each}: held exactly, not within its s.u.")
-    found.fixed = {
+    for instruction in file.instructions:
+        if instruction.name == "SUMP":
+            variables.equations.append(_sum(file, instruction, uses))
+            variables.notes.append(f"line {instruction.line}, {instruction}: held exactly, not within its s.u.")
+    variables.fixed = {
         place
-        for place in found.coded_sites
-        if {term[1] for e in found.equations if len(e.terms) == 1 for term in e.terms if term[0] == place} >= set(SITE)
+        for place in variables.coded_sites
+        if {term[1] for e in variables.equations if len(e.terms) == 1 for term in e.terms if term[0] == place}
+        >= set(SITE)
     }
-    _bare_occupancies(found, bare, structure)
-    found.equations = [e for e in found.equations if not (len(e.terms) == 1 and e.terms[0][1] == OCCUPANCY)]
-    return found
+    _bare_occupancies(variables, bare, structure)
+    variables.equations = [e for e in variables.equations if not (len(e.terms) == 1 and e.terms[0][1] == OCCUPANCY)]
+    return variables
 
 
 def _parameters(file: ShelxFile, atom: Atom) -> list[tuple[str, str]]:
@@ -118,7 +119,7 @@ def _decoded(file: ShelxFile, atom: Atom, word: str, name: str, number: int) -> 
 
 
 def _factor(structure: xray.structure, place: int, name: str) -> float:
-    """What a parameter of SHELX is multiplied by to be that of cctbx."""
+    """Factor that turns a parameter of SHELX into that of cctbx."""
     if name == OCCUPANCY:
         return 1.0 / float(structure.scatterers()[place].weight_without_occupancy())
     if name in U_STAR:
@@ -127,11 +128,11 @@ def _factor(structure: xray.structure, place: int, name: str) -> float:
     return 1.0
 
 
-def _note(found: Variables, place: int, name: str) -> None:
+def _note(variables: Variables, place: int, name: str) -> None:
     if name in SITE:
-        found.coded_sites.add(place)
+        variables.coded_sites.add(place)
     elif name != OCCUPANCY:
-        found.displacements.add(place)
+        variables.displacements.add(place)
 
 
 def _scaled(*terms: tuple[int, str, float]) -> tuple[tuple[int, str, float], ...]:
@@ -139,32 +140,40 @@ def _scaled(*terms: tuple[int, str, float]) -> tuple[tuple[int, str, float], ...
     return tuple((place, name, factor / largest) for place, name, factor in terms)
 
 
-def _sum(file: ShelxFile, each: Instruction, uses: dict[int, list[tuple[int, str, float]]]) -> LinearEquation:
+def _sum(file: ShelxFile, instruction: Instruction, uses: dict[int, list[tuple[int, str, float]]]) -> LinearEquation:
     """SUMP c σ c1 m1 c2 m2 ...: Σ ci fv(mi) = c, by the first parameter that each free variable has."""
-    if len(each.words) < 4 or len(each.words) % 2 or not all(is_number(word) for word in each.words):
-        raise Sorry(f"{file.said(each)}: give a sum, its s.u., and pairs of a factor and the number of a free variable")
+    if (
+        len(instruction.words) < 4
+        or len(instruction.words) % 2
+        or not all(is_number(word) for word in instruction.words)
+    ):
+        raise Sorry(
+            f"{file.said(instruction)}: give a sum, its s.u., and pairs of a factor and the number of a free variable"
+        )
     terms = []
-    for factor, m in zip(each.words[2::2], each.words[3::2], strict=True):
+    for factor, m in zip(instruction.words[2::2], instruction.words[3::2], strict=True):
         used = uses.get(int(float(m)))
         if not used:
-            raise Sorry(f"{file.said(each)}: no atom is a multiple of free variable {m}: leave it out of the sum")
+            raise Sorry(
+                f"{file.said(instruction)}: no atom is a multiple of free variable {m}: leave it out of the sum"
+            )
         place, name, a = used[0]
         terms.append((place, name, float(factor) / a))
     return LinearEquation(terms=_scaled(*terms))
 
 
-def _bare_occupancies(found: Variables, bare: list[Atom], structure: xray.structure) -> None:
-    """Occupancies without 10 added are refined, as in SHELX, but for those of 1: many programs write these so."""
+def _bare_occupancies(variables: Variables, bare: list[Atom], structure: xray.structure) -> None:
+    """Refine occupancies without 10 added, as SHELX does, except those of 1, which many programs write so."""
     scatterers = structure.scatterers()
     partial = [atom for atom in bare if _WHOLE < abs(scatterers[atom.place].occupancy - 1.0) < 1.0]
-    found.free |= {atom.place for atom in partial}
+    variables.free |= {atom.place for atom in partial}
     if partial:
-        found.notes.append(
+        variables.notes.append(
             f"occupancies refined, as they have no 10 added: {', '.join(atom.label for atom in partial)} "
             f"(line {partial[0].instruction.line})"
         )
     if len(bare) > len(partial):
-        found.notes.append(
+        variables.notes.append(
             f"{len(bare) - len(partial)} occupancies have no 10 added and stay as they are all the same: name atoms in "
             "refinement.occupancies to refine them"
         )
