@@ -42,7 +42,7 @@ def test_frames_left_out_share_no_measurement_with_the_others(parts, structure):
     ids = [frame.id for frame in experiment.frames]
     assert [frame.id for frame in left_out.frames] == ids[1::3]
     assert sorted([frame.id for frame in work.frames] + ids[1::3]) == ids
-    used = measurements(SETTINGS.scattering_model("kinematical", work, structure).measured)
+    used = measurements(SETTINGS.scattering_model("kinematical", work, structure).observations.reflections)
     free = measurements(left_out.reflections)
     assert len(free) > 10
     assert not used & free

@@ -148,7 +148,7 @@ def shaken(f, vectors, size, seed=4):
 
 
 def nuisance_like(target, shape="wedge", **changes):
-    frames = len(target.forward.frames)
+    frames = len(target.forward.waves)
     base = Nuisance(
         shape=shape, thickness=417.0, sigma=np.radians(0.07), centres=np.full(frames, 4e-4), scales=np.ones(frames)
     )
@@ -225,9 +225,8 @@ def test_derivatives_by_the_orientation_of_a_frame(target):
     """All orientations turned together, the surface terms held."""
     target, structure = target
     f = target.structure_factors(structure)
-    frame = target.forward.frames[0]
     over_y = np.full((1, len(target.forward.grid.y)), 1.0 / len(target.forward.grid.y))
-    waves, grid = replace(frame.waves.summed(over_y), accuracy=EVERYTHING), np.array([150.0, 400.0])
+    waves, grid = replace(target.forward.waves[0].summed(over_y), accuracy=EVERYTHING), np.array([150.0, 400.0])
     cube, gradient = waves.pullback(EIGEN, f, grid)
     seed = np.random.default_rng(8).normal(size=cube.shape)
     found = gradient(seed)

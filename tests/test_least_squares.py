@@ -12,9 +12,10 @@ from smtbx.refinement import least_squares, restraints
 from test_target import MODELS, experiment_for, model_in, nuisance_for, simulated, target_for
 
 from edtbx.fitting.bounded_steps import bounded_step, curvature
-from edtbx.fitting.least_squares import FrameEquations, ReducedEquations, repetitions
+from edtbx.fitting.least_squares import FrameEquations, ReducedEquations
 from edtbx.fitting.nuisance_fit import NuisanceBounds
 from edtbx.intensities.frame_waves import Rows
+from edtbx.observations import Observations
 from edtbx_cctbx.constraints.occupancies import OccupancyGroup
 from edtbx_cctbx.refinement.model import reparametrisation_of
 from edtbx_cctbx.refinement.settings import Refined
@@ -156,7 +157,7 @@ def test_one_kinematical_frame_is_stock_smtbx(symbol):
     rp = reparametrisation_of(structure, Refined())
     mine = crystallographic_ls(target, rp, rows="exact", weighting_scheme=least_squares.sigma_weighting())
     mine.build_up()
-    fo_sq = target.fo_sq
+    fo_sq = target.i_obs()
     (unscaled,) = target.forward.intensities(target.structure_factors(structure), target.nuisance)
     factor = flex.double(unscaled) / flex.norm(mine.f_calc.data())
     divided = fo_sq.customized_copy(data=fo_sq.data() / factor, sigmas=fo_sq.sigmas() / factor)
@@ -166,7 +167,7 @@ def test_one_kinematical_frame_is_stock_smtbx(symbol):
         weighting_scheme=least_squares.sigma_weighting(),
     )
     stock.build_up()
-    assert len(mine.observations.rows) > rp.n_independents
+    assert len(mine.observations.observations) > rp.n_independents
     assert mine.objective() == pytest.approx(stock.objective(), rel=1e-12)
     for name in ("normal_matrix_packed_u", "opposite_of_gradient"):
         found, expected = (getattr(ls, name)().as_numpy_array() for ls in (mine, stock))
@@ -226,7 +227,10 @@ def refinement_of(structure, experiment, **kwds):
 def test_a_repeated_measurement_counts_once():
     structure = model_in("P 41 21 2")
     experiment = noisy(structure, experiment_for(structure, per_frame=60))
-    np.testing.assert_array_equal(repetitions(twice(experiment).reflections), 2.0)
+    doubled = twice(experiment)
+    np.testing.assert_array_equal(
+        Observations.of(doubled, np.ones(len(doubled.reflections), dtype=bool)).multiplicity, 2.0
+    )
     once = refinement_of(structure, experiment)
     shared = refinement_of(structure, twice(experiment))
     counted_twice = refinement_of(structure, twice(experiment), repeats=False)

@@ -123,7 +123,7 @@ def test_making_a_target_computes_no_wave(few, monkeypatch):
     for kind in (edtbx_cctbx.DynamicalTarget, edtbx_cctbx.KinematicalTarget):
         target = kind(experiment, structure, **options)
         assert target.f_obs().size() > 0
-        assert target.fo_sq.size() == len(target.rows)
+        assert target.i_obs().size() == len(target.observations)
         assert "2 frames" in repr(target)
         with pytest.raises(AssertionError, match="a wave was asked for"):
             _ = target.nuisance
@@ -142,7 +142,8 @@ def test_whatever_is_asked_first_finds_the_sampling_that_keeps_the_tolerance(fir
     fine = edtbx_cctbx.DynamicalTarget(experiment, structure, tolerance=0.05, **options)
     assert fine.forward.waves_per_frame > target.forward.waves_per_frame
     i_calc = [t.scattering.i_calc(structure, target.nuisance) for t in (target, fine)]
-    allowed = np.maximum(target.measured.sigma, 0.01 * target.measured.intensity)
+    measured = target.observations.reflections
+    allowed = np.maximum(measured.sigma, 0.01 * measured.intensity)
     assert np.sqrt(np.mean(((i_calc[0] - i_calc[1]) / allowed) ** 2)) < 0.75
 
 

@@ -22,6 +22,7 @@ from matplotlib.image import imread
 
 from edtbx.experiment import Experiment, Frame, Reflections, ScanGeometry
 from edtbx.intensities.nuisance import Nuisance
+from edtbx.observations import Observations
 from edtbx.selection import Selection
 from edtbx.solvers.block import Accuracy
 from edtbx.statistics import statistics
@@ -52,12 +53,9 @@ def structure() -> xray.structure:
     return xray.structure(crystal_symmetry=symmetry, scatterers=scatterers)
 
 
-def fit(
-    experiment: Experiment, rows: np.ndarray, i_calc: np.ndarray, solver: str, r_of_thickness: np.ndarray
-) -> TheoryFit:
-    measured = experiment.reflections.select(rows)
-    unique = np.unique(np.abs(measured.hkl), axis=0, return_inverse=True)[1].ravel()
-    ids = tuple(int(n) for n in np.unique(measured.frame_id))
+def fit(observations: Observations, i_calc: np.ndarray, solver: str, r_of_thickness: np.ndarray) -> TheoryFit:
+    measured = observations.reflections
+    number = len(observations.frame_ids)
     return TheoryFit(
         solver=solver,
         structure=structure(),
@@ -65,13 +63,12 @@ def fit(
             shape="cylinder",
             thickness=1234.0,
             sigma=np.radians(0.0875),
-            centres=np.radians(np.linspace(-0.05, 0.05, len(ids))),
-            scales=np.linspace(2.0, 3.0, len(ids)),
+            centres=np.radians(np.linspace(-0.05, 0.05, number)),
+            scales=np.linspace(2.0, 3.0, number),
         ),
-        frame_ids=ids,
-        rows=rows,
+        observations=observations,
         i_calc=i_calc,
-        statistics=statistics(measured.intensity, measured.sigma, i_calc, measured.frame_id, unique),
+        statistics=statistics(measured.intensity, measured.sigma, i_calc, measured.frame_id, observations.unique),
         r_of_thickness=r_of_thickness,
         accuracy=SamplingReport(
             error=0.0831, kept=solver != "kinematical", waves=1559.5, beams=372.3, limits=Accuracy(s_max=0.06)
@@ -85,7 +82,7 @@ def fit(
 def comparison() -> Comparison:
     rng = np.random.default_rng(5)
     per_frame, ids = 30, (7, 8, 11)
-    frame_id = np.repeat(ids, per_frame)
+    frame_id = rng.permutation(np.repeat(ids, per_frame))  # the order of i_calc is that of the frames
     intensity = rng.gamma(0.7, 100.0, len(frame_id))
     intensity[:5] *= -0.1
     intensity[frame_id == 8] = 0.5  # a frame without observed rows: its R has no value
@@ -104,8 +101,11 @@ def comparison() -> Comparison:
         source="/data/Łódź.cif_pets",
     )
     used = rng.random(len(frame_id)) < 0.7
-    rows = rng.permutation(np.flatnonzero(used))  # the order of i_calc is that of rows, whatever it is
-    true = np.maximum(intensity[rows], 60.0)  # the weak rows fit badly, so that obs and all differ
+    unique = np.unique(np.abs(experiment.reflections.hkl), axis=0, return_inverse=True)[1].ravel()
+    observations = Observations.of(experiment, used, unique)
+    assert np.any(np.diff(observations.rows) < 0)
+    number = len(observations)
+    true = np.maximum(observations.reflections.intensity, 60.0)  # the weak rows fit badly, so that obs and all differ
     selection = Selection(
         s_g=rng.normal(0.0, 0.01, len(used)),
         rsg=rng.random(len(used)),
@@ -117,8 +117,8 @@ def comparison() -> Comparison:
     return Comparison(
         experiment=experiment,
         selection=selection,
-        kinematical=fit(experiment, rows, true * rng.uniform(0.4, 1.8, len(rows)), "kinematical", np.empty((2, 0))),
-        dynamical=fit(experiment, rows, true * rng.uniform(0.8, 1.2, len(rows)), "eigen", curve),
+        kinematical=fit(observations, true * rng.uniform(0.4, 1.8, number), "kinematical", np.empty((2, 0))),
+        dynamical=fit(observations, true * rng.uniform(0.8, 1.2, number), "eigen", curve),
         refined=False,
         total_seconds=12.0,
         parameters={"nproc": np.int64(2), "g_max": math.inf, "model": Path("a.cif"), "grid": np.array([1.0, np.nan])},
@@ -165,7 +165,9 @@ def test_csv_has_every_row_and_i_calc_where_used(comparison: Comparison, tmp_pat
     np.testing.assert_allclose([float(row["s_g"]) for row in table], comparison.selection.s_g, rtol=1e-6)
     for name, theory in (("i_calc", comparison.dynamical), ("i_kin", comparison.kinematical)):
         assert all((row[name] == "") == (row["used"] == "0") for row in table)
-        np.testing.assert_allclose([float(table[n][name]) for n in comparison.rows], theory.i_calc, rtol=1e-6)
+        np.testing.assert_allclose(
+            [float(table[n][name]) for n in comparison.result.observations.rows], theory.i_calc, rtol=1e-6
+        )
 
 
 def test_json_has_the_numbers_and_no_nan(comparison: Comparison, tmp_path: Path) -> None:
@@ -196,7 +198,7 @@ def test_json_has_the_numbers_and_no_nan(comparison: Comparison, tmp_path: Path)
 
 
 def test_frames_sum_up_to_the_whole(comparison: Comparison) -> None:
-    frames = frame_numbers(comparison, comparison.dynamical)
+    frames = frame_numbers(comparison.dynamical)
     whole = comparison.dynamical.statistics
     assert sum(frame.n_all for frame in frames) == whole.n_all
     assert sum(frame.n_obs for frame in frames) == whole.n_obs
@@ -386,13 +388,15 @@ def test_table_shows_the_statistics(comparison: Comparison) -> None:
     assert table["thickness, Å"] == ["1234", "1234"]
     assert table["orientation spread sigma, degrees"] == ["0.0875", "0.0875"]
     frames = [line.split() for line in lines if line.split()[:1] in (["7"], ["8"], ["11"])]
-    mine = frame_numbers(comparison, comparison.dynamical)
-    other = frame_numbers(comparison, comparison.kinematical)
+    mine = frame_numbers(comparison.dynamical)
+    other = frame_numbers(comparison.kinematical)
     assert [row[:3] for row in frames] == [[str(f.id), str(f.n_all), str(f.n_obs)] for f in mine]
     assert frames[0][3:] == [f"{other[0].r_obs:.4f}", f"{mine[0].r_obs:.4f}", "2", "-0.050"]
     assert frames[1][3:5] == ["-", "-"]
     left_out = comparison.selection.left_out["rsg_max"]
-    assert f"Rows used: {len(comparison.rows)} of 90. Left out: rsg_max {left_out} (" in " ".join(lines)
+    assert f"Rows used: {len(comparison.result.observations.rows)} of 90. Left out: rsg_max {left_out} (" in " ".join(
+        lines
+    )
     assert "observed: I > 3 sigma(I)" in " ".join(lines)
     assert "Frames left out, with too few reflections (frames.min_reflections): 9-10, 13." in " ".join(lines)
     none_left_out = replace(comparison, selection=replace(comparison.selection, poor_frames=()))

@@ -114,7 +114,7 @@ def expect_structure_factors(value: Any, wanted: miller.set) -> ComplexArray:
 
 
 def expect_intensities(value: Any, number: int) -> FloatArray:
-    """Real, finite intensities (M,), as many as there are rows.
+    """Real, finite intensities (M,), as many as there are observations.
 
     Raises
     ------
@@ -128,7 +128,8 @@ def expect_intensities(value: Any, number: int) -> FloatArray:
         raise TypeError(f"expected real intensities, got {described(value)}")
     if intensities.shape != (number,):
         raise ValueError(
-            f"expected {number} intensities, those of target.rows in their order, got an array of shape {intensities.shape}"
+            f"expected {number} intensities, those of target.i_obs() in their order, "
+            f"got an array of shape {intensities.shape}"
         )
     if not np.isfinite(intensities).all():
         raise ValueError("intensities are not finite")

@@ -137,7 +137,7 @@ def _frame(name, experiment, structure, thickness, tilts) -> BenchmarkFrame:
     )
     return BenchmarkFrame(
         name=name,
-        waves=target.forward.frames[0].waves,
+        waves=target.forward.waves[0],
         f=target.structure_factors(structure),
         thickness=target.forward.grid.thickness,
     )

@@ -21,14 +21,14 @@ from edtbx.checks import expect_number, expect_word
 from edtbx.constants import VOLTS_PER_U
 from edtbx.execution.memory import expect_room
 from edtbx.execution.progress import Progress, no_progress, one_step
-from edtbx.fitting.least_squares import FrameEquations, frame_equations, repetitions
+from edtbx.fitting.least_squares import FrameEquations, frame_equations
 from edtbx.fitting.loss import LOSSES
 from edtbx.fitting.map_estimate import MapEstimate, map_estimate
 from edtbx.fitting.reweighting import Reweighted, reweight
 from edtbx.fitting.sampling_levels import COARSE
-from edtbx.intensities.frame_task import Projection
 from edtbx.intensities.frame_waves import Rows
 from edtbx.intensities.nuisance import FrameCube, Nuisance
+from edtbx.intensities.propagation import Projection
 from edtbx.solvers.kinematical import KinematicalSolver
 from edtbx_cctbx.arrays import from_numpy, to_numpy
 from edtbx_cctbx.maps.components import Components, ComponentsAndAtoms
@@ -108,8 +108,7 @@ class DynamicalMap:
         self._weighting_scheme = weighting_scheme
         self._loss = expect_word(loss, LOSSES, "loss")
         self._progress = progress
-        self._measured = target.measured
-        self._shares = repetitions(self._measured)
+        self._observed = target.observations
 
     def __getstate__(self) -> dict[str, Any]:
         """Results computed so far, without the reparametrisation, which cannot be pickled."""
@@ -201,19 +200,20 @@ class DynamicalMap:
         if self._weighting_scheme is not None:
             return self.fitted
         # thickness and spread are best told by the strong reflections, which such weights count for less
-        scheme = flat_weighting(self._measured.intensity, self._measured.sigma, self.fitted.calculated)
+        measured = self._observed.reflections
+        scheme = flat_weighting(measured.intensity, measured.sigma, self.fitted.calculated)
         return self._reweighted(self.fitted.cubes, self.fitted.nuisance, scheme, polish=False)
 
     def _reweighted(self, cubes: list[FrameCube], nuisance: Nuisance, scheme: Any, polish: bool) -> Reweighted:
         return reweight(
             cubes,
-            self._measured,
+            self._observed,
             nuisance,
             grid=self.target.forward.grid,
             bounds=self.target.bounds,
             weighting=partial(weights_of, scheme),
             loss=self._loss,
-            shares=self._shares,
+            shares=self._observed.multiplicity,
             polish=polish,
         )
 
@@ -256,16 +256,17 @@ class DynamicalMap:
             project = ComponentsAndAtoms(components=components, slopes=slopes, usual=self._usual_shifts)
         columns = int(components.are_likely.sum()) + len(self._usual_shifts)
         expect_room(
-            _BYTES_PER_ELEMENT * len(self._measured) * columns,
-            f"derivatives of {len(self._measured)} intensities by {columns} components of structure factors",
+            _BYTES_PER_ELEMENT * len(self._observed) * columns,
+            f"derivatives of {len(self._observed)} intensities by {columns} components of structure factors",
             'take fewer frames, a smaller g_max, or a map of kind "gradient" or "fo_fc_dynamical"',
         )
         kept = np.concatenate([components.are_likely, np.ones(len(self._usual_shifts), dtype=bool)])
         by_frame, total = {}, np.zeros(len(components.place))
         rows = forward.jacobian(self._f, reweighted.nuisance, project, Rows.usual(forward.solver))
-        shown = self._progress(rows, len(forward.frames))
-        for frame, seed, derivatives in zip(forward.frames, self._seeds, shown, strict=True):
-            by_frame[frame.frame_id] = derivatives[:, kept]
+        shown = self._progress(rows, len(forward.waves))
+        frame_ids = forward.observations.frame_ids
+        for frame_id, seed, derivatives in zip(frame_ids, self._seeds, shown, strict=True):
+            by_frame[frame_id] = derivatives[:, kept]
             total += seed @ derivatives[:, : len(total)]
         equations = frame_equations(reweighted.cubes, target.forward.grid, reweighted.nuisance, target.bounds, by_frame)
         return equations, total
@@ -321,10 +322,10 @@ class DynamicalMap:
 
     def _by_ratio(self, calculated: FloatArray) -> ComplexArray:
         """F_calc (√(⟨I_obs⟩/⟨I_calc⟩) − 1) (U,) in Å, averages over frames and equivalents, rescaled to F_calc."""
-        target = self.target
-        places = target.expansion.parent[target.forward.vectors.find(self._measured.hkl)]
+        target, measured = self.target, self._observed.reflections
+        places = target.expansion.parent[target.forward.vectors.find(measured.hkl)]
         number = len(self._f_unique)
-        observed = np.bincount(places, np.maximum(self._measured.intensity, 0.0), number)
+        observed = np.bincount(places, np.maximum(measured.intensity, 0.0), number)
         summed = np.bincount(places, calculated, number)
         computed = summed > 0.0
         ratio = np.sqrt(observed[computed] / summed[computed])

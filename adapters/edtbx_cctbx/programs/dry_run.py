@@ -50,12 +50,13 @@ def show_target(experiment: Experiment, structure: xray.structure, settings: Set
         No row is left, or the model does not fit the data.
     """
     scattering = settings.scattering_model(settings.solver, experiment, structure)
-    forward, selection = scattering.forward, scattering.selection
+    forward, selection, used = scattering.forward, scattering.selection, scattering.observations
     fallen = ", ".join(f"{rule} {count}" for rule, count in selection.left_out.items() if count)
     print(f"  solver of the dynamical theory: {settings.solver}", file=log)
-    print(f"  frames used: {len(forward.frames)} of {len(experiment.frames)}", file=log)
+    print(f"  frames used: {len(used.frame_ids)} of {len(experiment.frames)}", file=log)
     print(
-        f"  rows used: {len(scattering.rows)} of {len(experiment.reflections)}; left out: {fallen or 'none'}", file=log
+        f"  rows used: {len(used)} of {len(experiment.reflections)}; left out: {fallen or 'none'}",
+        file=log,
     )
     print(
         f"  at the first, coarse level: {forward.beams_per_frame:.0f} beams and {forward.waves_per_frame:.0f} "

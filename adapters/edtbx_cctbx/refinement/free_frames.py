@@ -10,7 +10,7 @@ from libtbx.utils import Sorry
 
 from edtbx.execution.progress import SILENT, Reporter
 from edtbx.experiment import Experiment
-from edtbx.fitting.least_squares import measurements
+from edtbx.observations import measurements
 from edtbx.selection import SelectionRules
 from edtbx.statistics import Statistics
 from edtbx_cctbx.indexing.model_cell import with_model_cell

@@ -180,7 +180,7 @@ class LeastSquaresRun:
 
     def another_law(self, nuisance: Nuisance) -> bool:
         """Whether another thickness law fits a third of the frames clearly better; if so, it is taken."""
-        places = list(range(0, len(self.scattering.forward.frames), _LAW_EVERY))
+        places = list(range(0, len(self.scattering.observations.frame_ids), _LAW_EVERY))
         self.nuisance = nuisance
         better = self.checkpoint.step("another law", lambda: self._better_law(places))
         if better is None:
@@ -240,8 +240,8 @@ class LeastSquaresRun:
         rp = self.model.reparametrisation(self.schedule.refined)
         parameters = rp.jacobian_transpose_matching_grad_fc().n_rows
         scattering = scattering or self.scattering
-        frames = len(scattering.forward.frames)
-        number = min(max(math.ceil(rows * (parameters + 1) * frames / len(scattering.rows)), fewest), frames)
+        frames = len(scattering.observations.frame_ids)
+        number = min(max(math.ceil(rows * (parameters + 1) * frames / len(scattering.observations)), fewest), frames)
         return [int(place) for place in (np.arange(number) + 0.5) * frames / number]
 
     def _cycles(

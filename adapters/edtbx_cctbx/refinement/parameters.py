@@ -68,17 +68,18 @@ class StructureParameters:
         ∂I_calc/∂p ≈ I_calc ∂ln|F|²/∂p, damped for weak F, with the scale of each frame projected out. It only scales
         steps; the gradient is exact.
         """
-        measured = target.measured
+        observations = target.observations
+        measured = observations.reflections
         hkl, number = np.unique(measured.hkl, axis=0, return_inverse=True)
         slopes = self._logarithmic_slopes(hkl)[number.ravel()]
-        calculated = target.i_calc(self.structure)
+        calculated = target.scattering.i_calc(self.structure, target.nuisance)
         weights = intensity_weights(measured.intensity, measured.sigma)
         total = np.zeros((len(self), len(self)))
-        for frame_id in np.unique(measured.frame_id):
-            of_frame = measured.frame_id == frame_id
-            root, calc = np.sqrt(weights[of_frame]), calculated[of_frame]
+        for root, calc, frame_slopes in zip(
+            *(observations.split(column) for column in (np.sqrt(weights), calculated, slopes)), strict=True
+        ):
             unit = root * calc / max(float(np.linalg.norm(root * calc)), 1e-300)
-            rows = (root * calc)[:, None] * slopes[of_frame]
+            rows = (root * calc)[:, None] * frame_slopes
             rows = rows - np.outer(unit, unit @ rows)
             total += rows.T @ rows
         return np.asarray(2.0 * total / float(weights @ measured.intensity**2))

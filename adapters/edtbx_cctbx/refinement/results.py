@@ -8,9 +8,10 @@ from typing import Any
 from cctbx import xray
 from cctbx.array_family import flex
 
-from edtbx.arrays import FloatArray, IntArray
+from edtbx.arrays import FloatArray
 from edtbx.experiment import Experiment
 from edtbx.intensities.nuisance import Nuisance
+from edtbx.observations import Observations
 from edtbx.selection import Selection
 from edtbx.solvers.block import Accuracy
 from edtbx.statistics import Statistics
@@ -63,18 +64,17 @@ class LeastSquaresFit:
 class TheoryFit:
     """Result of one theory: structure, nuisance parameters, intensities and R factors.
 
-    ``rows`` (M,) are the used rows of the experiment, ``i_calc`` (M,) their scaled intensities, ``frame_ids`` the frames
-    in the order of ``nuisance.scales`` and ``nuisance.centres`` (radians); ``r_of_thickness`` and ``r_of_spread`` are curves
+    ``i_calc`` (M,) are the scaled intensities of the ``observations``, whose frames are those of ``nuisance.scales`` and
+    ``nuisance.centres`` (radians); ``r_of_thickness`` and ``r_of_spread`` are curves
     (2, n) of thickness in Å, or σ in degrees, and R(obs); ``least_squares`` is None for other methods, and
     ``free`` are the R factors of frames that were left out of the refinement. ``interrupted`` says how far a refinement
-    that was stopped had come; until all frames take part, rows and numbers are those of some.
+    that was stopped had come; until all frames take part, observations and numbers are those of some.
     """
 
     solver: str
     structure: xray.structure
     nuisance: Nuisance
-    frame_ids: tuple[int, ...]
-    rows: IntArray
+    observations: Observations
     i_calc: FloatArray
     statistics: Statistics
     r_of_thickness: FloatArray
@@ -133,11 +133,6 @@ class Comparison(Summarised):
         return self.fits[self.theory]
 
     @property
-    def rows(self) -> IntArray:
-        """The used rows (M,) of ``experiment.reflections`` in the order of ``result.i_calc``."""
-        return self.result.rows
-
-    @property
     def interruption(self) -> str | None:
         """A sentence on what an interruption left undone; None for a complete result."""
         if self.interrupted is None:
@@ -152,7 +147,7 @@ class Comparison(Summarised):
     def summary_lines(self) -> list[str]:
         """Numbers of frames and reflections, and R factors of each theory, one line each."""
         statistics, how = self.result.statistics, "refined" if self.refined else "as it is"
-        frames = len(self.result.frame_ids)
+        frames = len(self.result.observations.frame_ids)
         head = f"Structure {how}, {frames} frames, {statistics.n_all} reflections ({statistics.n_obs} observed)"
         said = [] if self.interruption is None else [self.interruption]
         return [*said, head, *map(str, self.fits.values())]

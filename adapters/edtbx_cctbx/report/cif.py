@@ -203,16 +203,16 @@ def _reflections(comparison: Comparison) -> list[Any]:
     """Frames with their scales, and the used rows of each; intensities are on the scale of the measured ones."""
     fit = comparison.result
     scales = iotbx.cif.model.loop(header=("_reflns_scale_group_code", "_reflns_scale_meas_intensity"))
-    for frame_id, scale in zip(fit.frame_ids, fit.nuisance.scales, strict=True):
+    for frame_id, scale in zip(fit.observations.frame_ids, fit.nuisance.scales, strict=True):
         scales.add_row((str(frame_id), f"{scale:.6g}"))
-    measured = comparison.experiment.reflections.select(fit.rows)
+    measured = fit.observations.reflections
     columns = {
         **{f"_refln_index_{name}": measured.hkl[:, n].astype(str) for n, name in enumerate("hkl")},
         "_refln_intensity_meas": _numbers(measured.intensity),
         "_refln_intensity_calc": _numbers(fit.i_calc),
         "_refln_intensity_sigma": _numbers(measured.sigma),
         "_refln_scale_group_code": measured.frame_id.astype(str),
-        "_refln_include_status": np.where(measured.intensity > 3.0 * measured.sigma, "o", "<"),
+        "_refln_include_status": np.where(fit.observations.observed, "o", "<"),
     }
     rows = iotbx.cif.model.loop(data={name: flex.std_string(values.tolist()) for name, values in columns.items()})
     return [scales, rows]
@@ -230,7 +230,7 @@ def _theory(comparison: Comparison) -> str:
         f"{calculation} calculation, solver {fit.solver}, summed over the scan of each frame, over thickness and over a "
         f"spread of the orientation (standard deviation {np.degrees(nuisance.sigma):.4f} degrees) across the beam and "
         f"the rotation axis. The structure was {structure} one scale and one orientation centre for each of "
-        f"{len(fit.frame_ids)} frames, thickness, its law and the spread. "
+        f"{len(fit.observations.frame_ids)} frames, thickness, its law and the spread. "
         "Minimised: sum w(Iobs - k Icalc)^2 on intensities, negative ones included."
     )
 

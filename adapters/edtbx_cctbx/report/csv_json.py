@@ -32,7 +32,7 @@ def reflections_csv(comparison: Comparison) -> str:
     columns = {}
     for theory, fit in comparison.fits.items():
         columns[theory] = np.full(len(rows), "", dtype=object)
-        columns[theory][fit.rows] = [f"{value:.7g}" for value in fit.i_calc]
+        columns[theory][fit.observations.rows] = [f"{value:.7g}" for value in fit.i_calc]
     empty = np.full(len(rows), "", dtype=object)
     dynamical, kinematical = columns.get("dynamical", empty), columns.get("kinematical", empty)
     text = io.StringIO()
@@ -57,7 +57,7 @@ def summary_json(comparison: Comparison) -> str:
             "n_obs": frame.n_obs,
             "orientation_centre_degrees": frame.centre_degrees,
         }
-        for frame in frame_numbers(comparison, fit)
+        for frame in frame_numbers(fit)
     ]
     forward = sum(each.forward_seconds for each in theories.values())
     summary = {
@@ -100,7 +100,7 @@ def _least_squares(comparison: Comparison, found: LeastSquaresFit) -> dict[str, 
         "loss": found.loss,
         "thickness_su": found.nuisance_su.thickness,
         "spread_su_degrees": np.degrees(found.nuisance_su.sigma),
-        "outliers": [asdict(each) for each in outliers(comparison, comparison.result)],
+        "outliers": [asdict(each) for each in outliers(comparison.result)],
     }
 
 

@@ -34,8 +34,8 @@ def comparison_picture(comparison: Comparison) -> bytes:
     fits = comparison.fits
     scatter = [figure.add_subplot(grid[0, column]) for column in range(len(fits))]
     for axes, (theory, fit) in zip(scatter, fits.items(), strict=True):
-        _draw_amplitudes(axes, comparison, fit, COLOURS[theory], theory.capitalize())
-    limit = 1.04 * max(float(f.max()) for fit in fits.values() for f in amplitudes(comparison, fit)[:2])
+        _draw_amplitudes(axes, fit, COLOURS[theory], theory.capitalize())
+    limit = 1.04 * max(float(f.max()) for fit in fits.values() for f in amplitudes(fit))
     for axes in scatter:
         axes.plot([0.0, limit], [0.0, limit], color="black", linewidth=0.8, zorder=1)
         axes.set(xlim=(-0.02 * limit, limit), ylim=(-0.02 * limit, limit), aspect="equal")
@@ -53,14 +53,15 @@ def _title(comparison: Comparison) -> str:
     source = f"{name}:  " if name else ""
     return (
         f"{'' if comparison.interrupted is None else 'INTERRUPTED  '}"
-        f"{source}{statistics.n_all} reflections ({statistics.n_obs} observed) on {len(fit.frame_ids)} frames\n"
+        f"{source}{statistics.n_all} reflections ({statistics.n_obs} observed) on {len(fit.observations.frame_ids)} frames\n"
         f"{comparison.theory}: solver {fit.solver}, {nuisance.shape} of {nuisance.thickness:.0f} Å "
         f"(mean {mean_thickness(nuisance):.0f} Å), orientation spread σ = {np.degrees(nuisance.sigma):.3f}°"
     )
 
 
-def _draw_amplitudes(axes: Axes, comparison: Comparison, fit: TheoryFit, colour: str, name: str) -> None:
-    f_obs, f_calc, strong = amplitudes(comparison, fit)
+def _draw_amplitudes(axes: Axes, fit: TheoryFit, colour: str, name: str) -> None:
+    f_obs, f_calc = amplitudes(fit)
+    strong = fit.observations.observed
     size = float(np.clip(9000.0 / max(len(f_obs), 1), 6.0, 18.0))
     for rows, shade, label in ((~strong, WEAK, "weak, I ≤ 3σ(I)"), (strong, colour, "observed, I > 3σ(I)")):
         axes.scatter(f_calc[rows], f_obs[rows], s=size, color=shade, alpha=0.55, linewidths=0.0, label=label, zorder=2)
@@ -73,7 +74,7 @@ def _draw_amplitudes(axes: Axes, comparison: Comparison, fit: TheoryFit, colour:
 def _draw_frames(axes: Axes, comparison: Comparison) -> None:
     for theory, fit in comparison.fits.items():
         colour, marker = COLOURS[theory], _MARKERS[theory]
-        frames = frame_numbers(comparison, fit)
+        frames = frame_numbers(fit)
         mean = fit.statistics.r_frames
         ids, r = [frame.id for frame in frames], [100.0 * frame.r_obs for frame in frames]
         axes.plot(

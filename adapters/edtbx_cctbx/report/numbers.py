@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from libtbx.utils import format_float_with_standard_uncertainty
 
-from edtbx.arrays import BoolArray, FloatArray
+from edtbx.arrays import FloatArray
 from edtbx.intensities.nuisance import Nuisance
 from edtbx.intensities.thickness import thickness_weights
 from edtbx.statistics import r_factor
-from edtbx_cctbx.refinement.results import Comparison, TheoryFit
+from edtbx_cctbx.refinement.results import TheoryFit
 
 LAWS = {
     "slab": r"F(\t) = 0 for \t < 1, F(1) = 1",
@@ -35,25 +35,29 @@ class FrameNumbers:
     centre_degrees: float
 
 
-def frame_numbers(comparison: Comparison, fit: TheoryFit) -> list[FrameNumbers]:
-    """The frames of a theory, in the order of its ``frame_ids``."""
-    measured = comparison.experiment.reflections.select(fit.rows)
-    f_obs, f_calc, strong = amplitudes(comparison, fit)
-    frames = []
-    for place, frame_id in enumerate(fit.frame_ids):
-        of_frame = measured.frame_id == frame_id
-        rows = of_frame & strong
-        frames.append(
-            FrameNumbers(
-                id=frame_id,
-                n_all=int(of_frame.sum()),
-                n_obs=int(rows.sum()),
-                r_obs=r_factor(f_obs[rows], f_calc[rows]),
-                scale=float(fit.nuisance.scales[place]),
-                centre_degrees=float(np.degrees(fit.nuisance.centres[place])),
-            )
+def frame_numbers(fit: TheoryFit) -> list[FrameNumbers]:
+    """The frames of a theory, in the order of its observations."""
+    observations, nuisance = fit.observations, fit.nuisance
+    amplitudes_by_frame = (observations.split(amplitude) for amplitude in amplitudes(fit))
+    observed_by_frame = observations.split(observations.observed)
+    return [
+        FrameNumbers(
+            id=frame_id,
+            n_all=len(f_obs),
+            n_obs=int(observed.sum()),
+            r_obs=r_factor(f_obs[observed], f_calc[observed]),
+            scale=float(scale),
+            centre_degrees=float(np.degrees(centre)),
         )
-    return frames
+        for frame_id, scale, centre, f_obs, f_calc, observed in zip(
+            observations.frame_ids,
+            nuisance.scales,
+            nuisance.centres,
+            *amplitudes_by_frame,
+            observed_by_frame,
+            strict=True,
+        )
+    ]
 
 
 OUTLIER = 5.0
@@ -72,11 +76,11 @@ class Outlier:
     residual: float
 
 
-def outliers(comparison: Comparison, fit: TheoryFit) -> list[Outlier]:
+def outliers(fit: TheoryFit) -> list[Outlier]:
     """The rows that a model fits worst, the worst first; none where least squares was not used."""
     if fit.least_squares is None:
         return []
-    measured = comparison.experiment.reflections.select(fit.rows)
+    measured = fit.observations.reflections
     residuals = fit.least_squares.residuals
     order = np.argsort(-np.abs(residuals))
     return [
@@ -92,11 +96,10 @@ def outliers(comparison: Comparison, fit: TheoryFit) -> list[Outlier]:
     ]
 
 
-def amplitudes(comparison: Comparison, fit: TheoryFit) -> tuple[FloatArray, FloatArray, BoolArray]:
-    """√I_obs and √I_calc (M,) of the used rows, negative intensities as zero, and which rows are observed."""
-    measured = comparison.experiment.reflections.select(fit.rows)
-    f_obs, f_calc = (np.sqrt(np.maximum(i, 0.0)) for i in (measured.intensity, fit.i_calc))
-    return f_obs, f_calc, measured.intensity > 3.0 * measured.sigma
+def amplitudes(fit: TheoryFit) -> tuple[FloatArray, FloatArray]:
+    """√I_obs and √I_calc (M,) of the observations, negative intensities as zero."""
+    f_obs, f_calc = (np.sqrt(np.maximum(i, 0.0)) for i in (fit.observations.reflections.intensity, fit.i_calc))
+    return f_obs, f_calc
 
 
 def with_su(value: float, su: float, digits: int) -> str:

@@ -104,7 +104,7 @@ def show_structure(comparison: Comparison, out: TextIO) -> None:
     print("".join(f"{name.replace('fract_', ''):>{width}}" for name, width in columns.items()), file=out)
     for row in zip(*(atoms[f"_atom_site_{name}"] for name in columns), strict=True):
         print("".join(f"{cell:>{width}}" for cell, width in zip(row, columns.values(), strict=True)), file=out)
-    worst = outliers(comparison, fit)
+    worst = outliers(fit)
     if worst:
         print(
             f"Rows with residuals of more than {OUTLIER:g} times the usual one: {len(worst)}"
@@ -157,7 +157,7 @@ def _show_frames(comparison: Comparison, out: TextIO) -> None:
     heads += [(f"R(obs) {theory[:3]}.", 13) for theory in theories]
     heads += [(f"scale {short}.", 13), (f"centre {short}., degrees", 22)]
     print("".join(f"{head:>{width}}" for head, width in heads), file=out)
-    numbers = {theory: {n.id: n for n in frame_numbers(comparison, fit)} for theory, fit in comparison.fits.items()}
+    numbers = {theory: {n.id: n for n in frame_numbers(fit)} for theory, fit in comparison.fits.items()}
     for frame in numbers[comparison.theory].values():
         r_obs = [numbers[theory][frame.id].r_obs if frame.id in numbers[theory] else math.nan for theory in theories]
         cells = (
@@ -175,7 +175,7 @@ def _left_out(comparison: Comparison) -> str:
     total = len(comparison.experiment.reflections)
     fallen = [f"{name} {count}" for name, count in comparison.selection.left_out.items() if count]
     said = f"{', '.join(fallen)} (each row counts under the first rule that it breaks)" if fallen else "none"
-    return f"Rows used: {len(comparison.rows)} of {total}. Left out: {said}."
+    return f"Rows used: {len(comparison.result.observations)} of {total}. Left out: {said}."
 
 
 def _fixed(value: float, digits: int) -> str:

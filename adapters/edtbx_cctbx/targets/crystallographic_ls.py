@@ -20,7 +20,7 @@ from edtbx.arrays import BoolArray, ComplexArray, FloatArray
 from edtbx.checks import expect_word
 from edtbx.execution.memory import expect_room
 from edtbx.execution.progress import Progress, no_progress
-from edtbx.fitting.least_squares import ReducedEquations, frame_equations, repetitions
+from edtbx.fitting.least_squares import ReducedEquations, frame_equations
 from edtbx.fitting.loss import LOSSES, variance_factor
 from edtbx.fitting.reweighting import reweight
 from edtbx.intensities.frame_waves import Rows
@@ -139,8 +139,8 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
         # the stock class would linearise |F|², which nobody asks for
         super().__init__(observations, reparametrisation, one_h_linearisation=True, **kwds)
         target = observations
-        self._measured = target.measured
-        self._shares = repetitions(self._measured) if self.repeats else np.ones(len(self._measured))
+        self._observed = target.observations
+        self._shares = self._observed.multiplicity if self.repeats else np.ones(len(self._observed))
         self._before: Nuisance | None = None
         self._sizes: FloatArray | None = None
         self._rows_at: _RowsAt | None = None
@@ -162,8 +162,8 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
             return
         expect_room(
             _BYTES_PER_SLOPE * target.f_obs().size() * 9 * self.xray_structure.scatterers().size()
-            + _BYTES_PER_ROW * len(self._measured) * self.n_parameters,
-            f"derivatives of {target.f_obs().size()} structure factors and {len(self._measured)} intensities by "
+            + _BYTES_PER_ROW * len(self._observed) * self.n_parameters,
+            f"derivatives of {target.f_obs().size()} structure factors and {len(self._observed)} intensities by "
             f"{self.n_parameters} parameters",
             "refine by gradients (minimise_with_lbfgs, refinement.method=gradient), or take a smaller g_max",
         )
@@ -196,7 +196,7 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
             self.reparametrisation.store()
         target = self.observations
         f = target.structure_factors(self.xray_structure)
-        places = target.forward.vectors.find(self._measured.hkl)
+        places = target.forward.vectors.find(self._observed.reflections.hkl)
         self.f_calc = self.fo_sq.array(data=from_numpy(f[places]), sigmas=None)
         return f
 
@@ -231,17 +231,16 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
         target = self.observations
         f = target.structure_factors(self.xray_structure)
         cubes = self._with_offsets(target.forward.cubes(f, self._progress))
-        ends = np.cumsum([len(cube.observed) for cube in cubes])[:-1]
-        parts = np.split(to_numpy(self.weights), ends)
+        parts = self._observed.split(to_numpy(self.weights))
         self.cubes = [replace(cube, weights=part) for cube, part in zip(cubes, parts, strict=True)]
         self._reduced = self._reduce()
 
     def _reweight(self, f: ComplexArray) -> None:
         """Fit nuisance parameters and weights in turn; set Σ w I_obs² and the objective."""
-        target, measured = self.observations, self._measured
+        target, measured = self.observations, self._observed.reflections
         reweighted = reweight(
             self._with_offsets(target.forward.cubes(f, self._progress)),
-            measured,
+            self._observed,
             target.nuisance,
             grid=target.forward.grid,
             bounds=target.bounds,
@@ -272,13 +271,13 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
 
     @property
     def fo_sq(self) -> miller.array:
-        """Measured intensities and s.u.s of the used rows."""
+        """Measured intensities and s.u.s (M,) of the observations."""
         return self.observations.fo_sq
 
     @property
     def n_equations(self) -> int:
         """Number of rows (M), repeated measurements included."""
-        return len(self._measured)
+        return len(self._observed)
 
     def dof(self) -> float:
         """Degrees of freedom: distinct measurements and restraints less parameters; centres have priors and do not count."""
@@ -288,7 +287,7 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
     @property
     def n_refined(self) -> int:
         """Number of refined parameters: structure, scales, and spread and thickness unless held."""
-        return self.n_parameters + int(self._shared.sum()) + len(self.observations.forward.frames)
+        return self.n_parameters + int(self._shared.sum()) + len(self._observed.frame_ids)
 
     def chi_sq(self) -> float:
         """Σ w (I_obs − k I_calc)² and restraints over the degrees of freedom, corrected for the loss."""
@@ -323,9 +322,8 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
         """∂I_calc/∂p (M, P), unscaled, by frame id, at the point where rows were last renewed."""
         if not self._jacobian and self._rows_at is not None:
             forward, rows_at = self._rows_from.forward, self._rows_at
-            places = {frame.frame_id: place for place, frame in enumerate(self.observations.forward.frames)}
-            ids = [frame.frame_id for frame in forward.frames]
-            nuisance = rows_at.nuisance.at([places[frame_id] for frame_id in ids])
+            ids = forward.observations.frame_ids
+            nuisance = rows_at.nuisance.at([self._observed.frame_ids.index(frame_id) for frame_id in ids])
             rows = forward.jacobian(rows_at.f, nuisance, rows_at.slopes, self.rows)
             self._jacobian = dict(zip(ids, self._progress(rows, len(ids)), strict=True))
         return self._jacobian

@@ -21,7 +21,7 @@ from edtbx.checks import expect_positive
 from edtbx.execution.executors import frame_executor
 from edtbx.execution.memory import expect_room_for
 from edtbx.execution.progress import Progress, no_progress
-from edtbx.experiment import Experiment, Reflections
+from edtbx.experiment import Experiment
 from edtbx.fitting.coarse_to_fine import AccuracySettings
 from edtbx.fitting.nuisance_fit import NuisanceBounds, fit_nuisance
 from edtbx.fitting.sampling_levels import Level
@@ -29,11 +29,12 @@ from edtbx.geometry import orthogonalisation_matrix
 from edtbx.intensities.forward import ForwardModel
 from edtbx.intensities.nuisance import FrameCube, Nuisance
 from edtbx.intensities.sampling import G_MAX_MARGIN, Sampling
+from edtbx.observations import Observations
 from edtbx.selection import Selection, SelectionRules, select_reflections
 from edtbx.solvers.block import Solver
 from edtbx.solvers.registry import installed_solvers
 from edtbx.statistics import Statistics, statistics
-from edtbx_cctbx.arrays import from_numpy, to_numpy
+from edtbx_cctbx.arrays import to_numpy
 from edtbx_cctbx.boundary import expect_experiment, expect_intensities, expect_same_crystal, expect_structure
 from edtbx_cctbx.indexing.absences import check_centring
 from edtbx_cctbx.indexing.diagnosis import Diagnosis, diagnose
@@ -114,7 +115,9 @@ class ScatteringModel:
             expect_room_for(experiment, g_max, sampling.accuracy.s_max)
             vectors = g_vectors(xray_structure, g_max)
             known = f_000(xray_structure)
-            forward = ForwardModel(experiment, selection, vectors, sampling, backend, executor, f_000=known)
+            unique = unique_numbers(xray_structure, experiment.reflections.hkl)
+            observations = Observations.of(experiment, selection.used, unique)
+            forward = ForwardModel(experiment, observations, vectors, sampling, backend, executor, f_000=known)
         except ValueError as error:
             raise Sorry(str(error)) from error
         return cls(
@@ -149,7 +152,7 @@ class ScatteringModel:
             Indices of the frames to keep; all by default.
         """
         some = nuisance if places is None else nuisance.at(places)
-        number = len(self.forward.frames) if places is None else len(places)
+        number = len(self.forward.waves) if places is None else len(places)
         bases = np.zeros(number) if math.isinf(sampling.centre_reach) else some.centres
         return replace(self, forward=self.forward.resampled(sampling, places, bases)), some
 
@@ -157,7 +160,7 @@ class ScatteringModel:
         """A model of the same rows and beams with another solver and sampling."""
         old = self.forward
         forward = ForwardModel(
-            self.experiment, old.selection, old.vectors, sampling, solver, old.executor, f_000=self.f_000
+            self.experiment, old.observations, old.vectors, sampling, solver, old.executor, f_000=self.f_000
         )
         return replace(self, forward=forward, solver_name=name)
 
@@ -186,35 +189,21 @@ class ScatteringModel:
         return fit_nuisance(self.cubes(xray_structure, progress), self.forward.grid, self.bounds)
 
     def i_calc(self, xray_structure: xray.structure, nuisance: Nuisance) -> FloatArray:
-        """Scaled I_calc (M,) of the used rows, in the order of ``rows``."""
+        """Scaled I_calc (M,) of the observations."""
         unscaled = self.forward.intensities(self.structure_factors(xray_structure), nuisance)
         return np.concatenate([k * i for k, i in zip(nuisance.scales, unscaled, strict=True)])
 
     @property
-    def rows(self) -> IntArray:
-        """Used rows (M,) of the experiment, in the order of the frames."""
-        return self.forward.rows
-
-    @property
-    def measured(self) -> Reflections:
-        """Measured reflections of the used rows, in the same order."""
-        return self.experiment.reflections.select(self.rows)
-
-    @property
-    def fo_sq(self) -> miller.array:
-        """Measured intensities and s.u.s of the used rows."""
-        measured = self.measured
-        intensities = miller_set(self.expansion.unique, measured.hkl).array(
-            data=from_numpy(measured.intensity), sigmas=from_numpy(measured.sigma)
-        )
-        return intensities.set_observation_type_xray_intensity()
+    def observations(self) -> Observations:
+        """The measured reflections that are used, in the order of the frames."""
+        return self.forward.observations
 
     def statistics(self, i_calc: FloatArray) -> Statistics:
-        """R factors of scaled intensities (M,) in the order of ``rows``."""
-        i_calc = expect_intensities(i_calc, len(self.rows))
-        measured = self.measured
-        unique = unique_numbers(self.expansion.unique, measured.hkl)
-        return statistics(measured.intensity, measured.sigma, i_calc, measured.frame_id, unique)
+        """R factors of scaled intensities (M,) of the observations."""
+        observations = self.observations
+        measured = observations.reflections
+        i_calc = expect_intensities(i_calc, len(observations))
+        return statistics(measured.intensity, measured.sigma, i_calc, measured.frame_id, observations.unique)
 
 
 def select_rows(experiment: Experiment, xray_structure: xray.structure, rules: SelectionRules) -> Selection:

@@ -16,22 +16,23 @@ import numpy as np
 from cctbx import miller, xray
 from cctbx.array_family import flex
 
-from edtbx.arrays import ComplexArray, FloatArray, IntArray
+from edtbx.arrays import ComplexArray, FloatArray
 from edtbx.checks import expect_kind, given_or_default
 from edtbx.execution.progress import Progress, no_progress
-from edtbx.experiment import Experiment, Reflections
+from edtbx.experiment import Experiment
 from edtbx.fitting.coarse_to_fine import AccuracySettings, choose_level, fit_coarse
 from edtbx.fitting.nuisance_fit import NuisanceBounds
 from edtbx.intensities.forward import ForwardModel
 from edtbx.intensities.nuisance import FrameCube, Nuisance
 from edtbx.intensities.sampling import Sampling
+from edtbx.observations import Observations
 from edtbx.selection import Selection, SelectionRules
 from edtbx.statistics import Statistics
 from edtbx.summary import Summarised
 from edtbx_cctbx.arrays import from_numpy
 from edtbx_cctbx.boundary import described, expect_structure_factors
 from edtbx_cctbx.structure.form_factors import ensure_electron_form_factors
-from edtbx_cctbx.structure.structure_factors import Expansion, warn_if_by_fft
+from edtbx_cctbx.structure.structure_factors import Expansion, miller_set, warn_if_by_fft
 from edtbx_cctbx.targets.scattering_model import ScatteringModel
 
 _Target = TypeVar("_Target", bound="Target")
@@ -111,7 +112,7 @@ class Target(Summarised):
             nproc=nproc,
             executor=executor,
         )
-        number = len(scattering.forward.frames)
+        number = len(scattering.observations.frame_ids)
         if nuisance is not None and len(nuisance.centres) != number:
             raise ValueError(
                 f"nuisance parameters of {len(nuisance.centres)} frames given for {number} frames with reflections: leave "
@@ -143,8 +144,11 @@ class Target(Summarised):
             ensure_electron_form_factors(self._structure_at_hand)
 
     def __repr__(self) -> str:
-        number = len(self._scattering.forward.frames)
-        return f"<{type(self).__name__} of {number} frames, {len(self.rows)} reflections, solver {self.solver_name}>"
+        observations = self.observations
+        return (
+            f"<{type(self).__name__} of {len(observations.frame_ids)} frames, {len(observations)} reflections, "
+            f"solver {self.solver_name}>"
+        )
 
     def summary_lines(self) -> list[str]:
         """Solver, frames, reflections, beams and nuisance parameters, one line each."""
@@ -152,9 +156,9 @@ class Target(Summarised):
         forward, structure_factors = self.forward, self.f_obs()
         return [
             f"Target: {type(self).__name__}, solver {self.solver_name}",
-            f"Frames: {len(forward.frames)}, {forward.beams_per_frame:.0f} beams and {forward.waves_per_frame:.0f} "
+            f"Frames: {len(forward.waves)}, {forward.beams_per_frame:.0f} beams and {forward.waves_per_frame:.0f} "
             "orientations each",
-            f"Reflections: {len(self.rows)} of {len(self.experiment.reflections)}",
+            f"Reflections: {len(self.observations)} of {len(self.experiment.reflections)}",
             f"Structure factors: {structure_factors.size()} in {structure_factors.space_group_info()}, beams out to "
             f"{self.g_max:.3f} 1/Å",
             crystal,
@@ -224,9 +228,26 @@ class Target(Summarised):
         value, gradient = forward.target_and_gradient(f, nuisance, self.offsets)
         return TargetResult(value, from_numpy(self.expansion.collect(gradient)), scale)
 
-    def i_calc(self, xray_structure: xray.structure) -> FloatArray:
-        """Scaled I_calc (M,) of the used rows, in the order of ``rows``."""
-        return self.scattering.i_calc(xray_structure, self.nuisance)
+    def i_obs(self) -> miller.array:
+        """Measured intensities and s.u.s (M,) of the observations, of one frame after those of another."""
+        return self._intensities(self.observations.reflections.intensity, self.observations.reflections.sigma)
+
+    def i_calc(self, xray_structure: xray.structure) -> miller.array:
+        """Intensities (M,) of a structure on the scale of ``i_obs()`` and in its order."""
+        return self._intensities(self.scattering.i_calc(xray_structure, self.nuisance))
+
+    def frame_ids(self) -> miller.array:
+        """Ids (M,) of the frames of ``i_obs()``, in its order."""
+        return self._measured_set().array(data=from_numpy(self.observations.reflections.frame_id))
+
+    def _measured_set(self) -> miller.set:
+        return miller_set(self.expansion.unique, self.observations.reflections.hkl)
+
+    def _intensities(self, values: FloatArray, sigmas: FloatArray | None = None) -> miller.array:
+        intensities = self._measured_set().array(
+            data=from_numpy(values), sigmas=None if sigmas is None else from_numpy(sigmas)
+        )
+        return intensities.set_observation_type_xray_intensity()
 
     def accepted(self, xray_structure: xray.structure) -> xray.structure:
         """A structure of this crystal, with electron form factors (:meth:`ScatteringModel.accepted`)."""
@@ -240,24 +261,19 @@ class Target(Summarised):
         """Computed and measured intensities of every frame, over spread and thickness."""
         return self.scattering.cubes(xray_structure, progress)
 
-    def statistics(self, i_calc: FloatArray) -> Statistics:
-        """R factors of scaled intensities (M,) in the order of ``rows``."""
+    def statistics(self, i_calc: miller.array | FloatArray) -> Statistics:
+        """R factors of intensities (M,) on the scale of ``i_obs()`` and in its order."""
         return self._scattering.statistics(i_calc)
 
     @property
-    def rows(self) -> IntArray:
-        """Used rows (M,) of the experiment, in the order of the frames."""
-        return self._scattering.rows
-
-    @property
-    def measured(self) -> Reflections:
-        """Measured reflections of the used rows, in the same order."""
-        return self._scattering.measured
-
-    @property
     def fo_sq(self) -> miller.array:
-        """Measured intensities and s.u.s of the used rows, for least squares."""
-        return self._scattering.fo_sq
+        """``i_obs()`` by the name that smtbx asks for."""
+        return self.i_obs()
+
+    @property
+    def observations(self) -> Observations:
+        """The measured reflections that are used, in the order of the frames."""
+        return self._scattering.observations
 
     @property
     def experiment(self) -> Experiment:

@@ -19,7 +19,6 @@ from threadpoolctl import threadpool_limits
 
 from edtbx.version import __version__
 
-_Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
 
 
@@ -84,9 +83,9 @@ def portable(executor: Executor | None) -> Executor | None:
 
 
 def results(
-    executor: Executor | None, function: Callable[[_Task], _Result], tasks: Sequence[_Task]
+    executor: Executor | None, function: Callable[..., _Result], *arguments: Sequence[Any]
 ) -> Iterator[_Result]:
-    """Results of a function for all tasks, in their order; BLAS takes one thread a task, as frames run in parallel.
+    """Results of a function, as ``map`` gives them; BLAS takes one thread a call, as frames run in parallel.
 
     Raises
     ------
@@ -95,14 +94,14 @@ def results(
     """
     if executor is None or isinstance(executor, ThreadPoolExecutor):
         with threadpool_limits(1, user_api="blas"):
-            yield from map(function, tasks) if executor is None else executor.map(function, tasks)
+            yield from map(function, *arguments) if executor is None else executor.map(function, *arguments)
     else:
-        yield from executor.map(partial(_alone, __version__, function), tasks)
+        yield from executor.map(partial(_alone, __version__, function), *arguments)
 
 
-def _alone(version: str, function: Callable[[_Task], _Result], task: _Task) -> _Result:
-    """Result of a task in another process, after a check of its version of edtbx, with one thread for its BLAS."""
+def _alone(version: str, function: Callable[..., _Result], *arguments: Any) -> _Result:
+    """Result of a call in another process, after a check of its version of edtbx, with one thread for its BLAS."""
     if version != __version__:
         raise ImportError(f"edtbx {version} is asked for, and {platform.node()} has {__version__}")
     with threadpool_limits(1, user_api="blas"):
-        return function(task)
+        return function(*arguments)

@@ -89,7 +89,7 @@ def fit_coarse(
     if bounds.thickness is not None:
         sampling = replace(sampling, thickness_max=1.3 * bounds.thickness)
     for _ in range(2):
-        coarse = forward.resampled(sampling, bases=np.zeros(len(forward.frames)))
+        coarse = forward.resampled(sampling, bases=np.zeros(len(forward.waves)))
         nuisance = fit_nuisance(coarse.cubes(f, progress), coarse.grid, bounds)
         thin = nuisance.thickness < _AT_THE_END * sampling.thickness_max
         if thin or bounds.thickness is not None or not search_further:

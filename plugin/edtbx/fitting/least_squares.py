@@ -21,7 +21,6 @@ from functools import cached_property
 import numpy as np
 
 from edtbx.arrays import BoolArray, FloatArray, IntArray
-from edtbx.experiment import Reflections
 from edtbx.fitting.nuisance_fit import NuisanceBounds, centre_is_free
 from edtbx.intensities.nuisance import FrameCube, Grid, Nuisance
 
@@ -255,18 +254,3 @@ class ReducedEquations:
             following = slopes[1:] - slopes[0] * lever
             scales.append(1.0 / frame._square + slopes[0] ** 2 / pivot + following @ whole @ following)
         return whole[:2, :2], np.array(centres), np.array(scales)
-
-
-def repetitions(reflections: Reflections) -> FloatArray:
-    """Multiplicity (M,) of every row: overlapping virtual frames list one measurement several times."""
-    number = measurements(reflections)
-    return np.bincount(number)[number].astype(float)
-
-
-def measurements(reflections: Reflections) -> IntArray:
-    """Numbers (M,) of the measurements: rows of the same measurement share one.
-
-    They are told by their equal intensities and s.u.s; those of two measurements agree to the last digit by accident only.
-    """
-    rows = np.column_stack([reflections.hkl, reflections.intensity, reflections.sigma])
-    return np.asarray(np.unique(rows, axis=0, return_inverse=True)[1]).ravel()

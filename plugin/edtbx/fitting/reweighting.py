@@ -9,10 +9,10 @@ from typing import TypeAlias
 import numpy as np
 
 from edtbx.arrays import FloatArray
-from edtbx.experiment import Reflections
 from edtbx.fitting.loss import loss_factors, usual_sizes
 from edtbx.fitting.nuisance_fit import NuisanceBounds, polish_nuisance, rescale
 from edtbx.intensities.nuisance import FrameCube, Grid, Nuisance
+from edtbx.observations import Observations
 
 Weighting: TypeAlias = Callable[[FloatArray, FloatArray, FloatArray], FloatArray]
 """Function from measured intensities, their s.u.s and scaled calculated intensities, (M,) each, to weights (M,)."""
@@ -43,7 +43,7 @@ class Reweighted:
 
 def reweight(
     cubes: Sequence[FrameCube],
-    measured: Reflections,
+    observations: Observations,
     nuisance: Nuisance,
     *,
     grid: Grid,
@@ -58,8 +58,8 @@ def reweight(
 
     Parameters
     ----------
-    measured : Reflections
-        The rows (M,) of all cubes in their order.
+    observations : Observations
+        The measured reflections (M,) of the cubes.
     weighting, loss
         The weights, and one of :data:`edtbx.fitting.loss.LOSSES`, by which residuals count for less.
     shares : (M,)
@@ -69,14 +69,14 @@ def reweight(
     polish : bool
         Whether thickness, spread and centres are fitted.
     """
-    ends = np.cumsum([len(cube.observed) for cube in cubes])[:-1]
+    measured = observations.reflections
     for number in range(_ROUNDS):
         calculated = np.concatenate(nuisance.intensities(grid, cubes))
         weights = weighting(measured.intensity, measured.sigma, calculated)
         weighted = np.sqrt(weights) * (measured.intensity - calculated)
         usual = usual_sizes(weighted, calculated) if sizes is None else sizes
         residuals = weighted / usual
-        parts = np.split(weights * loss_factors(loss, residuals) / shares, ends)
+        parts = observations.split(weights * loss_factors(loss, residuals) / shares)
         cubes = [replace(cube, weights=part) for cube, part in zip(cubes, parts, strict=True)]
         before, nuisance = nuisance, rescale(nuisance, grid, cubes)
         if number == 0 and polish:

@@ -158,9 +158,10 @@ def intensity_error(
     model: ForwardModel, places: Sequence[int], computed: Sequence[FloatArray], reference: Sequence[FloatArray]
 ) -> float:
     """Root mean square of ΔI/max(σ, 0.01 I_obs) over the rows of some frames, each at its best scale."""
-    parts = []
-    for place, *pair in zip(places, computed, reference, strict=True):
-        observed, sigma = model.frames[place].observed, model.frames[place].sigma
+    parts, observations = [], model.observations.at(places)
+    reflections = observations.reflections
+    columns = (observations.split(reflections.intensity), observations.split(reflections.sigma))
+    for observed, sigma, *pair in zip(*columns, computed, reference, strict=True):
         scaled = [best_scale(i, observed, intensity_weights(observed, sigma)) * i for i in pair]
         parts.append((scaled[0] - scaled[1]) / np.maximum(sigma, 0.01 * observed))
     return float(np.sqrt(np.mean(np.concatenate(parts) ** 2)))
@@ -168,7 +169,7 @@ def intensity_error(
 
 def _typical(model: ForwardModel) -> list[int]:
     """Places of a few frames, spread over the scan, each with at least the median number of rows."""
-    sizes = np.array([len(frame.rows) for frame in model.frames])
+    sizes = np.diff(model.observations.bounds)
     rich = np.flatnonzero(sizes >= np.median(sizes))
     at = np.linspace(0, len(rich) - 1, min(_FRAMES, len(rich)) + 2)[1:-1]
     return [int(rich[n]) for n in np.unique(np.rint(at).astype(int))]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -19,41 +19,36 @@ from edtbx.arrays import ComplexArray, FloatArray, IntArray
 from edtbx.execution.executors import portable, results
 from edtbx.execution.memory import FrameSize, at_once, bytes_text, expect_room, frames_bytes
 from edtbx.execution.progress import Progress, no_progress
-from edtbx.experiment import Experiment
+from edtbx.experiment import Experiment, Frame
 from edtbx.geometry import frame_vectors, scan_lever
-from edtbx.intensities.frame_task import FrameTask, Measured, Projection
 from edtbx.intensities.frame_waves import FrameWaves, Rows, is_real
 from edtbx.intensities.nuisance import FrameCube, Grid, Nuisance, intensity_weights
 from edtbx.intensities.potential import GVectors, u_per_f, wave_number
+from edtbx.intensities.propagation import Projection, Propagation
 from edtbx.intensities.quadrature import Quadrature, tilts_needed
 from edtbx.intensities.sampling import Sampling
-from edtbx.selection import Selection
+from edtbx.observations import Observations
 from edtbx.solvers.block import Solver
 
 _Result = TypeVar("_Result")
 
 
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class FrameData:
-    """Geometry of one frame, the places of its rows in the experiment, and the intensities measured.
-
-    ``base`` in radians is where its y nodes have their zero.
-    """
-
-    frame_id: int
-    waves: FrameWaves
-    rows: IntArray
-    observed: FloatArray
-    sigma: FloatArray
-    base: float
-
-
 class ForwardModel:
-    """Intensities of the selected rows of an experiment as a function of F(g).
+    """Intensities of the observations of an experiment as a function of F(g).
 
     ``f_000`` in Å sets the mean inner potential once and for all; ``executor`` takes one frame at a time and may be that
-    of threads, processes or a cluster (:mod:`edtbx.execution.executors`); ``bases`` in radians are the zeros of the y nodes,
-    one for each frame with rows (0 by default).
+    of threads, processes or a cluster (:mod:`edtbx.execution.executors`).
+
+    Attributes
+    ----------
+    waves : list of FrameWaves
+        Beams and orientations of the frames (F,).
+    bases : (F,), radians
+        Zeros of the y nodes of the frames (0 by default).
+    grid : Grid
+        The y nodes and thicknesses of the cubes.
+    wavenumber : float, Å⁻¹
+        K inside the crystal.
 
     Raises
     ------
@@ -64,7 +59,7 @@ class ForwardModel:
     def __init__(
         self,
         experiment: Experiment,
-        selection: Selection,
+        observations: Observations,
         vectors: GVectors,
         sampling: Sampling,
         solver: Solver,
@@ -74,7 +69,7 @@ class ForwardModel:
         bases: FloatArray | None = None,
     ) -> None:
         self.experiment = experiment
-        self.selection = selection
+        self.observations = observations
         self.vectors = vectors
         self.sampling = sampling
         self.solver = solver
@@ -83,95 +78,79 @@ class ForwardModel:
         self.wavenumber = wave_number(experiment.wavelength, f_000 * u_per_f(experiment.cell, experiment.wavelength))
         reach = Quadrature.spanning(1, sampling.spread_reach, sampling.spread_spacing)
         self.grid = Grid(y=reach.y, thickness=sampling.thickness_grid, centre_reach=sampling.centre_reach)
-        occupied = [(place, rows) for place, rows in enumerate(_rows_by_frame(experiment, selection)) if len(rows)]
-        bases = np.zeros(len(occupied)) if bases is None else bases
-        tilts = [self._tilts(position, rows) for position, rows in occupied]
-        expect_room(
-            16.0 * len(self.grid.y) ** 2 * sum(tilts),
-            f"{len(self.grid.y)} nodes of the spread with up to {max(tilts, default=0)} tilts each",
-            "take a smaller thickness or spread, or a coarser sampling",
-        )
-        self.frames = [
-            self._prepare(position, rows, number, float(base))
-            for (position, rows), number, base in zip(occupied, tilts, bases, strict=True)
-        ]
+        self.bases = np.zeros(len(observations.frame_ids)) if bases is None else bases
+        self.waves = self._prepared_waves()
         self._has_room: set[tuple[bool, bool]] = set()
-        self._norm = sum(
-            float(intensity_weights(frame.observed, frame.sigma) @ frame.observed**2) for frame in self.frames
-        )
+        reflections = observations.reflections
+        self._observed = observations.split(reflections.intensity)
+        self._weights = observations.split(intensity_weights(reflections.intensity, reflections.sigma))
+        self._norm = sum(float(w @ i**2) for w, i in zip(self._weights, self._observed, strict=True))
 
     def __getstate__(self) -> dict[str, Any]:
         """State for copies and pickles, with threads in place of an executor that belongs to somebody else."""
         return {**self.__dict__, "executor": portable(self.executor)}
 
-    def _tilts(self, position: int, rows: IntArray) -> int:
+    def _prepared_waves(self) -> list[FrameWaves]:
+        """Beams and orientations of every frame, unless the memory does not hold the weights of the orientations."""
+        by_id = {frame.id: frame for frame in self.experiment.frames}
+        frames = [by_id[frame_id] for frame_id in self.observations.frame_ids]
+        indices = self.observations.split(self.observations.reflections.hkl)
+        tilts = [self._tilts(frame, hkl) for frame, hkl in zip(frames, indices, strict=True)]
+        expect_room(
+            16.0 * len(self.grid.y) ** 2 * sum(tilts),
+            f"{len(self.grid.y)} nodes of the spread with up to {max(tilts, default=0)} tilts each",
+            "take a smaller thickness or spread, or a coarser sampling",
+        )
+        accuracy = self.sampling.accuracy
+        if self.solver.approximation is not None:  # it has no use for beams besides those asked for
+            accuracy = replace(accuracy, s_max=-math.inf)
+        return [
+            FrameWaves.prepare(
+                self.experiment,
+                frame,
+                hkl,
+                vectors=self.vectors,
+                quadrature=Quadrature(tilts=number, y=float(base) + self.grid.y),
+                accuracy=accuracy,
+                wavenumber=self.wavenumber,
+            )
+            for frame, hkl, number, base in zip(frames, indices, tilts, self.bases, strict=True)
+        ]
+
+    def _tilts(self, frame: Frame, hkl: IntArray) -> int:
         experiment, sampling = self.experiment, self.sampling
-        frame, hkl = experiment.frames[position], experiment.reflections.hkl[rows]
         lever = float(scan_lever(experiment, frame_vectors(experiment, frame, hkl)).max())
         return sampling.tilts or tilts_needed(sampling.tilt_thickness, frame.semi_angle, lever, experiment.geometry)
-
-    def _prepare(self, position: int, rows: IntArray, tilts: int, base: float) -> FrameData:
-        experiment, sampling = self.experiment, self.sampling
-        frame, reflections = experiment.frames[position], experiment.reflections
-        hkl = reflections.hkl[rows]
-        approximate = self.solver.approximation is not None
-        waves = FrameWaves.prepare(
-            experiment,
-            frame,
-            hkl,
-            vectors=self.vectors,
-            quadrature=Quadrature(tilts=tilts, y=base + self.grid.y),
-            # no beam besides those asked for where the solver has no use for it
-            accuracy=replace(sampling.accuracy, s_max=-math.inf) if approximate else sampling.accuracy,
-            wavenumber=self.wavenumber,
-        )
-        return FrameData(
-            frame_id=frame.id,
-            waves=waves,
-            rows=rows,
-            observed=reflections.intensity[rows],
-            sigma=reflections.sigma[rows],
-            base=base,
-        )
 
     def resampled(
         self, sampling: Sampling, places: Sequence[int] | None = None, bases: FloatArray | None = None
     ) -> ForwardModel:
         """The model at another sampling, of all frames or those at ``places``, with other zeros ``bases`` (radians) of y."""
-        places = range(len(self.frames)) if places is None else places
-        bases = np.array([self.frames[place].base for place in places]) if bases is None else bases
-        used = np.zeros_like(self.selection.used)
-        used[np.concatenate([self.frames[place].rows for place in places])] = True
         return ForwardModel(
             self.experiment,
-            replace(self.selection, used=used),
+            self.observations if places is None else self.observations.at(places),
             self.vectors,
             sampling,
             self.solver,
             self.executor,
             f_000=self._f_000,
-            bases=bases,
+            bases=self.bases[slice(None) if places is None else list(places)] if bases is None else bases,
         )
 
     @property
     def g_max(self) -> float:
         """Largest |g| of a row in Å⁻¹."""
-        return max(float(np.linalg.norm(frame.waves.g[frame.waves.wanted], axis=1).max()) for frame in self.frames)
-
-    @property
-    def rows(self) -> IntArray:
-        """Rows of the experiment in the order of the frames' intensities."""
-        return np.concatenate([frame.rows for frame in self.frames])
+        return max(float(np.linalg.norm(waves.g[waves.wanted], axis=1).max()) for waves in self.waves)
 
     @property
     def waves_per_frame(self) -> float:
         """Mean number of orientations a frame."""
-        return float(np.mean([len(frame.waves.orientations.x) for frame in self.frames]))
+        return float(np.mean([len(waves.orientations.x) for waves in self.waves]))
 
     @property
     def beams_per_frame(self) -> float:
         """Mean number of beams that come near the Ewald sphere somewhere in a frame."""
-        return float(np.mean([len(frame.waves.g) for frame in self.frames]))
+        return float(np.mean([len(waves.g) for waves in self.waves]))
 
     def expect_room(self, f: ComplexArray, derivatives: bool = False) -> None:
         """Check once that the memory holds what intensities for f (G,), or their derivatives, take.
@@ -184,7 +163,7 @@ class ForwardModel:
         real = is_real(f)
         if (real, derivatives) in self._has_room:
             return
-        sizes = [self._size(frame, summed=derivatives) for frame in self.frames]
+        sizes = [self._size(waves, summed=derivatives) for waves in self.waves]
         workers, accuracy = min(at_once(self.executor), len(sizes)), self.sampling.accuracy
         folds = self.solver.folds and accuracy.s_strong < accuracy.s_max
         taken = partial(frames_bytes, sizes, coupling_bytes=8.0 if real else 16.0, folds=folds, derivatives=derivatives)
@@ -198,12 +177,12 @@ class ForwardModel:
         )
         self._has_room.add((real, derivatives))
 
-    def _size(self, frame: FrameData, summed: bool) -> FrameSize:
+    def _size(self, waves: FrameWaves, summed: bool) -> FrameSize:
         return FrameSize(
-            beams=len(frame.waves.g),
-            orientations=len(frame.waves.orientations.x),
+            beams=len(waves.g),
+            orientations=len(waves.orientations.x),
             nodes=1 if summed else len(self.grid.y),
-            rows=len(frame.rows),
+            rows=len(waves.wanted),
             thicknesses=len(self.grid.thickness),
         )
 
@@ -216,35 +195,32 @@ class ForwardModel:
             The memory does not hold them.
         """
         self.expect_room(f)
-        tasks = [
-            FrameTask(waves=frame.waves, solver=self.solver, f=f, thickness=self.grid.thickness)
-            for frame in self.frames
-        ]
-        computed = zip(self.frames, results(self.executor, FrameTask.cube, tasks), strict=True)
-        cubes = (
-            FrameCube(
-                frame_id=frame.frame_id,
-                intensities=cube,
-                observed=frame.observed,
-                weights=intensity_weights(frame.observed, frame.sigma),
-                base=frame.base,
-            )
-            for frame, cube in computed
+        cube = partial(FrameWaves.cube, solver=self.solver, f=f, thickness=self.grid.thickness)
+        columns = (
+            self.observations.frame_ids,
+            results(self.executor, cube, self.waves),
+            self._observed,
+            self._weights,
+            self.bases.tolist(),
         )
-        return list(progress(cubes, len(self.frames)))
+        cubes = (
+            FrameCube(frame_id=frame_id, intensities=intensities, observed=observed, weights=weights, base=base)
+            for frame_id, intensities, observed, weights, base in zip(*columns, strict=True)
+        )
+        return list(progress(cubes, len(self.waves)))
 
     def intensities(
         self, f: ComplexArray, nuisance: Nuisance, progress: Progress[FloatArray] = no_progress
     ) -> list[FloatArray]:
         """Unscaled I_calc (M,) of every frame for a fixed thickness law, spread and centres."""
-        return list(progress(self._each(FrameTask.intensities, f, nuisance), len(self.frames)))
+        return list(progress(self._each(Propagation.intensities, f, nuisance), len(self.waves)))
 
     def target(self, f: ComplexArray, nuisance: Nuisance, offsets: Sequence[FloatArray] | None = None) -> float:
         """Target T = Σ w (I_obs − k I_calc)²/Σ w I_obs² with the best scale of each frame.
 
         ``offsets``, one (M,) array a frame, are added to the unscaled I_calc: what a finer sampling adds to this one.
         """
-        return sum(self._each(FrameTask.misfit, f, nuisance, offsets))
+        return sum(self._each(Propagation.misfit, f, nuisance, *self._measured(offsets)))
 
     def target_and_gradient(
         self, f: ComplexArray, nuisance: Nuisance, offsets: Sequence[FloatArray] | None = None
@@ -258,10 +234,15 @@ class ForwardModel:
         """
         self.expect_room(f, derivatives=True)
         total, gradient = 0.0, np.zeros(len(f), dtype=complex)
-        for value, part in self._each(FrameTask.misfit_and_gradient, f, nuisance, offsets):
+        for value, part in self._each(Propagation.misfit_and_gradient, f, nuisance, *self._measured(offsets)):
             total += value
             gradient += part
         return total, gradient
+
+    def _measured(self, offsets: Sequence[FloatArray] | None) -> tuple[Sequence[Any], ...]:
+        """Intensities, weights of the target and offsets of every frame."""
+        weights = [w / self._norm for w in self._weights]
+        return self._observed, weights, [0.0] * len(weights) if offsets is None else offsets
 
     def gradient(
         self,
@@ -278,10 +259,8 @@ class ForwardModel:
             The solver gives no derivatives.
         """
         self.expect_room(f, derivatives=True)
-        tasks = self._tasks(f, self._over_spread(nuisance), nuisance.over_thickness(self.grid))
-        seeded = [replace(task, seed=seed) for task, seed in zip(tasks, seeds, strict=True)]
         total = np.zeros(len(f), dtype=complex)
-        for part in progress(results(self.executor, FrameTask.gradient, seeded), len(seeded)):
+        for part in progress(self._each(Propagation.gradient, f, nuisance, seeds), len(self.waves)):
             total += part
         return total
 
@@ -289,56 +268,31 @@ class ForwardModel:
         self, f: ComplexArray, nuisance: Nuisance, project: Projection, rows: Rows = Rows.EXACT
     ) -> Iterator[FloatArray]:
         """Derivatives ∂I_calc/∂p (M, P), unscaled, frame by frame, by the parameters that ``project`` leads to."""
-        return self._each(partial(FrameTask.jacobian, rows=rows, project=project), f, nuisance)
+        each = [[value] * len(self.waves) for value in (rows, project)]
+        return self._each(Propagation.jacobian, f, nuisance, *each)
 
     def _each(
-        self,
-        function: Callable[[FrameTask], _Result],
-        f: ComplexArray,
-        nuisance: Nuisance,
-        offsets: Sequence[FloatArray] | None = None,
+        self, method: Callable[..., _Result], f: ComplexArray, nuisance: Nuisance, *arguments: Sequence[Any]
     ) -> Iterator[_Result]:
-        """Results of a function of the tasks of all frames, at a fixed thickness law, spread and centres."""
-        self.expect_room(f)
-        tasks = self._tasks(f, self._over_spread(nuisance), nuisance.over_thickness(self.grid), offsets)
-        return results(self.executor, function, tasks)
+        """Results of a method of :class:`Propagation` for every frame, at a fixed thickness law, spread and centres.
 
-    def _over_spread(self, nuisance: Nuisance) -> list[FloatArray]:
-        """Weights (J,) on the y nodes of every frame."""
-        if len(nuisance.centres) != len(self.frames):
+        Further arguments of the method are one for each frame. Nodes and thicknesses without weight are left out.
+        """
+        self.expect_room(f)
+        law = nuisance.over_thickness(self.grid)
+        times = np.flatnonzero(law)
+        propagation = Propagation(solver=self.solver, f=f, thickness=self.grid.thickness[times], law=law[times])
+        return results(self.executor, partial(method, propagation), self._summed(nuisance), *arguments)
+
+    def _summed(self, nuisance: Nuisance) -> list[FrameWaves]:
+        """The waves of every frame, summed over the spread."""
+        if len(nuisance.centres) != len(self.waves):
             raise ValueError(
-                f"nuisance parameters of {len(nuisance.centres)} frames given for a model of {len(self.frames)} (frames "
+                f"nuisance parameters of {len(nuisance.centres)} frames given for a model of {len(self.waves)} (frames "
                 "without reflections have none): fit them to it, or pick them with nuisance.at(places)"
             )
-        return [nuisance.over_spread(self.grid, n, frame.base) for n, frame in enumerate(self.frames)]
-
-    def _tasks(
-        self,
-        f: ComplexArray,
-        over_y: Sequence[FloatArray],
-        over_t: FloatArray,
-        offsets: Sequence[FloatArray] | None = None,
-    ) -> list[FrameTask]:
-        """Task of every frame, with the y nodes and thicknesses of non-zero weight (J,) and (T,)."""
-        times = np.flatnonzero(over_t)
+        over_y = [nuisance.over_spread(self.grid, n, float(base)) for n, base in enumerate(self.bases)]
         return [
-            FrameTask(
-                waves=frame.waves.summed(np.where(weights > 1e-6, weights, 0.0)[None]),
-                solver=self.solver,
-                f=f,
-                thickness=self.grid.thickness[times],
-                over_thickness=over_t[times],
-                measured=Measured(
-                    observed=frame.observed,
-                    sigma=frame.sigma,
-                    norm=self._norm,
-                    offset=0.0 if offsets is None else offsets[place],
-                ),
-            )
-            for place, (frame, weights) in enumerate(zip(self.frames, over_y, strict=True))
+            waves.summed(np.where(weights > 1e-6, weights, 0.0)[None])
+            for waves, weights in zip(self.waves, over_y, strict=True)
         ]
-
-
-def _rows_by_frame(experiment: Experiment, selection: Selection) -> list[IntArray]:
-    used = selection.used
-    return [np.flatnonzero(used & (experiment.reflections.frame_id == frame.id)) for frame in experiment.frames]

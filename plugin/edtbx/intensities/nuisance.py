@@ -147,6 +147,13 @@ def intensity_weights(observed: FloatArray, sigma: FloatArray) -> FloatArray:
     return np.asarray(1.0 / (sigma**2 + (INSTABILITY * observed) ** 2))
 
 
+def scaled_misfit(calc: FloatArray, observed: FloatArray, weights: FloatArray) -> tuple[float, FloatArray]:
+    """Misfit Σ w (I_obs − k I_calc)² at the best scale k, and its derivative (M,) by I_calc (that by k is zero)."""
+    scale = best_scale(calc, observed, weights)
+    residual = observed - scale * calc
+    return float(weights @ residual**2), -2.0 * scale * weights * residual
+
+
 def best_scale(calc: FloatArray, observed: FloatArray, weights: FloatArray) -> float:
     """Scale k ≥ 0 that minimises Σ w (I_obs − k I_calc)²."""
     cross, square = float((weights * observed) @ calc), float((weights * calc) @ calc)

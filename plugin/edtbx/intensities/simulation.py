@@ -16,7 +16,7 @@ from edtbx.intensities.forward import ForwardModel
 from edtbx.intensities.nuisance import THICKEST, FrameCube, Nuisance
 from edtbx.intensities.potential import GVectors
 from edtbx.intensities.sampling import Sampling
-from edtbx.selection import Selection
+from edtbx.observations import Observations
 from edtbx.solvers.block import Accuracy, Solver
 from edtbx.statistics import r_factor
 
@@ -193,8 +193,15 @@ def forward_model(
     executor: Executor | None = None,
 ) -> ForwardModel:
     """Forward model of all rows, sampled finer than any fit; F(000) in Å, beams out to |S_g| ≤ s_max in Å⁻¹."""
+    everything = np.ones(len(experiment.reflections), dtype=bool)
     return ForwardModel(
-        experiment, _everything(experiment), vectors, _sampling(truth, s_max), solver, executor, f_000=f_000
+        experiment,
+        Observations.of(experiment, everything),
+        vectors,
+        _sampling(truth, s_max),
+        solver,
+        executor,
+        f_000=f_000,
     )
 
 
@@ -216,12 +223,6 @@ def measure(
         expected=expected,
         truth=replace(truth, scales=to_counts * truth.scales),
     )
-
-
-def _everything(experiment: Experiment) -> Selection:
-    """Selection of all rows; S_g and RSg, which the forward model does not read, are zero."""
-    m = len(experiment.reflections)
-    return Selection(s_g=np.zeros(m), rsg=np.zeros(m), used=np.ones(m, dtype=bool), left_out={})
 
 
 def _sampling(truth: Nuisance, s_max: float) -> Sampling:
