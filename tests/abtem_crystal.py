@@ -7,8 +7,8 @@ from abtem.bloch.dynamical import StructureFactorArray
 
 from edtbx.arrays import ComplexArray, IntArray
 from edtbx.cell import Cell
-from edtbx.geometry import orthogonalisation_matrix
 from edtbx.intensities.potential import GVectors, cell_volume
+from edtbx.measurement.geometry import orthogonalisation_matrix
 
 _SQUARE = 1e-6
 """Cosine up to which two axes count as orthogonal."""
@@ -17,7 +17,7 @@ _SQUARE = 1e-6
 def structure_factors(cell: Cell, vectors: GVectors, f: ComplexArray) -> StructureFactorArray:
     """abTEM's structure factors F/V in Å⁻², of the f (G,) in Å of a set of g vectors.
 
-    The cell stands in the Cartesian frame of :func:`edtbx.geometry.orthogonalisation_matrix`.
+    The cell stands in the Cartesian frame of :func:`edtbx.measurement.geometry.orthogonalisation_matrix`.
     """
     lattice = np.linalg.inv(orthogonalisation_matrix(cell))
     values = np.asarray(f, dtype=complex) / cell_volume(cell)

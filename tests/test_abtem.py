@@ -27,8 +27,8 @@ from cctbx import crystal, xray
 from scipy.spatial.transform import Rotation
 
 from edtbx.constants import wavelength_from_energy
-from edtbx.geometry import excitation_error, orthogonalisation_matrix
 from edtbx.intensities.potential import surface_term, u_per_f
+from edtbx.measurement.geometry import excitation_error, orthogonalisation_matrix
 from edtbx.solvers.block import Accuracy, Block
 from edtbx.solvers.eigen import EigenSolver
 from edtbx.solvers.registry import SolverRegistry

@@ -15,7 +15,6 @@ CCTBX = {"boost_adaptbx", "cctbx", "chiltbx", "cma_es", "fable", "gltbx", "iotbx
 ADAPTERS = ("adapters/edtbx_abtem", "adapters/edtbx_cctbx", "adapters/edtbx_launch")
 MAX_LINES = 300
 LONGER = {
-    "edtbx.intensities.forward": 345,
     "edtbx.solvers.propagator": 380,
     "edtbx_cctbx.maps.coefficients": 340,
     "edtbx_cctbx.programs.parameters": 310,

@@ -24,7 +24,7 @@ from edtbx.fitting import coarse_to_fine
 from edtbx.fitting.nuisance_fit import NuisanceBounds
 from edtbx.fitting.sampling_levels import COARSE, DRAFT
 from edtbx.intensities.sampling import Sampling
-from edtbx.selection import SelectionRules
+from edtbx.measurement.selection import SelectionRules
 from edtbx.solvers.block import Accuracy
 from edtbx_cctbx import DynamicalMap, DynamicalTarget, KinematicalTarget, Settings, compare, crystallographic_ls
 from edtbx_cctbx.arrays import to_numpy
@@ -112,7 +112,7 @@ OTHER_CRYSTAL = {
 @pytest.mark.parametrize("asked", ["i_calc", "structure_factors", "cubes", "fit_nuisance", "map", "lbfgs"])
 def test_a_structure_of_the_targets_crystal(asked, wrong, error, said, structure, target):
     calls = {"map": lambda s: DynamicalMap(target, s), "lbfgs": lambda s: minimise_with_lbfgs(target, s)}
-    call = calls.get(asked) or getattr(target, asked)
+    call = calls.get(asked) or getattr(target.scattering if asked == "cubes" else target, asked)
     with pytest.raises(error, match=said):
         call(wrong(structure))
 

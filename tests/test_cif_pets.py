@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from libtbx.utils import Sorry
 from scipy.spatial.transform import Rotation
 
-from edtbx.experiment import Experiment, Frame, Reflections, ScanGeometry
-from edtbx.geometry import excitation_error, frame_vectors, orthogonalisation_matrix
-from edtbx.selection import SelectionRules
+from edtbx.measurement.experiment import Experiment, Frame, Reflections, ScanGeometry
+from edtbx.measurement.geometry import excitation_error, frame_vectors, orthogonalisation_matrix
+from edtbx.measurement.selection import SelectionRules
 from edtbx_cctbx.indexing.diagnosis import check_indexing
 from edtbx_cctbx.indexing.model_cell import with_model_cell
 from edtbx_cctbx.io.cif_pets import experiment_as_miller_array, read_experiment, write_experiment, zone_axis

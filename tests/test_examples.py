@@ -11,7 +11,7 @@ import pytest
 
 from edtbx.fitting.nuisance_fit import NuisanceBounds
 from edtbx.intensities.sampling import Sampling
-from edtbx.selection import SelectionRules
+from edtbx.measurement.selection import SelectionRules
 from edtbx.solvers.block import Accuracy
 from edtbx_cctbx import DynamicalTarget, KinematicalTarget, read_experiment, read_model
 

@@ -123,13 +123,13 @@ def test_a_worker_that_dies_changes_nothing(cluster, repository):
     log = StringIO()
     with workers_of(address, log) as executor:
         there = DynamicalTarget(experiment, structure, sampling=COARSE, nuisance=here.nuisance, executor=executor)
-        cubes = there.cubes(structure, watched)
+        cubes = there.scattering.cubes(structure, watched)
         value, gradient = value_and_gradient(there, structure)
     assert "workers 2, threads 2" in log.getvalue()
     assert workers[0].returncode == -signal.SIGKILL
     assert workers[1].poll() is None
     assert len(cubes) == len(fetched) > 3
-    for cube, expected in zip(cubes, here.cubes(structure), strict=True):
+    for cube, expected in zip(cubes, here.scattering.cubes(structure), strict=True):
         np.testing.assert_array_equal(cube.intensities, expected.intensities)
     expected = value_and_gradient(here, structure)
     assert value == expected[0]

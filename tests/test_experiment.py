@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edtbx.experiment import Experiment, Frame, Reflections, ScanGeometry, number_ranges
+from edtbx.measurement.experiment import Experiment, Frame, Reflections, ScanGeometry, number_ranges
 
 ROWS = Reflections(
     hkl=np.array([[1, 0, 0], [0, 0, 5], [2, 3, 4], [1, 1, 0]]),

@@ -10,7 +10,7 @@ import pytest
 from libtbx.utils import Sorry
 
 from edtbx.fitting.nuisance_fit import NuisanceBounds
-from edtbx.selection import SelectionRules
+from edtbx.measurement.selection import SelectionRules
 from edtbx_cctbx import read_experiment, read_model
 from edtbx_cctbx.programs import refine as refine_program
 from edtbx_cctbx.refinement.compare import compare

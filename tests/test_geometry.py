@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from edtbx.experiment import Experiment, Frame, Reflections, ScanGeometry
-from edtbx.geometry import (
+from edtbx.measurement.experiment import Experiment, Frame, Reflections, ScanGeometry
+from edtbx.measurement.geometry import (
     excitation_error,
     frame_vectors,
     orthogonalisation_matrix,

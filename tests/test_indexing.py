@@ -15,9 +15,16 @@ from libtbx.utils import Sorry
 from scipy.spatial.transform import Rotation
 
 from edtbx.cell import CELL_TOLERANCE, CellMisfit, lattice_maps, transformed_cell
-from edtbx.experiment import ScanGeometry
-from edtbx.geometry import frame_vectors, measured_ub, orthogonalisation_matrix, polar_factors, ub_matrix, with_cell
-from edtbx.selection import SelectionRules
+from edtbx.measurement.experiment import ScanGeometry
+from edtbx.measurement.geometry import (
+    frame_vectors,
+    measured_ub,
+    orthogonalisation_matrix,
+    polar_factors,
+    ub_matrix,
+    with_cell,
+)
+from edtbx.measurement.selection import SelectionRules
 from edtbx_cctbx import read_experiment, read_model, reindexed, set_electron_form_factors
 from edtbx_cctbx.indexing.diagnosis import check_indexing, diagnose
 from edtbx_cctbx.indexing.model_cell import cell_report, check_cell, with_model_cell

@@ -8,12 +8,12 @@ import pytest
 from test_solvers import CELL, DEGENERATE, EIGEN, EVERYTHING, G_MAX, PROPAGATOR, block_of, degenerate, inclined
 from test_target import experiment_for, model_in, target_for
 
-from edtbx.geometry import excitation_error, rotate
 from edtbx.intensities.frame_waves import Rows
 from edtbx.intensities.local_jacobian import local_jacobian
 from edtbx.intensities.nuisance import Nuisance
 from edtbx.intensities.potential import GVectors, indices_within
 from edtbx.intensities.thickness import QUANTILES
+from edtbx.measurement.geometry import excitation_error, rotate
 from edtbx.solvers import propagator
 from edtbx.solvers.auto import AutoSolver
 from edtbx.solvers.block import Accuracy
@@ -201,7 +201,7 @@ def summed(where, rows):
 def test_derivatives_by_centre_spread_and_thickness(target, shape):
     target, structure = target
     f, nuisance = target.structure_factors(structure), nuisance_like(target, shape)
-    found = np.concatenate(nuisance.slopes(target.forward.grid, target.cubes(structure)))
+    found = np.concatenate(nuisance.slopes(target.forward.grid, target.scattering.cubes(structure)))
 
     def intensities(**changes):
         return np.concatenate(target.forward.intensities(f, replace(nuisance, **changes)))

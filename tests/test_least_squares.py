@@ -15,7 +15,7 @@ from edtbx.fitting.bounded_steps import bounded_step, curvature
 from edtbx.fitting.least_squares import FrameEquations, ReducedEquations
 from edtbx.fitting.nuisance_fit import NuisanceBounds
 from edtbx.intensities.frame_waves import Rows
-from edtbx.observations import Observations
+from edtbx.measurement.observations import Observations
 from edtbx_cctbx.constraints.occupancies import OccupancyGroup
 from edtbx_cctbx.refinement.model import reparametrisation_of
 from edtbx_cctbx.refinement.settings import Refined

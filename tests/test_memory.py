@@ -21,11 +21,11 @@ from edtbx.execution.memory import (
     frames_bytes,
     vectors_bytes,
 )
-from edtbx.experiment import ScanGeometry
 from edtbx.fitting.nuisance_fit import NuisanceBounds
 from edtbx.fitting.sampling_levels import LEVELS, level_for
 from edtbx.intensities.forward import ForwardModel
 from edtbx.intensities.simulation import Crystal, Noise, Scan
+from edtbx.measurement.experiment import ScanGeometry
 from edtbx.solvers.block import Accuracy
 from edtbx_cctbx.programs import compare
 from edtbx_cctbx.programs import running as command_line
@@ -169,7 +169,7 @@ def test_too_large_frames_are_told_before_they_are_computed(ask, monkeypatch):
     target = target_for(structure, experiment_for(structure), nproc=None, executor=frame_threads(2))
     f = target.f_obs().structure_factors_from_scatterers(structure, algorithm="direct", cos_sin_table=False).f_calc()
     asked = {
-        "cubes": lambda: target.cubes(structure),
+        "cubes": lambda: target.scattering.cubes(structure),
         "i_calc": lambda: target.i_calc(structure),
         "derivatives": lambda: target(f, True),
     }[ask]

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from cctbx.array_family import flex
 
-from edtbx.experiment import ScanGeometry
 from edtbx.fitting.sampling_levels import DRAFT, LEVELS, Level, intensity_error
 from edtbx.intensities.thickness import QUANTILES
+from edtbx.measurement.experiment import ScanGeometry
 from edtbx.solvers.block import Accuracy, Solver
 from edtbx_cctbx import read_experiment, read_model, with_model_cell
 from edtbx_cctbx.maps.make_maps import MapSettings

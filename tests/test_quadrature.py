@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edtbx.experiment import ScanGeometry
-from edtbx.geometry import excitation_error, rotate
 from edtbx.intensities.quadrature import Quadrature, spread_weights, tilts_needed
+from edtbx.measurement.experiment import ScanGeometry
+from edtbx.measurement.geometry import excitation_error, rotate
 
 NODES = np.radians(0.06) * np.arange(-5, 6)
 STEP = NODES[1] - NODES[0]

@@ -20,12 +20,12 @@ from iotbx.cif import validation
 from libtbx.utils import Sorry
 from matplotlib.image import imread
 
-from edtbx.experiment import Experiment, Frame, Reflections, ScanGeometry
 from edtbx.intensities.nuisance import Nuisance
-from edtbx.observations import Observations
-from edtbx.selection import Selection
+from edtbx.measurement.experiment import Experiment, Frame, Reflections, ScanGeometry
+from edtbx.measurement.observations import Observations
+from edtbx.measurement.selection import Selection
+from edtbx.measurement.statistics import statistics
 from edtbx.solvers.block import Accuracy
-from edtbx.statistics import statistics
 from edtbx_cctbx.model_files.structures import read_model
 from edtbx_cctbx.refinement.results import Comparison, SamplingReport, TheoryFit
 from edtbx_cctbx.report.cif import _as_text, _bare_block

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from edtbx.experiment import Experiment, Frame, Reflections, ScanGeometry
-from edtbx.geometry import excitation_error, frame_vectors
-from edtbx.scan_geometry import geometry_evidence, recognise_geometry
+from edtbx.measurement.experiment import Experiment, Frame, Reflections, ScanGeometry
+from edtbx.measurement.geometry import excitation_error, frame_vectors
+from edtbx.measurement.scan_geometry import geometry_evidence, recognise_geometry
 from edtbx_cctbx.io.cif_pets import read_experiment
 
 ROTATION, PRECESSION = ScanGeometry.ROTATION, ScanGeometry.PRECESSION

@@ -9,10 +9,10 @@ import pytest
 from scipy.spatial.transform import Rotation
 from test_statistics import jana_rows
 
-from edtbx.experiment import Experiment, Frame, Reflections, ScanGeometry
-from edtbx.geometry import frame_vectors
-from edtbx.selection import SelectionRules, select_reflections
-from edtbx.statistics import statistics
+from edtbx.measurement.experiment import Experiment, Frame, Reflections, ScanGeometry
+from edtbx.measurement.geometry import frame_vectors
+from edtbx.measurement.selection import SelectionRules, select_reflections
+from edtbx.measurement.statistics import statistics
 from edtbx_cctbx.io.cif_pets import read_experiment
 from edtbx_cctbx.model_files.structures import read_model
 from edtbx_cctbx.refinement.compare import compare

@@ -10,12 +10,12 @@ from cctbx import crystal, xray
 from cctbx.array_family import flex
 from scipy.spatial.transform import Rotation
 
-from edtbx.experiment import ScanGeometry
 from edtbx.fitting.nuisance_fit import NuisanceBounds
-from edtbx.geometry import excitation_error, frame_vectors, scan_lever
 from edtbx.intensities.sampling import Sampling
 from edtbx.intensities.simulation import Crystal, Noise, Scan
-from edtbx.selection import SelectionRules
+from edtbx.measurement.experiment import ScanGeometry
+from edtbx.measurement.geometry import excitation_error, frame_vectors, scan_lever
+from edtbx.measurement.selection import SelectionRules
 from edtbx.solvers.block import Accuracy
 from edtbx_cctbx.io.cif_pets import read_experiment, write_experiment
 from edtbx_cctbx.programs import simulate as program

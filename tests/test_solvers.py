@@ -14,8 +14,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 from scipy.special import jv
 
-from edtbx.geometry import excitation_error, orthogonalisation_matrix, rotate
 from edtbx.intensities.potential import GVectors, indices_within, surface_term
+from edtbx.measurement.geometry import excitation_error, orthogonalisation_matrix, rotate
 from edtbx.solvers import builtin, hookspecs, propagator, registry
 from edtbx.solvers.auto import AutoSolver
 from edtbx.solvers.block import Accuracy, Block

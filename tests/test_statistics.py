@@ -6,7 +6,7 @@ import numpy as np
 import plain_reference
 import pytest
 
-from edtbx.statistics import DEFINITION, amplitude_weights, r_factor, statistics
+from edtbx.measurement.statistics import DEFINITION, amplitude_weights, r_factor, statistics
 
 
 def fake(seed, m=400):

@@ -13,13 +13,13 @@ from scipy.spatial.transform import Rotation
 from scitbx import lbfgs as scitbx_lbfgs
 from test_structure_factors import structure_in
 
-from edtbx.experiment import Experiment, Frame, Reflections, ScanGeometry
 from edtbx.fitting.nuisance_fit import NuisanceBounds
-from edtbx.geometry import excitation_error, frame_vectors, rotate
 from edtbx.intensities.nuisance import Nuisance, intensity_weights
 from edtbx.intensities.potential import indices_within
 from edtbx.intensities.sampling import Sampling
-from edtbx.selection import SelectionRules
+from edtbx.measurement.experiment import Experiment, Frame, Reflections, ScanGeometry
+from edtbx.measurement.geometry import excitation_error, frame_vectors, rotate
+from edtbx.measurement.selection import SelectionRules
 from edtbx.solvers.block import Accuracy
 from edtbx_cctbx.arrays import to_numpy
 from edtbx_cctbx.io.cif_pets import read_experiment
@@ -426,7 +426,7 @@ def test_the_functor_protocol():
     target = target_for(structure, experiment_for(structure))
     assert target.f_obs().unit_cell().is_similar_to(structure.unit_cell())
     assert target.f_obs().space_group() == structure.space_group()
-    assert target.f_obs().d_min() == pytest.approx(1 / (2 * target.g_max), rel=0.1)
+    assert target.f_obs().d_min() == pytest.approx(1 / (2 * target.scattering.g_max), rel=0.1)
     f = target.f_obs().structure_factors_from_scatterers(structure, algorithm="direct", cos_sin_table=False).f_calc()
     without, with_them = target(f, False), target(f, True)
     assert without.derivatives() is None
@@ -485,7 +485,7 @@ def test_extinguished_rows_are_left_out():
     )
     loose = replace(RULES, rsg_max=np.inf, dsg_min=-np.inf, sg_max=np.inf)
     target = target_for(structure, replace(experiment, reflections=more), rules=loose)
-    assert target.selection.left_out["systematically absent"] >= 2
+    assert target.scattering.selection.left_out["systematically absent"] >= 2
     assert len(rows) not in target.observations.rows
     assert len(rows) + 1 not in target.observations.rows
     assert len(target.observations.rows) >= len(rows) - odd.sum()
@@ -497,7 +497,7 @@ def test_beams_reach_all_reflections():
     g = frame_vectors(
         target.experiment, target.experiment.frames[0], target.experiment.reflections.hkl[target.observations.rows]
     )
-    assert target.g_max == pytest.approx(np.linalg.norm(g, axis=1).max())
+    assert target.scattering.g_max == pytest.approx(np.linalg.norm(g, axis=1).max())
     assert min(target.i_calc(structure).data()) > 0.0
 
 
@@ -571,5 +571,5 @@ def test_a_frame_cube_has_the_weights_of_its_frame():
     target = target_for(structure, experiment_for(structure))
     reflections = target.observations.reflections
     by_frame = [target.observations.split(column) for column in (reflections.intensity, reflections.sigma)]
-    for cube, observed, sigma in zip(target.cubes(structure), *by_frame, strict=True):
+    for cube, observed, sigma in zip(target.scattering.cubes(structure), *by_frame, strict=True):
         np.testing.assert_array_equal(cube.weights, intensity_weights(observed, sigma))

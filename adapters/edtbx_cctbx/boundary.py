@@ -10,7 +10,7 @@ from cctbx import crystal, miller, xray
 from cctbx.array_family import flex
 
 from edtbx.arrays import ComplexArray, FloatArray
-from edtbx.experiment import Experiment
+from edtbx.measurement.experiment import Experiment
 from edtbx_cctbx.arrays import to_numpy
 
 _SAME_LENGTH, _SAME_ANGLE = 1e-3, 0.1

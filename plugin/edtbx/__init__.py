@@ -5,13 +5,13 @@ The public names are the data of an experiment, the interface of solvers, and th
 
 from edtbx import _import_order  # noqa: F401  # isort: skip  (first: it loads cctbx's C++ runtime, if there is one)
 
-from edtbx.experiment import Experiment, Frame, Reflections, ScanGeometry
 from edtbx.fitting.nuisance_fit import NuisanceBounds
-from edtbx.geometry import excitation_error, orthogonalisation_matrix, rotate
 from edtbx.intensities.nuisance import Nuisance
 from edtbx.intensities.potential import surface_term, u_per_f, wave_number
 from edtbx.intensities.sampling import Sampling
-from edtbx.selection import SelectionRules
+from edtbx.measurement.experiment import Experiment, Frame, Reflections, ScanGeometry
+from edtbx.measurement.geometry import excitation_error, orthogonalisation_matrix, rotate
+from edtbx.measurement.selection import SelectionRules
 from edtbx.solvers.block import Accuracy, Adjoint, Block, Solver
 from edtbx.solvers.hookspecs import hookimpl
 from edtbx.solvers.registry import installed_solvers

@@ -22,7 +22,7 @@ from edtbx.intensities.nuisance import Nuisance
 from edtbx.intensities.quadrature import Orientations
 from edtbx.intensities.sampling import Sampling
 from edtbx.intensities.simulation import Crystal, Noise, Scan
-from edtbx.selection import SelectionRules
+from edtbx.measurement.selection import SelectionRules
 from edtbx.solvers.block import Accuracy, Block
 from edtbx_cctbx.refinement.compare import coarse_nuisance
 from edtbx_cctbx.refinement.settings import Settings

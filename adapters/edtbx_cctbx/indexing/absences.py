@@ -7,7 +7,7 @@ from cctbx import sgtbx, xray
 from libtbx.utils import Sorry
 
 from edtbx.arrays import BoolArray, IntArray
-from edtbx.experiment import Experiment
+from edtbx.measurement.experiment import Experiment
 from edtbx_cctbx.arrays import translation_vector
 
 _FEWEST, _SHARE = 10, 0.5

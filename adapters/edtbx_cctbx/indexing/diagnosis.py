@@ -16,9 +16,9 @@ from libtbx.utils import Sorry, null_out
 
 from edtbx.arrays import BoolArray, FloatArray, IntArray
 from edtbx.cell import CELL_TOLERANCE
-from edtbx.experiment import Experiment
-from edtbx.geometry import with_cell
-from edtbx.selection import SelectionRules, estimated_r, select_reflections, swept_rows
+from edtbx.measurement.experiment import Experiment
+from edtbx.measurement.geometry import with_cell
+from edtbx.measurement.selection import SelectionRules, estimated_r, select_reflections, swept_rows
 from edtbx_cctbx.arrays import to_numpy
 from edtbx_cctbx.indexing.operators import distinct_operators, operator_text, operators_to_model
 from edtbx_cctbx.indexing.reindexing import with_axes, with_indices

@@ -12,8 +12,8 @@ from libtbx.utils import Sorry
 from edtbx.arrays import FloatArray
 from edtbx.cell import CELL_TOLERANCE, Cell, CellMisfit, angle_tolerance, cell_of_ub, cell_text, stretch_tolerance
 from edtbx.checks import expect_number
-from edtbx.experiment import Experiment
-from edtbx.geometry import measured_ub, polar_factors, with_cell
+from edtbx.measurement.experiment import Experiment
+from edtbx.measurement.geometry import measured_ub, polar_factors, with_cell
 from edtbx_cctbx.boundary import expect_any_structure, expect_experiment
 from edtbx_cctbx.indexing.operators import operator_text, operators_to_model
 from edtbx_cctbx.indexing.scan_geometry import with_geometry_of_data

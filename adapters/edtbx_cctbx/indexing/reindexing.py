@@ -9,9 +9,9 @@ from libtbx.utils import Sorry
 
 from edtbx.arrays import FloatArray, IntArray
 from edtbx.cell import transformed_cell
-from edtbx.experiment import Experiment
-from edtbx.geometry import polar_factors, ub_matrix
-from edtbx.selection import swept_rows
+from edtbx.measurement.experiment import Experiment
+from edtbx.measurement.geometry import polar_factors, ub_matrix
+from edtbx.measurement.selection import swept_rows
 from edtbx_cctbx.boundary import expect_experiment
 from edtbx_cctbx.indexing.operators import index_matrix, operator_text, transform_indices
 

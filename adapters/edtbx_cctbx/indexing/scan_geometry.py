@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from edtbx.experiment import Experiment, ScanGeometry
-from edtbx.scan_geometry import geometry_evidence
+from edtbx.measurement.experiment import Experiment, ScanGeometry
+from edtbx.measurement.scan_geometry import geometry_evidence
 
 _NOTE = "geometry: "
 

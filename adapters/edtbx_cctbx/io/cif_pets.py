@@ -15,8 +15,8 @@ from libtbx.utils import Sorry
 from edtbx.arrays import FloatArray
 from edtbx.cell import CELL_TOLERANCE, Cell, transformed_cell
 from edtbx.checks import expect_kind, expect_number
-from edtbx.experiment import Experiment, Frame, Reflections, ScanGeometry
-from edtbx.geometry import frame_vectors, ub_matrix
+from edtbx.measurement.experiment import Experiment, Frame, Reflections, ScanGeometry
+from edtbx.measurement.geometry import frame_vectors, ub_matrix
 from edtbx_cctbx.arrays import from_numpy, to_miller_index
 from edtbx_cctbx.boundary import expect_experiment
 from edtbx_cctbx.indexing.operators import index_matrix, transform_indices
@@ -38,9 +38,9 @@ def read_experiment(
     """The experiment in a ``.cif_pets`` file; its ``notes`` tell what was found, decided and dropped.
 
     Whether the frames are of a rotation or of a precession is decided by the intensities where they can tell
-    (:mod:`edtbx.scan_geometry`), by the header where they cannot; ``geometry`` overrides both. ``reindex`` ("-h,-k,-l")
-    gives other indices (:func:`edtbx_cctbx.reindexed`); one that changes the hand turns a left-handed UB matrix
-    right-handed, too.
+    (:mod:`edtbx.measurement.scan_geometry`), by the header where they cannot; ``geometry`` overrides both. ``reindex``
+    ("-h,-k,-l") gives other indices (:func:`edtbx_cctbx.reindexed`); one that changes the hand turns a left-handed UB
+    matrix right-handed, too.
     ``cell_tolerance`` is how far the UB matrix may be off the cell of the file (0.06: 6 % in length, 2.5° in angle).
 
     Raises

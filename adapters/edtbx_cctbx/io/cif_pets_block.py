@@ -14,8 +14,8 @@ import numpy as np
 from edtbx.arrays import BoolArray, FloatArray, IntArray
 from edtbx.cell import Cell, CellMisfit, cell_of_ub, cell_text
 from edtbx.constants import energy_from_wavelength, wavelength_from_energy
-from edtbx.experiment import Frame, Reflections, ScanGeometry
-from edtbx.geometry import polar_factors
+from edtbx.measurement.experiment import Frame, Reflections, ScanGeometry
+from edtbx.measurement.geometry import polar_factors
 
 CELL_TAGS = tuple(
     f"_cell_{x}" for x in ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")

@@ -15,9 +15,9 @@ from libtbx.utils import Sorry
 
 from edtbx.checks import given_or_default
 from edtbx.execution.progress import SILENT, Reporter, one_step
-from edtbx.experiment import Experiment
 from edtbx.fitting.sampling_levels import DRAFT, LEVELS
-from edtbx.statistics import Statistics
+from edtbx.measurement.experiment import Experiment
+from edtbx.measurement.statistics import Statistics
 from edtbx.summary import Summarised
 from edtbx_cctbx.arrays import from_numpy
 from edtbx_cctbx.maps.coefficients import KINDS, DynamicalMap

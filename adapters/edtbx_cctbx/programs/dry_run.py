@@ -9,7 +9,7 @@ from typing import Any
 from cctbx import xray
 from libtbx.program_template import ProgramTemplate
 
-from edtbx.experiment import Experiment
+from edtbx.measurement.experiment import Experiment
 from edtbx_cctbx.io.output_files import OutputFiles, listed
 from edtbx_cctbx.refinement.settings import Settings
 

@@ -9,11 +9,11 @@ import numpy as np
 from libtbx import Auto
 from libtbx.utils import Sorry
 
-from edtbx.experiment import Experiment, ScanGeometry
 from edtbx.fitting.nuisance_fit import NuisanceBounds
 from edtbx.intensities.nuisance import THICKEST
 from edtbx.intensities.thickness import QUANTILES
-from edtbx.selection import SelectionRules
+from edtbx.measurement.experiment import Experiment, ScanGeometry
+from edtbx.measurement.selection import SelectionRules
 from edtbx.solvers.registry import installed_solvers
 from edtbx_cctbx.programs.cluster import check_address
 from edtbx_cctbx.refinement.settings import Settings

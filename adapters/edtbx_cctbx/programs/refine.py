@@ -8,7 +8,7 @@ from pathlib import Path
 from cctbx import xray
 from libtbx.utils import Sorry
 
-from edtbx.experiment import Experiment
+from edtbx.measurement.experiment import Experiment
 from edtbx_cctbx.command_line.progress import ProgramReporter
 from edtbx_cctbx.constraints.occupancies import parse_occupancies
 from edtbx_cctbx.io.output_files import OutputFiles, output_base, output_phil

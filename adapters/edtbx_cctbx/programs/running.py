@@ -16,7 +16,7 @@ from iotbx.cli_parser import run_program
 from libtbx.program_template import ProgramTemplate
 from libtbx.utils import Sorry, null_out
 
-from edtbx.experiment import Experiment
+from edtbx.measurement.experiment import Experiment
 from edtbx_cctbx.command_line.arguments import holds_parameters, named_files, prepared
 from edtbx_cctbx.command_line.nearest import nearest, or_else
 from edtbx_cctbx.command_line.parameter_checks import check_values, flat, parameters_in

@@ -10,8 +10,8 @@ from scipy.spatial.transform import Rotation
 
 from edtbx.arrays import FloatArray
 from edtbx.constants import wavelength_from_energy
-from edtbx.experiment import ScanGeometry
 from edtbx.intensities.simulation import Crystal, Noise, Scan, Simulation
+from edtbx.measurement.experiment import ScanGeometry
 from edtbx_cctbx.command_line.progress import ProgramReporter
 from edtbx_cctbx.io.cif_pets import experiment_text
 from edtbx_cctbx.io.output_files import OutputFiles, output_phil, write_files

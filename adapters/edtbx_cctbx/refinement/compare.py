@@ -13,11 +13,11 @@ from cctbx import xray
 from edtbx.arrays import FloatArray
 from edtbx.checks import given_or_default
 from edtbx.execution.progress import SILENT, Reporter
-from edtbx.experiment import Experiment
 from edtbx.fitting.coarse_to_fine import choose_level, fit_coarse
 from edtbx.fitting.nuisance_fit import fit_nuisance, rescale
 from edtbx.fitting.sampling_levels import ChosenLevel
 from edtbx.intensities.nuisance import FrameCube, Grid, Nuisance
+from edtbx.measurement.experiment import Experiment
 from edtbx_cctbx.indexing.diagnosis import warn_if_hopeless
 from edtbx_cctbx.refinement.results import Comparison, LeastSquaresFit, SamplingReport, TheoryFit
 from edtbx_cctbx.refinement.settings import Settings

@@ -9,10 +9,10 @@ from cctbx import xray
 from libtbx.utils import Sorry
 
 from edtbx.execution.progress import SILENT, Reporter
-from edtbx.experiment import Experiment
-from edtbx.observations import measurements
-from edtbx.selection import SelectionRules
-from edtbx.statistics import Statistics
+from edtbx.measurement.experiment import Experiment
+from edtbx.measurement.observations import measurements
+from edtbx.measurement.selection import SelectionRules
+from edtbx.measurement.statistics import Statistics
 from edtbx_cctbx.indexing.model_cell import with_model_cell
 from edtbx_cctbx.refinement.compare import coarse_nuisance, fit_theory
 from edtbx_cctbx.refinement.results import TheoryFit

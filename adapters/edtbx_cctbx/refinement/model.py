@@ -14,7 +14,7 @@ from smtbx.refinement.constraints.adp import shared_u, u_iso_proportional_to_piv
 from smtbx.refinement.constraints.site import shared_site
 
 from edtbx.arrays import FloatArray
-from edtbx.experiment import Experiment
+from edtbx.measurement.experiment import Experiment
 from edtbx_cctbx.arrays import parameter_jacobian
 from edtbx_cctbx.constraints.linear import SITE, LinearEquation, Reparametrisation
 from edtbx_cctbx.constraints.shared_sites import atoms_on_one_site, described, make_alike, merged, parts_without

@@ -11,7 +11,7 @@ from libtbx.utils import Sorry
 
 from edtbx.checks import given_or_default
 from edtbx.execution.progress import SILENT, Reporter, one_step
-from edtbx.experiment import Experiment
+from edtbx.measurement.experiment import Experiment
 from edtbx_cctbx.hydrogens.placement import place_hydrogens
 from edtbx_cctbx.indexing.diagnosis import warn_if_hopeless
 from edtbx_cctbx.refinement.checkpoint import Checkpoint

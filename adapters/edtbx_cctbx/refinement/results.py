@@ -9,12 +9,12 @@ from cctbx import xray
 from cctbx.array_family import flex
 
 from edtbx.arrays import FloatArray
-from edtbx.experiment import Experiment
 from edtbx.intensities.nuisance import Nuisance
-from edtbx.observations import Observations
-from edtbx.selection import Selection
+from edtbx.measurement.experiment import Experiment
+from edtbx.measurement.observations import Observations
+from edtbx.measurement.selection import Selection
+from edtbx.measurement.statistics import Statistics
 from edtbx.solvers.block import Accuracy
-from edtbx.statistics import Statistics
 from edtbx.summary import Summarised
 
 

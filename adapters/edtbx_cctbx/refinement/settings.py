@@ -10,11 +10,11 @@ from cctbx import xray
 from libtbx.utils import Sorry
 
 from edtbx.checks import expect_kind, expect_positive
-from edtbx.experiment import Experiment
 from edtbx.fitting.coarse_to_fine import AccuracySettings
 from edtbx.fitting.loss import LOSSES
 from edtbx.fitting.nuisance_fit import NuisanceBounds
-from edtbx.selection import SelectionRules
+from edtbx.measurement.experiment import Experiment
+from edtbx.measurement.selection import SelectionRules
 from edtbx.solvers.block import Solver
 from edtbx.solvers.registry import installed_solvers
 from edtbx_cctbx.constraints.occupancies import OccupancyGroup

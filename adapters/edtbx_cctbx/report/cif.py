@@ -18,8 +18,8 @@ from iotbx.cif.geometry import angles_as_cif_loop, distances_as_cif_loop
 
 from edtbx import __version__
 from edtbx.arrays import FloatArray
-from edtbx.experiment import ScanGeometry
-from edtbx.statistics import DEFINITION, Statistics
+from edtbx.measurement.experiment import ScanGeometry
+from edtbx.measurement.statistics import DEFINITION, Statistics
 from edtbx_cctbx.refinement.results import Comparison, TheoryFit
 from edtbx_cctbx.report.numbers import LAWS, mean_thickness, with_su
 from edtbx_cctbx.structure.connectivity import is_hydrogen

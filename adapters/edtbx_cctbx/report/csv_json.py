@@ -18,7 +18,7 @@ import scipy
 from smtbx.refinement.least_squares import mainstream_shelx_weighting
 
 from edtbx import __version__
-from edtbx.statistics import DEFINITION
+from edtbx.measurement.statistics import DEFINITION
 from edtbx_cctbx.indexing.model_cell import cell_report
 from edtbx_cctbx.refinement.results import Comparison, LeastSquaresFit
 from edtbx_cctbx.report.numbers import frame_numbers, mean_thickness, outliers

@@ -10,7 +10,7 @@ from libtbx.utils import format_float_with_standard_uncertainty
 from edtbx.arrays import FloatArray
 from edtbx.intensities.nuisance import Nuisance
 from edtbx.intensities.thickness import thickness_weights
-from edtbx.statistics import r_factor
+from edtbx.measurement.statistics import r_factor
 from edtbx_cctbx.refinement.results import TheoryFit
 
 LAWS = {

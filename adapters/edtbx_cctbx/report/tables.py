@@ -9,8 +9,8 @@ from typing import TextIO
 
 import numpy as np
 
-from edtbx.experiment import number_ranges
-from edtbx.statistics import DEFINITION
+from edtbx.measurement.experiment import number_ranges
+from edtbx.measurement.statistics import DEFINITION
 from edtbx_cctbx.io.output_files import ENDINGS, output_base, write_files
 from edtbx_cctbx.refinement.results import Comparison
 from edtbx_cctbx.report.cif import structure_block, structure_cif

@@ -21,19 +21,19 @@ from edtbx.checks import expect_positive
 from edtbx.execution.executors import frame_executor
 from edtbx.execution.memory import expect_room_for
 from edtbx.execution.progress import Progress, no_progress
-from edtbx.experiment import Experiment
 from edtbx.fitting.coarse_to_fine import AccuracySettings
 from edtbx.fitting.nuisance_fit import NuisanceBounds, fit_nuisance
 from edtbx.fitting.sampling_levels import Level
-from edtbx.geometry import orthogonalisation_matrix
 from edtbx.intensities.forward import ForwardModel
 from edtbx.intensities.nuisance import FrameCube, Nuisance
 from edtbx.intensities.sampling import G_MAX_MARGIN, Sampling
-from edtbx.observations import Observations
-from edtbx.selection import Selection, SelectionRules, select_reflections
+from edtbx.measurement.experiment import Experiment
+from edtbx.measurement.geometry import orthogonalisation_matrix
+from edtbx.measurement.observations import Observations
+from edtbx.measurement.selection import Selection, SelectionRules, select_reflections
+from edtbx.measurement.statistics import Statistics, statistics
 from edtbx.solvers.block import Solver
 from edtbx.solvers.registry import installed_solvers
-from edtbx.statistics import Statistics, statistics
 from edtbx_cctbx.arrays import to_numpy
 from edtbx_cctbx.boundary import expect_experiment, expect_intensities, expect_same_crystal, expect_structure
 from edtbx_cctbx.indexing.absences import check_centring

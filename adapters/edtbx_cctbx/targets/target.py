@@ -19,15 +19,15 @@ from cctbx.array_family import flex
 from edtbx.arrays import ComplexArray, FloatArray
 from edtbx.checks import expect_kind, given_or_default
 from edtbx.execution.progress import Progress, no_progress
-from edtbx.experiment import Experiment
 from edtbx.fitting.coarse_to_fine import AccuracySettings, choose_level, fit_coarse
 from edtbx.fitting.nuisance_fit import NuisanceBounds
 from edtbx.intensities.forward import ForwardModel
 from edtbx.intensities.nuisance import FrameCube, Nuisance
 from edtbx.intensities.sampling import Sampling
-from edtbx.observations import Observations
-from edtbx.selection import Selection, SelectionRules
-from edtbx.statistics import Statistics
+from edtbx.measurement.experiment import Experiment
+from edtbx.measurement.observations import Observations
+from edtbx.measurement.selection import SelectionRules
+from edtbx.measurement.statistics import Statistics
 from edtbx.summary import Summarised
 from edtbx_cctbx.arrays import from_numpy
 from edtbx_cctbx.boundary import described, expect_structure_factors
@@ -160,7 +160,7 @@ class Target(Summarised):
             "orientations each",
             f"Reflections: {len(self.observations)} of {len(self.experiment.reflections)}",
             f"Structure factors: {structure_factors.size()} in {structure_factors.space_group_info()}, beams out to "
-            f"{self.g_max:.3f} 1/Å",
+            f"{self._scattering.g_max:.3f} 1/Å",
             crystal,
         ]
 
@@ -257,10 +257,6 @@ class Target(Summarised):
         """F (G,) in Å of a structure on all g vectors of the forward model."""
         return self._scattering.structure_factors(xray_structure)
 
-    def cubes(self, xray_structure: xray.structure, progress: Progress[FrameCube] = no_progress) -> list[FrameCube]:
-        """Computed and measured intensities of every frame, over spread and thickness."""
-        return self.scattering.cubes(xray_structure, progress)
-
     def statistics(self, i_calc: miller.array | FloatArray) -> Statistics:
         """R factors of intensities (M,) on the scale of ``i_obs()`` and in its order."""
         return self._scattering.statistics(i_calc)
@@ -281,11 +277,6 @@ class Target(Summarised):
         return self._scattering.experiment
 
     @property
-    def selection(self) -> Selection:
-        """Which rows of the experiment are used, and why others are not."""
-        return self._scattering.selection
-
-    @property
     def expansion(self) -> Expansion:
         """Maps structure factors of the asymmetric unit to all g vectors."""
         return self._scattering.expansion
@@ -304,11 +295,6 @@ class Target(Summarised):
     def solver_name(self) -> str:
         """Name of the solver."""
         return self._scattering.solver_name
-
-    @property
-    def g_max(self) -> float:
-        """Greatest length |g| of the beams in Å⁻¹."""
-        return self._scattering.g_max
 
 
 def expect_target(value: Any) -> Target:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from edtbx.cell import Cell, metric_matrix
-from edtbx.experiment import Experiment
+from edtbx.measurement.experiment import Experiment
 
 _PER_PLACE, _KEPT_PER_PLACE, _PER_VECTOR = 90.0, 8.0, 230.0
 """Bytes for each place of the box of indices while the g vectors are sought, and afterwards; and for each g vector: its

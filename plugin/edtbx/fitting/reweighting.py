@@ -12,7 +12,7 @@ from edtbx.arrays import FloatArray
 from edtbx.fitting.loss import loss_factors, usual_sizes
 from edtbx.fitting.nuisance_fit import NuisanceBounds, polish_nuisance, rescale
 from edtbx.intensities.nuisance import FrameCube, Grid, Nuisance
-from edtbx.observations import Observations
+from edtbx.measurement.observations import Observations
 
 Weighting: TypeAlias = Callable[[FloatArray, FloatArray, FloatArray], FloatArray]
 """Function from measured intensities, their s.u.s and scaled calculated intensities, (M,) each, to weights (M,)."""

@@ -19,15 +19,15 @@ from edtbx.arrays import ComplexArray, FloatArray, IntArray
 from edtbx.execution.executors import portable, results
 from edtbx.execution.memory import FrameSize, at_once, bytes_text, expect_room, frames_bytes
 from edtbx.execution.progress import Progress, no_progress
-from edtbx.experiment import Experiment, Frame
-from edtbx.geometry import frame_vectors, scan_lever
 from edtbx.intensities.frame_waves import FrameWaves, Rows, is_real
 from edtbx.intensities.nuisance import FrameCube, Grid, Nuisance, intensity_weights
 from edtbx.intensities.potential import GVectors, u_per_f, wave_number
 from edtbx.intensities.propagation import Projection, Propagation
 from edtbx.intensities.quadrature import Quadrature, tilts_needed
 from edtbx.intensities.sampling import Sampling
-from edtbx.observations import Observations
+from edtbx.measurement.experiment import Experiment, Frame
+from edtbx.measurement.geometry import frame_vectors, scan_lever
+from edtbx.measurement.observations import Observations
 from edtbx.solvers.block import Solver
 
 _Result = TypeVar("_Result")

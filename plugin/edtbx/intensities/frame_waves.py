@@ -17,11 +17,11 @@ from enum import Enum
 import numpy as np
 
 from edtbx.arrays import BoolArray, ComplexArray, FloatArray, IntArray
-from edtbx.experiment import Experiment, Frame
-from edtbx.geometry import excitation_error_slopes, excitation_errors, frame_vectors
 from edtbx.intensities.local_jacobian import filled, local_jacobian
 from edtbx.intensities.potential import GVectors, surface_term, u_per_f
 from edtbx.intensities.quadrature import Orientations, Quadrature
+from edtbx.measurement.experiment import Experiment, Frame
+from edtbx.measurement.geometry import excitation_error_slopes, excitation_errors, frame_vectors
 from edtbx.solvers.block import (
     Accuracy,
     Adjoint,

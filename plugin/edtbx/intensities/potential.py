@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from edtbx.arrays import BoolArray, ComplexArray, FloatArray, IntArray
 from edtbx.cell import Cell
 from edtbx.constants import lorentz_factor
-from edtbx.geometry import orthogonalisation_matrix
+from edtbx.measurement.geometry import orthogonalisation_matrix
 
 
 @dataclass(frozen=True, slots=True, eq=False)

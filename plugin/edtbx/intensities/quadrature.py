@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from edtbx.arrays import FloatArray
-from edtbx.experiment import ScanGeometry
+from edtbx.measurement.experiment import ScanGeometry
 
 _GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 

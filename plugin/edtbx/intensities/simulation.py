@@ -10,15 +10,15 @@ import numpy as np
 from edtbx.arrays import ComplexArray, FloatArray, IntArray
 from edtbx.cell import Cell
 from edtbx.execution.progress import Progress, no_progress
-from edtbx.experiment import Experiment, Frame, Reflections, ScanGeometry
-from edtbx.geometry import excitation_error, frame_vectors, orthogonalisation_matrix, scan_lever
 from edtbx.intensities.forward import ForwardModel
 from edtbx.intensities.nuisance import THICKEST, FrameCube, Nuisance
 from edtbx.intensities.potential import GVectors
 from edtbx.intensities.sampling import Sampling
-from edtbx.observations import Observations
+from edtbx.measurement.experiment import Experiment, Frame, Reflections, ScanGeometry
+from edtbx.measurement.geometry import excitation_error, frame_vectors, orthogonalisation_matrix, scan_lever
+from edtbx.measurement.observations import Observations
+from edtbx.measurement.statistics import r_factor
 from edtbx.solvers.block import Accuracy, Solver
-from edtbx.statistics import r_factor
 
 _SPREAD_REACH = 3.5
 """Reach of the orientation spread in σ: 5e-4 of a Gaussian lies beyond."""

@@ -11,8 +11,8 @@ from scipy.spatial.transform import Rotation
 
 from edtbx.arrays import FloatArray
 from edtbx.cell import Cell
-from edtbx.geometry import excitation_error, orthogonalisation_matrix, rotate
 from edtbx.intensities.potential import GVectors, indices_within, surface_term
+from edtbx.measurement.geometry import excitation_error, orthogonalisation_matrix, rotate
 from edtbx.solvers.block import Accuracy, Block
 
 _CELL: Cell = (5.1, 6.2, 7.3, 88.0, 97.0, 104.0)

@@ -1,7 +1,7 @@
 """Data of an experiment: beam, crystal orientation, frames and the reflections on them.
 
 Lengths in Å, reciprocal lengths in Å⁻¹ (no 2π), angles in radians; the cell alone keeps its
-crystallographic degrees. See :mod:`edtbx.geometry` for the frame of reference.
+crystallographic degrees. See :mod:`edtbx.measurement.geometry` for the frame of reference.
 """
 
 from __future__ import annotations
@@ -116,7 +116,8 @@ class Experiment(Summarised):
     wavelength : float, Å
         Relativistic wavelength of the electrons.
     cell : tuple of float, Å and degrees
-        The cell in use; :func:`edtbx.geometry.with_cell` replaces it and keeps the one before in ``measured_cell``.
+        The cell in use; :func:`edtbx.measurement.geometry.with_cell` replaces it and keeps the one before in
+        ``measured_cell``.
     orientation : (3, 3)
         Rotation matrix U of ``g_lab = R(frame) U B(cell) h`` at alpha = beta = 0.
     geometry, header_geometry : ScanGeometry

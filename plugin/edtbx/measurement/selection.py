@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from edtbx.arrays import BoolArray, FloatArray
-from edtbx.experiment import Experiment
-from edtbx.geometry import excitation_error, frame_vectors, scan_lever
+from edtbx.measurement.experiment import Experiment
+from edtbx.measurement.geometry import excitation_error, frame_vectors, scan_lever
 
 _FEWEST_FOR_SCALE = 5
 

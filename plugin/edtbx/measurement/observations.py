@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from edtbx.arrays import BoolArray, FloatArray, IntArray
-from edtbx.experiment import Experiment, Reflections
+from edtbx.measurement.experiment import Experiment, Reflections
 
 _Array = TypeVar("_Array", FloatArray, IntArray, BoolArray)
 

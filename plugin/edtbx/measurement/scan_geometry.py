@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from edtbx.arrays import BoolArray, FloatArray
-from edtbx.experiment import Experiment, ScanGeometry
-from edtbx.geometry import excitation_error, frame_vectors
+from edtbx.measurement.experiment import Experiment, ScanGeometry
+from edtbx.measurement.geometry import excitation_error, frame_vectors
 
 _MIN_PAIRS = 30
 _MIN_ROWS = 30

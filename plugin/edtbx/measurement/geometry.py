@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 
 from edtbx.arrays import FloatArray, IntArray
 from edtbx.cell import Cell, metric_matrix
-from edtbx.experiment import Experiment, Frame, ScanGeometry
+from edtbx.measurement.experiment import Experiment, Frame, ScanGeometry
 
 _SINGULAR = 0.05
 """Least ratio of the singular values of UB·B⁻¹; below it UB counts as singular."""
