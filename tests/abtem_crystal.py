@@ -6,8 +6,8 @@ import numpy as np
 from abtem.bloch.dynamical import StructureFactorArray
 
 from edtbx.arrays import ComplexArray, IntArray
-from edtbx.cell import Cell
-from edtbx.intensities.potential import GVectors, cell_volume
+from edtbx.cell import Cell, cell_volume
+from edtbx.intensities.potential import GVectors
 from edtbx.measurement.geometry import orthogonalisation_matrix
 
 _SQUARE = 1e-6

@@ -480,9 +480,9 @@ def test_anisotropic_atoms_become_isotropic(tmp_path):
 def test_restraints_need_least_squares():
     model = RefinementModel.of(read_model(EXAMPLES / "example.cif", log=io.StringIO()), riding=True)
     model = with_instructions(model, ["DFIX 1.5 C1 C2"])
-    for schedule in (RefinementSettings(method="gradient"), RefinementSettings(most_parameters=100)):
+    for settings in (RefinementSettings(method="gradient"), RefinementSettings(most_parameters=100)):
         with pytest.raises(Sorry, match="takes no restraints"):
-            prepared(model, schedule, SILENT)
+            prepared(model, settings, SILENT)
     prepared(model, RefinementSettings(method="least_squares", most_parameters=100), SILENT)
 
 
@@ -498,7 +498,7 @@ def test_restraints_need_least_squares():
         {"instructions": "DFIX 1.5 C1 C2"},
     ],
 )
-def test_a_schedule_checks_its_choices(wrong):
+def test_refinement_settings_check_its_choices(wrong):
     (name,) = wrong
     with pytest.raises(ValueError, match=f"{name} must be"):
         RefinementSettings(**wrong)

@@ -90,9 +90,9 @@ def test_the_program_prints_and_writes_them(tmp_path, capsys):
 
 
 def test_a_free_histogram_is_refused_before_any_work(structure):
-    settings = replace(SETTINGS, bounds=NuisanceBounds(shapes=("free",)))
+    settings = RefinementSettings(bounds=NuisanceBounds(shapes=("free",)), free_frames=3)
     with pytest.raises(Sorry, match="free_frames needs a thickness law"):
-        refine(read_experiment(EXAMPLES / "example.cif_pets"), structure, settings, RefinementSettings(free_frames=3))
+        refine(read_experiment(EXAMPLES / "example.cif_pets"), structure, settings)
 
 
 def test_nothing_to_leave_out_is_told(structure):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from edtbx.fitting.sampling_levels import COARSE
-from edtbx_cctbx import KinematicalTarget, Settings, crystallographic_ls, read_experiment, read_model
+from edtbx_cctbx import KinematicalTarget, crystallographic_ls, read_experiment, read_model
 from edtbx_cctbx.arrays import to_numpy
 from edtbx_cctbx.programs import compare, refine
 from edtbx_cctbx.refinement import compare as comparison
@@ -78,7 +78,7 @@ def test_the_structure_kept_is_that_of_the_intensities(monkeypatch):
     """Both are of the last whole cycle: not those of the next one, whose structure was there when it was interrupted."""
     stopped_after(monkeypatch, crystallographic_ls, "build_up", 3, KeyboardInterrupt())
     experiment, structure = read_experiment(DATA).select_frames([1, 2, 3]), read_model(START)
-    found = refine_both(experiment, structure, Settings(nproc=2), RefinementSettings()).kinematical
+    found = refine_both(experiment, structure, RefinementSettings(nproc=2)).kinematical
     sampling = replace(
         COARSE, thickness_max=1.01 * found.nuisance.thickness, thickness_step=found.nuisance.thickness / 100
     )

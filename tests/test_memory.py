@@ -29,7 +29,7 @@ from edtbx.measurement.experiment import ScanGeometry
 from edtbx.solvers.block import Accuracy
 from edtbx_cctbx.programs import compare
 from edtbx_cctbx.programs import running as command_line
-from edtbx_cctbx.simulation import simulate
+from edtbx_cctbx.simulation import SimulationSettings, simulate
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
@@ -215,17 +215,16 @@ def test_many_tilts_and_nodes_are_told(monkeypatch):
 
 def test_too_large_a_simulation_is_told(monkeypatch):
     monkeypatch.setattr(memory, "available_bytes", lambda: 10_000_000)
+    settings = SimulationSettings(
+        wavelength=0.0335,
+        orientation=np.eye(3),
+        scan=Scan(first=0.0, step=0.02, frames=2, semi_angle=0.01, d_min=0.5),
+        crystal=Crystal(shape="slab", thickness=300.0, sigma=0.0),
+        noise=Noise(counts=100.0, background=0.0, orientation=0.0, scale=0.0),
+        g_max=9.0,
+    )
     with pytest.raises(TooLarge, match="lower g_max or s_max"):
-        simulate(
-            model_in("P 1"),
-            wavelength=0.0335,
-            orientation=np.eye(3),
-            scan=Scan(first=0.0, step=0.02, frames=2, semi_angle=0.01, d_min=0.5),
-            crystal=Crystal(shape="slab", thickness=300.0, sigma=0.0),
-            noise=Noise(counts=100.0),
-            rng=np.random.default_rng(0),
-            g_max=9.0,
-        )
+        simulate(model_in("P 1"), settings, np.random.default_rng(0))
 
 
 def test_a_program_says_it_in_one_line(tmp_path, capsys):

@@ -191,8 +191,8 @@ def test_the_choice_of_anisotropy_arrives(choice, monkeypatch):
     class Arrived(Exception):
         pass
 
-    def look(experiment, structure, settings, schedule, *rest):
-        assert schedule.anisotropic == choice
+    def look(experiment, structure, settings, *rest):
+        assert settings.anisotropic == choice
         raise Arrived
 
     monkeypatch.setattr(refine_program, "refine", look)
@@ -203,17 +203,17 @@ def test_the_choice_of_anisotropy_arrives(choice, monkeypatch):
 @pytest.mark.parametrize(
     ("program", "function", "expected"),
     [
-        (compare_program, "compare", [Settings()]),
-        (refine_program, "refine", [Settings(), RefinementSettings()]),
-        (map_program, "make_maps", [Settings(), MapSettings()]),
+        (compare_program, "compare", Settings()),
+        (refine_program, "refine", RefinementSettings()),
+        (map_program, "make_maps", MapSettings()),
     ],
 )
 def test_defaults_of_parameters_are_those_of_scripts(program, function, expected, monkeypatch, tmp_path):
     class Arrived(Exception):
         pass
 
-    def look(experiment, structure, *rest):
-        assert list(rest[: len(expected)]) == expected
+    def look(experiment, structure, settings, *rest):
+        assert settings == expected
         raise Arrived
 
     monkeypatch.setattr(program, function, look)

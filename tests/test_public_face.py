@@ -57,7 +57,7 @@ def test_settings_may_be_left_out(monkeypatch):
         pass
 
     def scattering_model(settings, solver, experiment, structure):
-        assert settings == Settings()
+        assert settings == type(settings)()
         raise Arrived
 
     monkeypatch.setattr(Settings, "scattering_model", scattering_model)
@@ -66,12 +66,12 @@ def test_settings_may_be_left_out(monkeypatch):
     for function in (edtbx_cctbx.compare, edtbx_cctbx.refine, edtbx_cctbx.make_maps):
         with pytest.raises(Arrived):
             function(experiment, structure)
-        with pytest.raises(TypeError, match="settings must be of type Settings, got 3"):
+        with pytest.raises(TypeError, match=r"settings must be of type \w*Settings, got 3"):
             function(experiment, structure, 3)
     with pytest.raises(TypeError, match="must be of type RefinementSettings"):
-        edtbx_cctbx.refine(experiment, structure, Settings(), MapSettings())
+        edtbx_cctbx.refine(experiment, structure, MapSettings())
     with pytest.raises(TypeError, match="must be of type MapSettings"):
-        edtbx_cctbx.make_maps(experiment, structure, Settings(), RefinementSettings())
+        edtbx_cctbx.make_maps(experiment, structure, RefinementSettings())
 
 
 def test_nuisance_parameters_have_a_summary():
@@ -91,8 +91,10 @@ def test_nuisance_parameters_have_a_summary():
 def test_maps_have_a_summary(capsys):
     structure = edtbx_cctbx.read_model(EXAMPLES / "example.cif")
     experiment = edtbx_cctbx.read_experiment(EXAMPLES / "example.cif_pets").select_frames([3, 6, 9])
-    settings = Settings(solver="two_beam", rules=SelectionRules(d_min=1.0), bounds=NuisanceBounds(shapes=("wedge",)))
-    maps = edtbx_cctbx.make_maps(experiment, structure, settings, MapSettings(omit=("H1",)))
+    settings = MapSettings(
+        solver="two_beam", rules=SelectionRules(d_min=1.0), bounds=NuisanceBounds(shapes=("wedge",)), omit=("H1",)
+    )
+    maps = edtbx_cctbx.make_maps(experiment, structure, settings)
     capsys.readouterr()
     maps.show_summary()
     first, crystal, *kinds = capsys.readouterr().out.splitlines()

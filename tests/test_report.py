@@ -277,6 +277,9 @@ def test_cif_is_valid(comparison: Comparison, tmp_path: Path) -> None:
 
 
 def test_histogram_in_cif(comparison: Comparison, tmp_path: Path) -> None:
+    write_outputs(tmp_path / "law", comparison)
+    law = iotbx.cif.reader(file_path=str(tmp_path / "law.cif")).model()["law"]
+    assert "_refine_ls.sample_shape_expression" in law
     nuisance = replace(comparison.dynamical.nuisance, shape="free", histogram=np.array([0.5, 0.5]))
     free = replace(comparison, dynamical=replace(comparison.dynamical, nuisance=nuisance))
     write_outputs(tmp_path / "run", free)

@@ -1,7 +1,7 @@
 """edtbx.simulate: what is put in comes out again."""
 
 import io
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +19,10 @@ from edtbx.measurement.selection import SelectionRules
 from edtbx.solvers.block import Accuracy
 from edtbx_cctbx.io.cif_pets import read_experiment, write_experiment
 from edtbx_cctbx.programs import simulate as program
-from edtbx_cctbx.simulation import simulate
+from edtbx_cctbx.simulation import SimulationSettings, simulate
 from edtbx_cctbx.targets.theories import DynamicalTarget
 
-QUIET = Noise(counts=1e7)
+QUIET = Noise(counts=1e7, background=0.0, orientation=0.0, scale=0.0)
 SCAN = Scan(first=-0.7, step=0.35, frames=5, semi_angle=np.radians(1.5), d_min=0.75)
 TURNED = Rotation.from_euler("xyz", [20.0, 35.0, 50.0], degrees=True).as_matrix()
 WEDGE = Crystal(shape="wedge", thickness=700.0, sigma=np.radians(0.06))
@@ -39,8 +39,11 @@ def structure() -> xray.structure:
 
 
 def simulated(structure, *, noise=QUIET, scan=SCAN, seed=1, **kwargs):
-    options = {"wavelength": 0.02508, "orientation": TURNED, "crystal": WEDGE, "s_max": 0.03, "nproc": 2, **kwargs}
-    return simulate(structure, scan=scan, noise=noise, rng=np.random.default_rng(seed), **options)
+    options = {"solver": "eigen", "s_max": 0.03, "nproc": 2, **kwargs}
+    settings = SimulationSettings(
+        wavelength=0.02508, orientation=TURNED, scan=scan, crystal=WEDGE, noise=noise, **options
+    )
+    return simulate(structure, settings, np.random.default_rng(seed))
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +115,7 @@ def test_rows_are_all_that_the_scan_sweeps(structure, geometry):
 
 
 def test_noise_is_what_its_sigma_says(structure):
-    noise = Noise(counts=100.0, background=5.0)
+    noise = replace(QUIET, counts=100.0, background=5.0)
     result = simulated(structure, noise=noise, scan=replace(SCAN, step=0.05, frames=20), solver="kinematical")
     rows = result.experiment.reflections
     assert result.expected.mean() == pytest.approx(100.0)
@@ -193,3 +196,19 @@ def test_no_model_is_one_line(capsys):
         program.run(["scan.frames=2"])
     assert caught.value.code == 1
     assert "no model given" in capsys.readouterr().err
+
+
+def test_defaults_of_parameters_are_those_of_scripts(model, monkeypatch, tmp_path):
+    class Arrived(Exception):
+        pass
+
+    def look(structure, settings, *rest):
+        for given in (settings, settings.scan, settings.crystal, settings.noise):
+            for field in fields(given):
+                assert field.default in (MISSING, getattr(given, field.name)), field.name
+        raise Arrived
+
+    monkeypatch.setattr(program, "simulate", look)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Arrived):
+        program.run([str(model)])

@@ -1,6 +1,7 @@
 """R factors: against plain loops, by hand, and those that a published refinement printed."""
 
 import math
+import re
 
 import numpy as np
 import plain_reference
@@ -76,9 +77,20 @@ def test_nothing_observed_is_not_a_number():
     assert math.isnan(r_factor(np.zeros(2), m[:2]))
 
 
-def test_the_definition_says_what_was_done():
-    for words in ("I > 3 sigma(I)", "5 sqrt(sigma(I))", "0.01 sigma(I)", "(0.01 Fo)^2"):
-        assert words in DEFINITION
+def test_the_definition_says_what_is_done():
+    """The numbers in its words are those of the weights and of the rows counted as observed."""
+    cut, factor, weak, instability = (
+        float(re.search(pattern, DEFINITION).group(1))
+        for pattern in (r"I > (\S+) sigma", r"or (\S+) sqrt", r"I < (\S+) sigma", r"\((\S+) Fo\)\^2")
+    )
+    sigma = np.full(4, 2.0)
+    intensity = np.array([0.99 * weak, 1.01 * weak, 0.99 * cut, 1.01 * cut]) * sigma
+    f_obs = np.sqrt(intensity)
+    sigma_f = np.where(intensity < weak * sigma, factor * np.sqrt(sigma), sigma / (2.0 * f_obs))
+    weights = 1.0 / (sigma_f**2 + (instability * f_obs) ** 2)
+    np.testing.assert_allclose(amplitude_weights(intensity, sigma), weights, rtol=1e-12)
+    ids = np.zeros(4, dtype=int)
+    assert statistics(intensity, sigma, intensity, ids, np.arange(4)).n_obs == 1
 
 
 def jana_rows(data_dir):

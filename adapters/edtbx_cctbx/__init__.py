@@ -13,7 +13,7 @@ from edtbx_cctbx.model_files.structures import read_model
 from edtbx_cctbx.refinement.compare import compare
 from edtbx_cctbx.refinement.refine import refine
 from edtbx_cctbx.refinement.settings import RefinementSettings, Settings
-from edtbx_cctbx.simulation import simulate
+from edtbx_cctbx.simulation import SimulationSettings, simulate
 from edtbx_cctbx.structure.form_factors import set_electron_form_factors
 from edtbx_cctbx.structure.structure_factors import InexactStructureFactors, structure_factors
 from edtbx_cctbx.targets.crystallographic_ls import crystallographic_ls
@@ -28,6 +28,7 @@ __all__ = [
     "MapSettings",
     "RefinementSettings",
     "Settings",
+    "SimulationSettings",
     "__version__",
     "compare",
     "crystallographic_ls",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Executor
+from dataclasses import dataclass
 
 import numpy as np
 from cctbx import xray
@@ -23,34 +24,59 @@ from edtbx_cctbx.structure.form_factors import set_electron_form_factors
 from edtbx_cctbx.structure.structure_factors import Expansion, f_000, g_vectors
 
 
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class SimulationSettings:
+    """Settings of a simulation: beam, scan, crystal, noise, and accuracy.
+
+    Attributes
+    ----------
+    wavelength : float, Å
+        Relativistic wavelength of the electrons.
+    orientation : (3, 3)
+        Rotation matrix U.
+    scan : Scan
+    crystal : Crystal
+    noise : Noise
+    solver : str
+        By its registered name.
+    s_max, g_max : float, Å⁻¹
+        Beams beyond this |S_g| or |g| are left out; ``g_max`` None: a little beyond the reflections listed.
+    nproc, executor
+        Threads, or what takes the frames in their place, as in :class:`edtbx_cctbx.DynamicalTarget`.
+
+    Raises
+    ------
+    ValueError
+        A limit is out of range.
+    """
+
+    wavelength: float
+    orientation: FloatArray
+    scan: Scan
+    crystal: Crystal
+    noise: Noise
+    solver: str = "auto"
+    s_max: float = 0.02
+    g_max: float | None = None
+    nproc: int | None = None
+    executor: Executor | None = None
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.s_max < 1.0:
+            raise ValueError(f"s_max must lie between 0 and 1 Å⁻¹, got {self.s_max:g}")
+        if self.g_max is not None and self.g_max < 1.0 / self.scan.d_min:
+            raise ValueError(
+                f"g_max = {self.g_max:g} Å⁻¹ leaves reflections of d_min = {self.scan.d_min:g} Å without a beam"
+            )
+
+
 def simulate(
     structure: xray.structure,
-    *,
-    wavelength: float,
-    orientation: FloatArray,
-    scan: Scan,
-    crystal: Crystal,
-    noise: Noise,
+    settings: SimulationSettings,
     rng: np.random.Generator,
-    solver: str = "eigen",
-    s_max: float = 0.02,
-    g_max: float | None = None,
-    nproc: int | None = None,
-    executor: Executor | None = None,
     progress: Progress[FrameCube] = no_progress,
 ) -> Simulation:
-    """The experiment that a crystal of this structure would give.
-
-    Parameters
-    ----------
-    structure
-        The model; electron form factors are put in where others stand.
-    wavelength, orientation
-        λ in Å and the rotation matrix U (3, 3).
-    s_max, g_max
-        Beams beyond this |S_g| or |g| in Å⁻¹ are left out; ``g_max`` None: a little beyond the reflections listed.
-    nproc, executor
-        Threads, or what takes the frames in their place, as in :class:`DynamicalTarget`.
+    """The experiment that a crystal of this structure would give; electron form factors are put in where others stand.
 
     Raises
     ------
@@ -59,60 +85,26 @@ def simulate(
     TooLarge
         The memory does not hold what it takes.
     """
-    forward, truth = forward_model(
-        structure,
-        wavelength=wavelength,
-        orientation=orientation,
-        scan=scan,
-        crystal=crystal,
-        noise=noise,
-        rng=rng,
-        solver=solver,
-        s_max=s_max,
-        g_max=g_max,
-        nproc=nproc,
-        executor=executor,
-    )
+    forward, truth = forward_model(structure, settings, rng)
     f = Expansion.of(structure, forward.vectors).structure_factors(structure)
-    return simulation.measure(forward, f, truth, noise, rng, progress)
+    return simulation.measure(forward, f, truth, settings.noise, rng, progress)
 
 
 def forward_model(
-    structure: xray.structure,
-    *,
-    wavelength: float,
-    orientation: FloatArray,
-    scan: Scan,
-    crystal: Crystal,
-    noise: Noise,
-    rng: np.random.Generator,
-    solver: str = "eigen",
-    s_max: float = 0.02,
-    g_max: float | None = None,
-    nproc: int | None = None,
-    executor: Executor | None = None,
+    structure: xray.structure, settings: SimulationSettings, rng: np.random.Generator
 ) -> tuple[ForwardModel, Nuisance]:
-    """What :func:`simulate` computes intensities with, and the true nuisance parameters; the arguments are the same.
-
-    Raises
-    ------
-    ValueError
-        As :func:`simulate`.
-    """
-    if not 0.0 < s_max < 1.0:
-        raise ValueError(f"s_max must lie between 0 and 1 Å⁻¹, got {s_max:g}")
-    if g_max is not None and g_max < 1.0 / scan.d_min:
-        raise ValueError(f"g_max = {g_max:g} Å⁻¹ leaves reflections of d_min = {scan.d_min:g} Å without a beam")
+    """What :func:`simulate` computes intensities with, and the true nuisance parameters; it raises the same."""
     set_electron_form_factors(expect_structure(structure), log=null_out())
-    backend = installed_solvers().create(solver)
-    executor = frame_executor(executor, nproc)
-    empty = simulation.frames_of(scan, structure.unit_cell().parameters(), wavelength, orientation)
-    g_max = g_max or 1.0 / scan.d_min + G_MAX_MARGIN
-    expect_room_for(empty, g_max, s_max)
+    scan = settings.scan
+    solver = installed_solvers().create(settings.solver)
+    executor = frame_executor(settings.executor, settings.nproc)
+    empty = simulation.frames_of(scan, structure.unit_cell().parameters(), settings.wavelength, settings.orientation)
+    g_max = settings.g_max or 1.0 / scan.d_min + G_MAX_MARGIN
+    expect_room_for(empty, g_max, settings.s_max)
     vectors = g_vectors(structure, g_max)
     experiment = simulation.with_rows(empty, scan, vectors.hkl)
-    truth = simulation.true_nuisance(crystal, noise, scan.frames, rng)
+    truth = simulation.true_nuisance(settings.crystal, settings.noise, scan.frames, rng)
     forward = simulation.forward_model(
-        experiment, vectors, truth, f_000(structure), s_max=s_max, solver=backend, executor=executor
+        experiment, vectors, truth, f_000(structure), s_max=settings.s_max, solver=solver, executor=executor
     )
     return forward, truth

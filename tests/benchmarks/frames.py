@@ -26,7 +26,7 @@ from edtbx.measurement.selection import SelectionRules
 from edtbx.solvers.block import Accuracy, Block
 from edtbx_cctbx.refinement.compare import coarse_nuisance
 from edtbx_cctbx.refinement.settings import Settings
-from edtbx_cctbx.simulation import simulate
+from edtbx_cctbx.simulation import SimulationSettings, simulate
 from edtbx_cctbx.targets.target import Target
 
 DATA = Path(os.environ.get("EDTBX_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
@@ -85,16 +85,15 @@ def synthetic(volume: float = 400.0, thickness: float = 800.0, tilts: int = 60) 
     """One frame of a rotation of ±0.75° to 0.75 Å at 200 kV, spread over ±0.3° across the axis."""
     structure = organic(volume)
     scan = Scan(first=0.3, step=0.02, frames=1, semi_angle=float(np.radians(0.75)), d_min=0.75, rsg_max=0.7)
-    simulated = simulate(
-        structure,
+    settings = SimulationSettings(
         wavelength=0.02508,
         orientation=Rotation.from_euler("xyz", [20.0, 30.0, 40.0], degrees=True).as_matrix(),
         scan=scan,
         crystal=Crystal(shape="wedge", thickness=thickness, sigma=0.001),
-        noise=Noise(counts=1.0),
-        rng=np.random.default_rng(0),
+        noise=Noise(counts=1.0, background=0.0, orientation=0.0, scale=0.0),
         solver="kinematical",
     )
+    simulated = simulate(structure, settings, np.random.default_rng(0))
     return _frame(f"organic, {volume:g} Å³, {thickness:g} Å", simulated.experiment, structure, thickness, tilts)
 
 

@@ -32,8 +32,8 @@ FOUND = 0.35
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MapSettings:
-    """Settings of maps.
+class MapSettings(Settings):
+    """Settings of a fit, and of maps.
 
     ``kind`` is the map whose peaks are listed; ``omit`` are patterns of labels (``H*``) of atoms that are left out;
     ``atoms_follow`` as in :class:`DynamicalMap`; ``hydrogens`` looks for hydrogen at peaks; ``scattering_type`` is the type
@@ -147,8 +147,7 @@ class Maps(Summarised):
 def make_maps(
     experiment: Experiment,
     structure: xray.structure,
-    settings: Settings | None = None,
-    map_settings: MapSettings | None = None,
+    settings: MapSettings | None = None,
     report: Reporter = SILENT,
     parameters: dict[str, Any] | None = None,
 ) -> Maps:
@@ -158,10 +157,8 @@ def make_maps(
     ----------
     experiment : Experiment
     structure : xray.structure
-    settings : Settings, optional
-        Solver, accuracy and selection of rows.
-    map_settings : MapSettings, optional
-        Kind, atoms left out, and search for hydrogen.
+    settings : MapSettings, optional
+        Solver, accuracy, selection of rows; kind of map, atoms left out, and search for hydrogen.
     report : Reporter
         Shows progress.
     parameters : dict, optional
@@ -173,10 +170,9 @@ def make_maps(
         No atom has a label to leave out, none is left, or the solver gives no derivatives.
     """
     began = time.perf_counter()
-    settings = given_or_default(settings, Settings, "settings")
-    map_settings = given_or_default(map_settings, MapSettings, "map_settings")
+    settings = given_or_default(settings, MapSettings, "settings")
     settings.check_derivatives("maps need")
-    left_out = chosen_atoms(structure, map_settings.omit)
+    left_out = chosen_atoms(structure, settings.omit)
     known = structure.select(~left_out)
     omitted = structure.select(left_out)
     scattering = settings.scattering_model(settings.solver, experiment, known)
@@ -186,8 +182,8 @@ def make_maps(
         Target.of(*scattering.at_level(LEVELS[0], start, settings.accuracy)),
         known,
         rows_from=Target.of(*scattering.at_level(DRAFT, start, settings.accuracy)),
-        atoms_follow=map_settings.atoms_follow,
-        scattering_type=map_settings.scattering_type,
+        atoms_follow=settings.atoms_follow,
+        scattering_type=settings.scattering_type,
         progress=report.progress(f"{settings.solver}, map"),
     )
     qualities = {}
@@ -196,14 +192,14 @@ def make_maps(
             qualities[kind] = _quality(calculator, kind, omitted)
     completed: xray.structure | None = None
     proposals: list[Proposal] = []
-    if map_settings.hydrogens:
+    if settings.hydrogens:
         with one_step(report.progress("hydrogen")):
-            completed, proposals = find_hydrogens(known, qualities[map_settings.kind].peaks)
+            completed, proposals = find_hydrogens(known, qualities[settings.kind].peaks)
     return Maps(
         structure=known,
         experiment=scattering.experiment,
         calculator=calculator,
-        kind=map_settings.kind,
+        kind=settings.kind,
         statistics=calculator.target.statistics(calculator.fitted.calculated),
         qualities=qualities,
         proposals=proposals,

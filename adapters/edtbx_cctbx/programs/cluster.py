@@ -33,7 +33,7 @@ class DaskExecutor(Executor):
         self._client = client
         self._say = say
 
-    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
+    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """One task."""
         return self._client.get_executor(pure=False).submit(function, *args, **kwargs)
 

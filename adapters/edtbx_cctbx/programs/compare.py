@@ -7,9 +7,11 @@ from edtbx_cctbx.io.output_files import OutputFiles, output_phil
 from edtbx_cctbx.programs import running as command_line
 from edtbx_cctbx.programs.cluster import workers_of
 from edtbx_cctbx.programs.dry_run import reserving_outputs, show_outputs, show_target, show_workers
-from edtbx_cctbx.programs.parameters import INPUT, SHARED, WORKERS, settings_from
+from edtbx_cctbx.programs.parameters import INPUT, SHARED, WORKERS, fit_settings
 from edtbx_cctbx.programs.template import EdtbxProgram
 from edtbx_cctbx.refinement.compare import compare
+from edtbx_cctbx.refinement.results import Comparison
+from edtbx_cctbx.refinement.settings import Settings
 from edtbx_cctbx.report.tables import show_comparison, write_outputs
 from edtbx_launch.signals import finishing
 
@@ -29,13 +31,13 @@ Example: edtbx.compare urea.cif urea.cif_pets output.prefix=urea_compared
 
     def validate(self) -> None:
         """Fail early on contradictory parameters."""
-        settings_from(self.params)
+        Settings(**fit_settings(self.params))
         self.outputs = OutputFiles.of(self.program_name, self.params, self.data_manager)
 
     def plan(self) -> None:
         """Read and check everything, and say what would be done."""
         structure, experiment = command_line.read_inputs(self.params, self.logger)
-        settings = settings_from(self.params)
+        settings = Settings(**fit_settings(self.params))
         print("Would fit both theories, kinematical and dynamical, to the structure as it is:", file=self.logger)
         show_target(experiment, structure, settings, self.logger)
         show_workers(self.params, self.logger)
@@ -50,7 +52,7 @@ Example: edtbx.compare urea.cif urea.cif_pets output.prefix=urea_compared
             self.comparison = compare(
                 experiment,
                 structure,
-                settings_from(self.params, executor),
+                Settings(**fit_settings(self.params, executor)),
                 reporter,
                 command_line.flat(self.params),
             )
@@ -62,7 +64,7 @@ Example: edtbx.compare urea.cif urea.cif_pets output.prefix=urea_compared
                 print(f"  wrote {path}", file=self.logger)
             command_line.end_if_interrupted(self.comparison.interrupted)
 
-    def get_results(self):
+    def get_results(self) -> Comparison:
         """The comparison, for callers from Python."""
         return self.comparison
 

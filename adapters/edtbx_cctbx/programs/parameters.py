@@ -16,7 +16,6 @@ from edtbx.measurement.experiment import Experiment, ScanGeometry
 from edtbx.measurement.selection import SelectionRules
 from edtbx.solvers.registry import installed_solvers
 from edtbx_cctbx.programs.cluster import check_address
-from edtbx_cctbx.refinement.settings import Settings
 
 INPUT = r"""
 input {
@@ -212,8 +211,14 @@ cluster = None
 """
 
 
-def settings_from(params: Any, executor: Executor | None = None) -> Settings:
-    """Settings from the parameters of a program, with the workers of a cluster if one is given."""
+def fit_settings(params: Any, executor: Executor | None = None) -> dict[str, Any]:
+    """Arguments of :class:`Settings` from the parameters of a program, with the workers of a cluster if one is given.
+
+    Raises
+    ------
+    Sorry
+        They contradict each other.
+    """
     check_workers(params)
     thickness, spread = params.thickness, params.spread
     if thickness.value is not None and not 0.0 < thickness.value <= THICKEST:
@@ -228,13 +233,13 @@ def settings_from(params: Any, executor: Executor | None = None) -> Settings:
     shape = word(thickness.shape)
     shapes = tuple(QUANTILES) if shape == "auto" else (shape,)
     frames = params.frames
-    return Settings(
-        solver=solver_name(params),
-        g_max=params.beams.g_max,
-        tolerance=params.accuracy.tolerance,
-        s_max=params.beams.s_max,
-        s_strong=params.beams.s_strong,
-        bounds=NuisanceBounds(
+    return {
+        "solver": solver_name(params),
+        "g_max": params.beams.g_max,
+        "tolerance": params.accuracy.tolerance,
+        "s_max": params.beams.s_max,
+        "s_strong": params.beams.s_strong,
+        "bounds": NuisanceBounds(
             shapes=shapes,
             thickness=thickness.value,
             sigma=None if sigma is None else float(np.radians(sigma)),
@@ -242,16 +247,16 @@ def settings_from(params: Any, executor: Executor | None = None) -> Settings:
             refine_centres=frames.refine_orientation,
             centre_max=float(np.radians(frames.orientation_max)),
         ),
-        rules=SelectionRules(
+        "rules": SelectionRules(
             rsg_max=params.selection.rsg_max,
             dsg_min=params.selection.dsg_min,
             sg_max=params.selection.sg_max,
             d_min=params.selection.d_min,
             min_reflections=frames.min_reflections,
         ),
-        nproc=params.nproc,
-        executor=executor,
-    )
+        "nproc": params.nproc,
+        "executor": executor,
+    }
 
 
 def check_workers(params: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import Executor
 from pathlib import Path
 
 from cctbx import xray
@@ -15,12 +16,13 @@ from edtbx_cctbx.io.output_files import OutputFiles, output_base, output_phil
 from edtbx_cctbx.programs import running as command_line
 from edtbx_cctbx.programs.cluster import workers_of
 from edtbx_cctbx.programs.dry_run import reserving_outputs, show_outputs, show_target, show_workers
-from edtbx_cctbx.programs.parameters import INPUT, REFINEMENT, SHARED, WORKERS, settings_from, word
+from edtbx_cctbx.programs.parameters import INPUT, REFINEMENT, SHARED, WORKERS, fit_settings, word
 from edtbx_cctbx.programs.template import EdtbxProgram
 from edtbx_cctbx.refinement.checkpoint import Checkpoint
 from edtbx_cctbx.refinement.model import RefinementModel
 from edtbx_cctbx.refinement.preparation import prepared
 from edtbx_cctbx.refinement.refine import refine, without_free_frames
+from edtbx_cctbx.refinement.results import Comparison
 from edtbx_cctbx.refinement.settings import Refined, RefinementSettings
 from edtbx_cctbx.refinement.shelx_instructions import shelx_model, with_instructions
 from edtbx_cctbx.report.csv_json import versions
@@ -54,8 +56,7 @@ Example: edtbx.refine quartz.cif quartz.cif_pets output.prefix=quartz_refined
 
     def validate(self) -> None:
         """Fail early on contradictory parameters."""
-        settings_from(self.params)
-        parse_occupancies(self.params.refinement.occupancies)
+        self._settings()
         path = self._checkpoint_path()
         self.outputs = OutputFiles.of(self.program_name, self.params, self.data_manager, goes_on=path.exists())
         if path.exists() and not (self.params.restart or self.params.output.overwrite):
@@ -67,20 +68,20 @@ Example: edtbx.refine quartz.cif quartz.cif_pets output.prefix=quartz_refined
     def plan(self) -> None:
         """Read and check everything, and say what would be done."""
         model, experiment = self._read()
-        settings, schedule = settings_from(self.params), self._schedule()
+        settings = self._settings()
         settings.check_derivatives("refinement needs")
         if not isinstance(model, RefinementModel):
-            model = with_instructions(RefinementModel.of(model, schedule.riding), schedule.instructions)
-        start = prepared(model, schedule, ProgramReporter.of(self.logger))
-        parameters = start.reparametrisation(schedule.refined).n_independents
-        placed = ", and those of hydrogen to be placed" if schedule.place_hydrogens else ""
+            model = with_instructions(RefinementModel.of(model, settings.riding), settings.instructions)
+        start = prepared(model, settings, ProgramReporter.of(self.logger))
+        parameters = start.reparametrisation(settings.refined).n_independents
+        placed = ", and those of hydrogen to be placed" if settings.place_hydrogens else ""
         print(
             f"Would refine {start.structure.scatterers().size()} atoms with both theories, kinematical and dynamical: "
-            f"{parameters} parameters at the start{placed}, method {schedule.method}, at most {schedule.cycles} cycles "
+            f"{parameters} parameters at the start{placed}, method {settings.method}, at most {settings.cycles} cycles "
             "at the fine level:",
             file=self.logger,
         )
-        used, left_out = without_free_frames(experiment, start.structure, settings, schedule)
+        used, left_out = without_free_frames(experiment, start.structure, settings)
         show_target(used, start.structure, settings, self.logger)
         if left_out is not None:
             print(f"  frames left out for R(free): {len(left_out.frames)}", file=self.logger)
@@ -100,8 +101,7 @@ Example: edtbx.refine quartz.cif quartz.cif_pets output.prefix=quartz_refined
                 self.comparison = refine(
                     experiment,
                     model,
-                    settings_from(self.params, executor),
-                    self._schedule(),
+                    self._settings(executor),
                     reporter,
                     command_line.flat(self.params),
                     checkpoint,
@@ -146,7 +146,7 @@ Example: edtbx.refine quartz.cif quartz.cif_pets output.prefix=quartz_refined
             print(f"  there is no {path} to go on from: starting anew", file=self.logger)
         return Checkpoint(path, depends)
 
-    def get_results(self):
+    def get_results(self) -> Comparison:
         """The comparison, for callers from Python."""
         return self.comparison
 
@@ -166,9 +166,10 @@ Example: edtbx.refine quartz.cif quartz.cif_pets output.prefix=quartz_refined
     def _instructions(self) -> list[str]:
         return [line for line in self.params.refinement.instruction if line]
 
-    def _schedule(self) -> RefinementSettings:
+    def _settings(self, executor: Executor | None = None) -> RefinementSettings:
         asked = self.params.refinement
         return RefinementSettings(
+            **fit_settings(self.params, executor),
             refined=Refined(
                 sites=asked.sites,
                 displacements=asked.displacements,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from edtbx_cctbx.programs.cluster import workers_of
 from edtbx_cctbx.programs.dry_run import reserving_outputs, show_outputs, show_workers
 from edtbx_cctbx.programs.parameters import WORKERS, check_workers, solver_name
 from edtbx_cctbx.programs.template import EdtbxProgram
-from edtbx_cctbx.simulation import forward_model, simulate
+from edtbx_cctbx.simulation import SimulationSettings, forward_model, simulate
 from edtbx_launch.signals import finishing
 
 PHIL = r"""
@@ -149,7 +150,7 @@ Example: edtbx.simulate urea.cif scan.frames=20 thickness.value=800 output.prefi
         self.outputs = OutputFiles.of(self.program_name, self.params, self.data_manager)
         check_workers(self.params)
         try:
-            self.setting = setting_from(self.params)
+            self._settings()
         except ValueError as error:
             raise Sorry(str(error)) from error
 
@@ -158,7 +159,7 @@ Example: edtbx.simulate urea.cif scan.frames=20 thickness.value=800 output.prefi
         params = self.params
         structure = command_line.read_structure(params, self.logger)
         try:
-            model, _ = forward_model(structure, **self._asked())
+            model, _ = forward_model(structure, *self._settings())
         except ValueError as error:
             raise Sorry(str(error)) from error
         rows = model.experiment.reflections
@@ -182,13 +183,7 @@ Example: edtbx.simulate urea.cif scan.frames=20 thickness.value=800 output.prefi
         try:
             with workers_of(params.cluster, self.logger) as executor, ProgramReporter.of(self.logger) as reporter:
                 reporter.announce_compilation()
-                self.simulation = simulate(
-                    structure,
-                    **self._asked(),
-                    nproc=params.nproc,
-                    executor=executor,
-                    progress=reporter.progress("simulate"),
-                )
+                self.simulation = simulate(structure, *self._settings(executor), reporter.progress("simulate"))
         except ValueError as error:
             raise Sorry(str(error)) from error
         with finishing():
@@ -201,49 +196,49 @@ Example: edtbx.simulate urea.cif scan.frames=20 thickness.value=800 output.prefi
         """The simulation, for callers from Python."""
         return self.simulation
 
-    def _asked(self) -> dict[str, Any]:
-        """What is simulated, and how."""
-        params = self.params
+    def _settings(self, executor: Executor | None = None) -> tuple[SimulationSettings, np.random.Generator]:
+        """Settings with angles in radians, and the random numbers behind those of the orientation."""
+        params, scan, noise = self.params, self.params.scan, self.params.noise
         rng = np.random.default_rng(params.seed)
-        return {
-            **self.setting,
-            "orientation": _orientation(params.scan.orientation, rng),
-            "rng": rng,
-            "solver": solver_name(params),
-            "s_max": params.beams.s_max,
-            "g_max": params.beams.g_max,
-        }
+        settings = SimulationSettings(
+            wavelength=_wavelength(params.beam),
+            orientation=_orientation(scan.orientation, rng),
+            scan=Scan(
+                geometry=ScanGeometry(scan.geometry),
+                first=float(np.radians(scan.first)),
+                step=float(np.radians(scan.step)),
+                frames=scan.frames,
+                semi_angle=float(np.radians(scan.semi_angle)),
+                d_min=params.selection.d_min,
+                rsg_max=params.selection.rsg_max,
+            ),
+            crystal=Crystal(
+                shape=params.thickness.shape,
+                thickness=params.thickness.value,
+                sigma=float(np.radians(params.spread.sigma)),
+            ),
+            noise=Noise(
+                counts=noise.counts,
+                background=noise.background,
+                orientation=float(np.radians(noise.orientation)),
+                scale=noise.scale,
+            ),
+            solver=solver_name(params),
+            s_max=params.beams.s_max,
+            g_max=params.beams.g_max,
+            nproc=params.nproc,
+            executor=executor,
+        )
+        return settings, rng
 
 
-def setting_from(params: Any) -> dict[str, Any]:
-    """Wavelength, scan, crystal and noise that the parameters ask for; degrees become radians here."""
-    scan, noise, energy = params.scan, params.noise, params.beam.energy
-    wavelength = params.beam.wavelength
-    if wavelength is None and not 10.0 <= energy <= 3000.0:
-        raise ValueError(f"beam.energy must lie between 10 and 3000 keV, got {energy:g}")
-    return {
-        "wavelength": wavelength_from_energy(1000.0 * energy) if wavelength is None else wavelength,
-        "scan": Scan(
-            geometry=ScanGeometry(scan.geometry),
-            first=float(np.radians(scan.first)),
-            step=float(np.radians(scan.step)),
-            frames=scan.frames,
-            semi_angle=float(np.radians(scan.semi_angle)),
-            d_min=params.selection.d_min,
-            rsg_max=params.selection.rsg_max,
-        ),
-        "crystal": Crystal(
-            shape=params.thickness.shape,
-            thickness=params.thickness.value,
-            sigma=float(np.radians(params.spread.sigma)),
-        ),
-        "noise": Noise(
-            counts=noise.counts,
-            background=noise.background,
-            orientation=float(np.radians(noise.orientation)),
-            scale=noise.scale,
-        ),
-    }
+def _wavelength(beam: Any) -> float:
+    """λ in Å, given or of the energy."""
+    if beam.wavelength is not None:
+        return float(beam.wavelength)
+    if not 10.0 <= beam.energy <= 3000.0:
+        raise ValueError(f"beam.energy must lie between 10 and 3000 keV, got {beam.energy:g}")
+    return wavelength_from_energy(1000.0 * beam.energy)
 
 
 def _orientation(angles: list[float] | None, rng: np.random.Generator) -> FloatArray:

@@ -30,7 +30,7 @@ from edtbx_cctbx.refinement.checkpoint import Checkpoint, atoms_of, put_atoms
 from edtbx_cctbx.refinement.compare import chosen_level, theory_fit
 from edtbx_cctbx.refinement.model import RefinementModel, allows_anisotropic, make_anisotropic, usual_shifts
 from edtbx_cctbx.refinement.results import LeastSquaresFit, TheoryFit
-from edtbx_cctbx.refinement.settings import RefinementSettings, Settings
+from edtbx_cctbx.refinement.settings import RefinementSettings
 from edtbx_cctbx.targets.crystallographic_ls import crystallographic_ls
 from edtbx_cctbx.targets.scattering_model import ScatteringModel
 from edtbx_cctbx.targets.target import Target
@@ -83,8 +83,7 @@ def refine_by_least_squares(
     scattering: ScatteringModel,
     start: Nuisance,
     model: RefinementModel,
-    settings: Settings,
-    schedule: RefinementSettings,
+    settings: RefinementSettings,
     report: Reporter,
     checkpoint: Checkpoint,
 ) -> TheoryFit:
@@ -98,7 +97,7 @@ def refine_by_least_squares(
         The reflections do not determine all parameters.
     """
     began = time.perf_counter()
-    run = LeastSquaresRun(scattering, start, model, settings, schedule, report, checkpoint)
+    run = LeastSquaresRun(scattering, start, model, settings, report, checkpoint)
     run.roughly()
     run.chosen = checkpoint.step(
         "level", lambda: chosen_level(scattering, run.nuisance, model.structure, settings, report)
@@ -130,8 +129,7 @@ class LeastSquaresRun:
     scattering: ScatteringModel
     nuisance: Nuisance
     model: RefinementModel
-    settings: Settings
-    schedule: RefinementSettings
+    settings: RefinementSettings
     report: Reporter
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     chosen: ChosenLevel | None = None
@@ -139,15 +137,15 @@ class LeastSquaresRun:
     correction: FloatArray | None = None
 
     def __post_init__(self) -> None:
-        if self.schedule.weighting is not None:
-            self.a = self.schedule.weighting
+        if self.settings.weighting is not None:
+            self.a = self.settings.weighting
 
     def roughly(self) -> None:
         """First stages: the model as given, the thickness law, then the anisotropic model on some of the frames."""
         self.on_some_frames("first")
         self.find_law()
-        if allows_anisotropic(self.model.structure, self.scattering.experiment, self.schedule):
-            make_anisotropic(self.model, hydrogen=self.schedule.anisotropic == "all")
+        if allows_anisotropic(self.model.structure, self.scattering.experiment, self.settings):
+            make_anisotropic(self.model, hydrogen=self.settings.anisotropic == "all")
             self.on_some_frames("anisotropic")
 
     def on_some_frames(self, stage: str) -> None:
@@ -237,7 +235,7 @@ class LeastSquaresRun:
 
     def _some_frames(self, rows: int, fewest: int, scattering: ScatteringModel | None = None) -> list[int]:
         """Indices of frames, evenly over the scan, with at least so many rows per parameter, and so many frames."""
-        rp = self.model.reparametrisation(self.schedule.refined)
+        rp = self.model.reparametrisation(self.settings.refined)
         parameters = rp.jacobian_transpose_matching_grad_fc().n_rows
         scattering = scattering or self.scattering
         frames = len(scattering.observations.frame_ids)
@@ -255,21 +253,21 @@ class LeastSquaresRun:
 
         Once shifts fall below half an s.u., weights are chosen, and ``stop`` is asked whether to end.
         """
-        model, schedule, solver = self.model, self.schedule, scattering.solver_name
+        model, settings, solver = self.model, self.settings, scattering.solver_name
         target = Target.of(scattering, start)
         ls = crystallographic_ls(
             target,
-            model.reparametrisation(schedule.refined),
+            model.reparametrisation(settings.refined),
             restraints_manager=model.restraints,
             weighting_scheme=mainstream_shelx_weighting(a=self.a, b=0),
-            loss=schedule.loss,
+            loss=settings.loss,
             rows_from=self._rows_from(target),
             progress=self.report.progress(f"{solver}, {stage}"),
         )
         usual = usual_shifts(model.structure, ls.reparametrisation)
         last_stage = stage.startswith(_LAST)
-        most, least = (schedule.cycles, schedule.shift_over_su) if last_stage else (_FIRST_CYCLES, _FIRST_SHIFT)
-        weighted = schedule.weighting is not None
+        most, least = (settings.cycles, settings.shift_over_su) if last_stage else (_FIRST_CYCLES, _FIRST_SHIFT)
+        weighted = settings.weighting is not None
         secants: list[tuple[FloatArray, FloatArray]] = []
         step = before = np.zeros(0)
         shift = 0.0

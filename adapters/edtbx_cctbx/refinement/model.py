@@ -276,12 +276,12 @@ def make_anisotropic(model: RefinementModel, hydrogen: bool = False) -> int:
     return chosen.count(True)
 
 
-def allows_anisotropic(structure: xray.structure, experiment: Experiment, schedule: RefinementSettings) -> bool:
+def allows_anisotropic(structure: xray.structure, experiment: Experiment, settings: RefinementSettings) -> bool:
     """Whether anisotropic displacements are asked for, and there are enough rows for them."""
-    if schedule.anisotropic == "none" or not schedule.refined.displacements:
+    if settings.anisotropic == "none" or not settings.refined.displacements:
         return False
     heavy = sum(not is_hydrogen(s) for s in structure.scatterers())
-    enough = len(experiment.reflections) / 3 > schedule.rows_per_parameter * (
+    enough = len(experiment.reflections) / 3 > settings.rows_per_parameter * (
         9 * heavy + 4 * len(structure.scatterers())
     )
-    return schedule.anisotropic == "all" or enough
+    return settings.anisotropic == "all" or enough

@@ -16,8 +16,8 @@ from edtbx_cctbx.refinement.model import RefinementModel, groups_of
 from edtbx_cctbx.refinement.settings import RefinementSettings
 
 
-def prepared(model: RefinementModel, schedule: RefinementSettings, report: Reporter) -> RefinementModel:
-    """A copy with occupancies that fulfil the refined groups, made isotropic if the schedule asks for it.
+def prepared(model: RefinementModel, settings: RefinementSettings, report: Reporter) -> RefinementModel:
+    """A copy with occupancies that fulfil the refined groups, made isotropic if the settings ask for it.
 
     Atoms of occupancy 0 that is not refined are held: the data do not depend on them.
 
@@ -27,10 +27,10 @@ def prepared(model: RefinementModel, schedule: RefinementSettings, report: Repor
         The occupancies asked for cannot be refined, or the gradient minimiser is given restraints.
     """
     model = model.copy()
-    structure, groups = model.structure, schedule.refined.occupancies
+    structure, groups = model.structure, settings.refined.occupancies
     for note in model.notes:
         report.say(note)
-    if model.restraints is not None and schedule.uses_gradients(structure):
+    if model.restraints is not None and settings.uses_gradients(structure):
         raise Sorry(
             "the gradient minimiser takes no restraints, and the model has some: take refinement.method=least_squares, or "
             "leave them out"
@@ -44,20 +44,20 @@ def prepared(model: RefinementModel, schedule: RefinementSettings, report: Repor
             )
             report.say(f"occupancies at the start, as refinement.occupancies={group} needs them: {said}")
     equations = [*model.equations, *(each for group in groups for each in group.equations(structure))]
-    check_scales(structure, _free(model, schedule), equations)
-    if schedule.anisotropic == "none" and schedule.refined.displacements:
+    check_scales(structure, _free(model, settings), equations)
+    if settings.anisotropic == "none" and settings.refined.displacements:
         _make_isotropic(model, report)
-    return _without_empty(model, schedule, report)
+    return _without_empty(model, settings, report)
 
 
-def odd_occupancies(model: RefinementModel, schedule: RefinementSettings) -> list[str]:
+def odd_occupancies(model: RefinementModel, settings: RefinementSettings) -> list[str]:
     """A line for each occupancy that was refined out of its range."""
-    return occupancy_notes(model.structure, sorted(_free(model, schedule)))
+    return occupancy_notes(model.structure, sorted(_free(model, settings)))
 
 
-def _free(model: RefinementModel, schedule: RefinementSettings) -> frozenset[int]:
+def _free(model: RefinementModel, settings: RefinementSettings) -> frozenset[int]:
     """Indices of the atoms whose occupancies are refined."""
-    return model.free_occupancies.union(*(_places(model, group) for group in schedule.refined.occupancies))
+    return model.free_occupancies.union(*(_places(model, group) for group in settings.refined.occupancies))
 
 
 def _places(model: RefinementModel, group: OccupancyGroup) -> list[int]:
@@ -74,9 +74,9 @@ def _make_isotropic(model: RefinementModel, report: Reporter) -> None:
         report.say(f"refinement.anisotropic=none: {chosen.count(True)} anisotropic atoms are made isotropic")
 
 
-def _without_empty(model: RefinementModel, schedule: RefinementSettings, report: Reporter) -> RefinementModel:
+def _without_empty(model: RefinementModel, settings: RefinementSettings, report: Reporter) -> RefinementModel:
     scatterers = model.structure.scatterers()
-    busy = set(_free(model, schedule))
+    busy = set(_free(model, settings))
     for kind in (shared_site, shared_u):
         busy.update(place for group in groups_of(model.constraints, kind) for place in group)
     empty = [place for place, s in enumerate(scatterers) if s.occupancy == 0.0 and place not in busy]

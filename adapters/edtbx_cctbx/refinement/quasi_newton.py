@@ -47,8 +47,7 @@ def refine_by_gradient(
     scattering: ScatteringModel,
     nuisance: Nuisance,
     model: RefinementModel,
-    settings: Settings,
-    schedule: RefinementSettings,
+    settings: RefinementSettings,
     report: Reporter,
     checkpoint: Checkpoint,
 ) -> TheoryFit:
@@ -62,7 +61,7 @@ def refine_by_gradient(
         def step() -> tuple[list[Any], Nuisance]:
             with one_step(report.progress(f"{solver}, draft")):
                 target = _draft_of(scattering, start, settings)
-                first, last, n = minimise(target, model, schedule)
+                first, last, n = minimise(target, model, settings)
             report.say(f"{solver}: draft, target {first:.5f} -> {last:.5f} with {n} parameters")
             return atoms_of(structure), target.fit_nuisance(structure)
 
@@ -73,10 +72,10 @@ def refine_by_gradient(
     draft("draft", nuisance)
     nuisance = checkpoint.step("law", lambda: coarse_nuisance(scattering, structure, settings, report))
     nuisance = draft("draft with another law", nuisance)
-    if allows_anisotropic(structure, scattering.experiment, schedule):
-        make_anisotropic(model, hydrogen=schedule.anisotropic == "all")
+    if allows_anisotropic(structure, scattering.experiment, settings):
+        make_anisotropic(model, hydrogen=settings.anisotropic == "all")
         nuisance = draft("anisotropic draft", nuisance)
-    for cycle in range(schedule.cycles):
+    for cycle in range(settings.cycles):
         fit = checkpoint.step(
             f"cycle {cycle + 1}", partial(fit_theory, scattering, nuisance, structure, settings, report)
         )
@@ -88,13 +87,13 @@ def refine_by_gradient(
 
         def step(fit: TheoryFit = fit) -> list[Any]:
             with one_step(report.progress(f"{solver}, atoms")):
-                minimise(_corrected_draft(scattering, structure, settings, fit), model, schedule)
+                minimise(_corrected_draft(scattering, structure, settings, fit), model, settings)
             return atoms_of(structure)
 
         put_atoms(structure, checkpoint.step(f"shifts of cycle {cycle + 1}", step))
         moved = float(np.sqrt(to_numpy((structure.sites_cart() - before).norms() ** 2).max()))
         report.say(f"{solver}: largest shift {moved:.4f} Å")
-        if moved < schedule.site_tolerance:
+        if moved < settings.site_tolerance:
             break
     return checkpoint.step("end", partial(fit_theory, scattering, nuisance, structure, settings, report))
 
@@ -118,12 +117,12 @@ def _corrected_draft(
     return target
 
 
-def minimise(target: Target, model: RefinementModel, schedule: RefinementSettings) -> tuple[float, float, int]:
+def minimise(target: Target, model: RefinementModel, settings: RefinementSettings) -> tuple[float, float, int]:
     """Refine the atoms by L-BFGS; target before, target after, number of parameters.
 
     Coordinates are whitened: the estimated curvature is the same in all directions.
     """
-    parameters = StructureParameters(model, schedule.refined)
+    parameters = StructureParameters(model, settings.refined)
     curvature = parameters.curvature(target)
     damped = curvature + np.diag(_DAMPING * np.maximum(np.diag(curvature), np.diag(curvature).max() * 1e-6))
     whitened = np.linalg.inv(np.linalg.cholesky(damped)).T

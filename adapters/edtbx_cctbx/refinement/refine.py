@@ -22,7 +22,7 @@ from edtbx_cctbx.refinement.model import RefinementModel
 from edtbx_cctbx.refinement.preparation import odd_occupancies, prepared
 from edtbx_cctbx.refinement.quasi_newton import refine_by_gradient
 from edtbx_cctbx.refinement.results import Comparison, TheoryFit
-from edtbx_cctbx.refinement.settings import RefinementSettings, Settings
+from edtbx_cctbx.refinement.settings import RefinementSettings
 from edtbx_cctbx.refinement.shelx_instructions import with_instructions
 from edtbx_cctbx.structure.form_factors import set_electron_form_factors
 from edtbx_cctbx.targets.scattering_model import ScatteringModel
@@ -31,8 +31,7 @@ from edtbx_cctbx.targets.scattering_model import ScatteringModel
 def refine(
     experiment: Experiment,
     structure: xray.structure | RefinementModel,
-    settings: Settings | None = None,
-    schedule: RefinementSettings | None = None,
+    settings: RefinementSettings | None = None,
     report: Reporter = SILENT,
     parameters: dict[str, Any] | None = None,
     checkpoint: Checkpoint | None = None,
@@ -46,11 +45,9 @@ def refine(
     ----------
     experiment : Experiment
     structure : xray.structure or RefinementModel
-        A model is refined with its constraints and restraints, a structure with those that the schedule asks for.
-    settings : Settings, optional
-        Solver, accuracy and selection of rows.
-    schedule : RefinementSettings, optional
-        Which parameters are refined, by which method.
+        A model is refined with its constraints and restraints, a structure with those that the settings ask for.
+    settings : RefinementSettings, optional
+        Solver, accuracy, selection of rows; which parameters are refined, by which method.
     report : Reporter
         Shows progress.
     parameters : dict, optional
@@ -67,30 +64,27 @@ def refine(
     Sorry
         The solver gives no derivatives, no frames can be left out for R(free), or data and model do not fit together.
     """
-    settings = given_or_default(settings, Settings, "settings")
-    schedule = given_or_default(schedule, RefinementSettings, "schedule")
+    settings = given_or_default(settings, RefinementSettings, "settings")
     checkpoint = checkpoint or Checkpoint()
     settings.check_derivatives("refinement needs")
     atoms = structure.structure if isinstance(structure, RefinementModel) else structure
-    experiment, left_out = without_free_frames(experiment, atoms, settings, schedule)
+    experiment, left_out = without_free_frames(experiment, atoms, settings)
     fits: list[TheoryFit] = []
     interrupted = None
     scattering: ScatteringModel | None = None
     try:
-        model = _model_of(structure, experiment, settings, schedule, report, checkpoint)
+        model = _model_of(structure, experiment, settings, report, checkpoint)
         for theory, solver in (("kinematical", "kinematical"), ("dynamical", settings.solver)):
             checkpoint.latest = None
             copied = model.copy()
-            copied.reparametrisation(schedule.refined)  # riding atoms go where they belong
+            copied.reparametrisation(settings.refined)  # riding atoms go where they belong
             scattering = settings.scattering_model(solver, experiment, copied.structure)
-            fit = checkpoint.step(
-                theory, partial(_refine_theory, scattering, copied, settings, schedule, report, checkpoint)
-            )
+            fit = checkpoint.step(theory, partial(_refine_theory, scattering, copied, settings, report, checkpoint))
             if left_out is not None:
                 free = checkpoint.step(f"{theory}, free", partial(free_statistics, left_out, fit, settings, report))
                 fit = replace(fit, free=free)
             set_electron_form_factors(fit.structure)
-            for line in odd_occupancies(replace(copied, structure=fit.structure), schedule):
+            for line in odd_occupancies(replace(copied, structure=fit.structure), settings):
                 report.say(f"{solver}: {line}")
             fits.append(fit)
     except Undetermined:
@@ -118,54 +112,52 @@ def refine(
 def _model_of(
     structure: xray.structure | RefinementModel,
     experiment: Experiment,
-    settings: Settings,
-    schedule: RefinementSettings,
+    settings: RefinementSettings,
     report: Reporter,
     checkpoint: Checkpoint,
 ) -> RefinementModel:
-    """The model to refine, with the hydrogen, constraints and restraints that the schedule asks for."""
+    """The model to refine, with the hydrogen, constraints and restraints that the settings ask for."""
     if isinstance(structure, RefinementModel):
-        return prepared(structure, schedule, report)
-    if schedule.place_hydrogens:
+        return prepared(structure, settings, report)
+    if settings.place_hydrogens:
         structure = checkpoint.step(
             "hydrogen",
-            partial(_with_hydrogens, experiment, structure, settings, schedule, report, checkpoint),
+            partial(_with_hydrogens, experiment, structure, settings, report, checkpoint),
         )
         set_electron_form_factors(structure)
-    model = with_instructions(RefinementModel.of(structure, schedule.riding), schedule.instructions)
-    return prepared(model, schedule, report)
+    model = with_instructions(RefinementModel.of(structure, settings.riding), settings.instructions)
+    return prepared(model, settings, report)
 
 
 def without_free_frames(
-    experiment: Experiment, structure: xray.structure, settings: Settings, schedule: RefinementSettings
+    experiment: Experiment, structure: xray.structure, settings: RefinementSettings
 ) -> tuple[Experiment, Experiment | None]:
-    """The experiment to refine against, and the frames left out for R(free), None unless the schedule asks for it.
+    """The experiment to refine against, and the frames left out for R(free), None unless the settings ask for it.
 
     Raises
     ------
     Sorry
         The thickness law is a histogram, or the frames left out have no reflections of their own.
     """
-    if schedule.free_frames is None:
+    if settings.free_frames is None:
         return experiment, None
     if "free" in settings.bounds.shapes:  # a histogram could not be held where it was found
         raise Sorry("refinement.free_frames needs a thickness law with one parameter: leave out thickness.shape=free")
-    return without_every(experiment, structure, settings.rules, schedule.free_frames)
+    return without_every(experiment, structure, settings.rules, settings.free_frames)
 
 
 def _with_hydrogens(
     experiment: Experiment,
     structure: xray.structure,
-    settings: Settings,
-    schedule: RefinementSettings,
+    settings: RefinementSettings,
     report: Reporter,
     checkpoint: Checkpoint,
 ) -> xray.structure:
     """A structure with hydrogen added after a first dynamical refinement, as bond lengths tell how many atoms to add."""
-    model = prepared(RefinementModel.of(structure, schedule.riding), schedule, SILENT)
+    model = prepared(RefinementModel.of(structure, settings.riding), settings, SILENT)
     scattering = settings.scattering_model(settings.solver, experiment, model.structure)
     start = checkpoint.step("coarse", partial(coarse_nuisance, scattering, model.structure, settings, report))
-    run = LeastSquaresRun(scattering, start, model, settings, schedule, report.behind("before hydrogen, "), checkpoint)
+    run = LeastSquaresRun(scattering, start, model, settings, report.behind("before hydrogen, "), checkpoint)
     run.on_some_frames("first")
     checkpoint.latest = None  # of a structure without hydrogen, which nobody asked for
     with one_step(report.progress("hydrogen placement")):
@@ -180,13 +172,12 @@ def _with_hydrogens(
 def _refine_theory(
     scattering: ScatteringModel,
     model: RefinementModel,
-    settings: Settings,
-    schedule: RefinementSettings,
+    settings: RefinementSettings,
     report: Reporter,
     checkpoint: Checkpoint,
 ) -> TheoryFit:
-    """Fit of one theory, by the method that the schedule asks for; the structure of the model is refined in place."""
+    """Fit of one theory, by the method that the settings ask for; the structure of the model is refined in place."""
     start = checkpoint.step("coarse", partial(coarse_nuisance, scattering, model.structure, settings, report))
     report.say(f"{scattering.solver_name}: {start.describe()}")
-    refine_by = refine_by_gradient if schedule.uses_gradients(model.structure) else refine_by_least_squares
-    return refine_by(scattering, start, model, settings, schedule, report, checkpoint)
+    refine_by = refine_by_gradient if settings.uses_gradients(model.structure) else refine_by_least_squares
+    return refine_by(scattering, start, model, settings, report, checkpoint)

@@ -141,11 +141,13 @@ class Refined:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RefinementSettings:
-    """Settings of a refinement: parameters, method, and convergence.
+class RefinementSettings(Settings):
+    """Settings of a fit, and of a refinement: parameters, method, and convergence.
 
     Attributes
     ----------
+    solver, tolerance, bounds, ...
+        As in :class:`Settings`.
     refined : Refined
         Kinds of parameters that are refined.
     method : str
@@ -190,6 +192,7 @@ class RefinementSettings:
     free_frames: int | None = None
 
     def __post_init__(self) -> None:
+        Settings.__post_init__(self)
         for name, choices in _CHOICES.items():
             value = getattr(self, name)
             if value not in choices:

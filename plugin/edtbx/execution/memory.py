@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edtbx.cell import Cell, metric_matrix
+from edtbx.cell import Cell, cell_volume
 from edtbx.measurement.experiment import Experiment
 
 _PER_PLACE, _KEPT_PER_PLACE, _PER_VECTOR = 90.0, 8.0, 230.0
@@ -82,7 +82,7 @@ def vectors_bytes(cell: Cell, g_max: float) -> float:
     """Bytes that the g vectors out to 2 g_max (Å⁻¹) take at most, with the dense table that finds them."""
     reach = 2.0 * g_max
     places = float(np.prod(2.0 * np.floor(reach * np.asarray(cell[:3])) + 1.0))
-    inside = 4.0 / 3.0 * math.pi * reach**3 * _volume(cell)
+    inside = 4.0 / 3.0 * math.pi * reach**3 * cell_volume(cell)
     return max(_PER_PLACE * places, _KEPT_PER_PLACE * places + _PER_VECTOR * inside)
 
 
@@ -94,11 +94,7 @@ def beams_near(cell: Cell, g_max: float, s_max: float, semi_angle: float) -> flo
     """
     swept = 2.0 * semi_angle * 4.0 * g_max / (3.0 * math.pi)
     inside = 4.0 / 3.0 * math.pi * g_max**3
-    return _volume(cell) * min(math.pi * g_max**2 * (2.0 * s_max + swept), inside)
-
-
-def _volume(cell: Cell) -> float:
-    return math.sqrt(float(np.linalg.det(metric_matrix(cell))))
+    return cell_volume(cell) * min(math.pi * g_max**2 * (2.0 * s_max + swept), inside)
 
 
 def at_once(executor: Executor | None) -> int:

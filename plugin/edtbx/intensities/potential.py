@@ -16,7 +16,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from edtbx.arrays import BoolArray, ComplexArray, FloatArray, IntArray
-from edtbx.cell import Cell
+from edtbx.cell import Cell, cell_volume
 from edtbx.constants import lorentz_factor
 from edtbx.measurement.geometry import orthogonalisation_matrix
 
@@ -124,11 +124,6 @@ def indices_within(cell: Cell, g_max: float) -> IntArray:
     extent = np.floor(g_max * np.asarray(cell[:3])).astype(int)
     grid = np.stack(np.meshgrid(*(np.arange(-n, n + 1) for n in extent), indexing="ij"), axis=-1).reshape(-1, 3)
     return grid[np.linalg.norm(grid @ b.T, axis=1) <= g_max]
-
-
-def cell_volume(cell: Cell) -> float:
-    """Volume of the unit cell in Å³."""
-    return 1.0 / float(np.linalg.det(orthogonalisation_matrix(cell)))
 
 
 def u_per_f(cell: Cell, wavelength: float) -> float:

@@ -99,9 +99,9 @@ class Noise:
     """
 
     counts: float
-    background: float = 0.0
-    orientation: float = 0.0
-    scale: float = 0.0
+    background: float
+    orientation: float
+    scale: float
 
     def __post_init__(self) -> None:
         if not 0.0 < self.counts < 1e12:
