@@ -17,11 +17,11 @@ from edtbx.fitting.sampling_levels import COARSE
 from edtbx_cctbx import KinematicalTarget, crystallographic_ls, read_experiment, read_model
 from edtbx_cctbx.arrays import to_numpy
 from edtbx_cctbx.programs import compare, refine
-from edtbx_cctbx.refinement import compare as comparison
 from edtbx_cctbx.refinement.checkpoint import Checkpoint
 from edtbx_cctbx.refinement.parameters import StructureParameters
 from edtbx_cctbx.refinement.refine import refine as refine_both
 from edtbx_cctbx.refinement.settings import RefinementSettings
+from edtbx_cctbx.targets.scattering_model import ScatteringModel
 from edtbx_launch.signals import Interrupted, catch_signals, exit_status, finishing, shielded
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
@@ -102,14 +102,14 @@ def test_interrupted_before_anything_is_done_it_writes_nothing(method, tmp_path,
 
 
 def test_a_comparison_interrupted_in_the_second_theory_has_the_first(tmp_path, monkeypatch, capsys):
-    whole = comparison.coarse_nuisance
+    whole = ScatteringModel.fit_coarse
 
     def stopping(scattering, *arguments):
         if scattering.solver_name != "kinematical":
             raise Interrupted(signal.SIGINT)
         return whole(scattering, *arguments)
 
-    monkeypatch.setattr(comparison, "coarse_nuisance", stopping)
+    monkeypatch.setattr(ScatteringModel, "fit_coarse", stopping)
     with pytest.raises(SystemExit) as ended:
         compare.run([MODEL, DATA, *FEW, f"output.prefix={tmp_path / 'x'}"])
     assert ended.value.code == 130

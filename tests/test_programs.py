@@ -23,7 +23,6 @@ from edtbx_cctbx.programs import map as map_program
 from edtbx_cctbx.programs import refine as refine_program
 from edtbx_cctbx.programs.running import named_files
 from edtbx_cctbx.refinement import settings as refinement_settings
-from edtbx_cctbx.refinement.compare import chosen_level, coarse_nuisance
 from edtbx_cctbx.refinement.settings import RefinementSettings, Settings
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
@@ -290,8 +289,8 @@ def test_the_error_promised_is_the_error_found(tmp_path):
     experiment, structure = read_experiment(DATA).select_frames([2, 6, 9]), read_model(MODEL)
     settings = Settings(tolerance=0.2)
     scattering = settings.scattering_model("auto", experiment, structure)
-    nuisance = coarse_nuisance(scattering, structure, settings)
-    found = chosen_level(scattering, nuisance, structure, settings)
+    nuisance = scattering.fit_coarse(structure)
+    found = scattering.choose_level(structure, nuisance)
     assert found.kept
     assert found.level is not LEVELS[-1]
     finest = Level(accuracy=Accuracy(s_max=0.2, s_strong=0.03, tolerance=1e-6), tilts=2.0, spacing=0.4)

@@ -24,7 +24,6 @@ from edtbx.intensities.sampling import Sampling
 from edtbx.intensities.simulation import Crystal, Noise, Scan
 from edtbx.measurement.selection import SelectionRules
 from edtbx.solvers.block import Accuracy, Block
-from edtbx_cctbx.refinement.compare import coarse_nuisance
 from edtbx_cctbx.refinement.settings import Settings
 from edtbx_cctbx.simulation import SimulationSettings, simulate
 from edtbx_cctbx.targets.target import Target
@@ -113,8 +112,8 @@ def experiment(name: str, frames: int, nproc: int) -> tuple[Target, xray.structu
     few = experiment.select_frames([frame.id for frame in experiment.frames[:frames]])
     settings = Settings(nproc=nproc)
     scattering = settings.scattering_model("propagator", few, structure)
-    start = coarse_nuisance(scattering, structure, settings)
-    return Target.of(*scattering.at_level(LEVELS[0], start, settings.accuracy)), structure
+    start = scattering.fit_coarse(structure)
+    return Target.of(*scattering.at_level(LEVELS[0], start)), structure
 
 
 def _read(model: str, data: str):

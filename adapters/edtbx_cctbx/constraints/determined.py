@@ -36,12 +36,12 @@ def undetermined(matrix: FloatArray, reparametrisation: Any) -> list[str]:
     root = np.sqrt(np.diag(matrix).clip(min=0.0))
     jacobian = parameter_jacobian(reparametrisation)
     names = [f"{name} of {structure.scatterers()[place].label}" for place, name in refined_parameters(structure)]
-    named: list[str] = []
+    places: set[int] = set()
     for vector in vectors[:, values < max(_SINGULAR, float(values[0])) * 10.0].T if len(values) else []:
         shift = vector / np.where(root > 0.0, root, 1.0)
         moved = np.abs(shift @ jacobian)
-        named += [names[n] for n in np.flatnonzero(moved > _LARGE * moved.max(initial=0.0)) if moved[n] > 0.0]
-    named = list(dict.fromkeys(named))
+        places.update(np.flatnonzero((moved > _LARGE * moved.max(initial=0.0)) & (moved > 0.0)).tolist())
+    named = [names[place] for place in sorted(places)]
     return named if len(named) <= _MOST else [*named[:_MOST], f"{len(named) - _MOST} more"]
 
 

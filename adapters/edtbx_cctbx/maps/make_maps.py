@@ -23,7 +23,6 @@ from edtbx_cctbx.arrays import from_numpy
 from edtbx_cctbx.maps.coefficients import KINDS, DynamicalMap
 from edtbx_cctbx.maps.hydrogen_peaks import Proposal, find_hydrogens
 from edtbx_cctbx.maps.peaks import ON_ATOM, Peak, distances_to, find_holes, find_peaks
-from edtbx_cctbx.refinement.compare import coarse_nuisance
 from edtbx_cctbx.refinement.settings import Settings
 from edtbx_cctbx.targets.target import Target
 
@@ -176,12 +175,12 @@ def make_maps(
     known = structure.select(~left_out)
     omitted = structure.select(left_out)
     scattering = settings.scattering_model(settings.solver, experiment, known)
-    start = coarse_nuisance(scattering, known, settings, report)
+    start = scattering.fit_coarse(known, report.progress(f"{settings.solver}, coarse"))
     report.say(f"{settings.solver}: {start.describe()}")
     calculator = DynamicalMap(
-        Target.of(*scattering.at_level(LEVELS[0], start, settings.accuracy)),
+        Target.of(*scattering.at_level(LEVELS[0], start)),
         known,
-        rows_from=Target.of(*scattering.at_level(DRAFT, start, settings.accuracy)),
+        rows_from=Target.of(*scattering.at_level(DRAFT, start)),
         atoms_follow=settings.atoms_follow,
         scattering_type=settings.scattering_type,
         progress=report.progress(f"{settings.solver}, map"),

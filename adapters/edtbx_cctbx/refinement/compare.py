@@ -13,7 +13,6 @@ from cctbx import xray
 from edtbx.arrays import FloatArray
 from edtbx.checks import given_or_default
 from edtbx.execution.progress import SILENT, Reporter
-from edtbx.fitting.coarse_to_fine import choose_level, fit_coarse
 from edtbx.fitting.nuisance_fit import fit_nuisance, rescale
 from edtbx.fitting.sampling_levels import ChosenLevel
 from edtbx.intensities.nuisance import FrameCube, Grid, Nuisance
@@ -57,8 +56,8 @@ def compare(
     try:
         for solver in ("kinematical", settings.solver):
             scattering = settings.scattering_model(solver, experiment, structure)
-            start = coarse_nuisance(scattering, structure, settings, report)
-            fits.append(fit_theory(scattering, start, structure, settings, report))
+            start = scattering.fit_coarse(structure, report.progress(f"{solver}, coarse"))
+            fits.append(fit_theory(scattering, start, structure, report))
     except KeyboardInterrupt as stop:
         if not fits:
             raise
@@ -79,13 +78,12 @@ def fit_theory(
     scattering: ScatteringModel,
     start: Nuisance,
     structure: xray.structure,
-    settings: Settings,
     report: Reporter = SILENT,
 ) -> TheoryFit:
     """Fit at the sampling level that the tolerance asks for, with the thickness law of the start."""
     began = time.perf_counter()
-    chosen = chosen_level(scattering, start, structure, settings, report)
-    fine, _ = scattering.at_level(chosen.level, start, settings.accuracy)
+    chosen = scattering.choose_level(structure, start, report.progress(f"{scattering.solver_name}, sampling"))
+    fine, _ = scattering.at_level(chosen.level, start)
     cubes = fine.cubes(structure, report.progress(f"{fine.solver_name}, fine"))
     nuisance = fit_nuisance(cubes, fine.forward.grid, replace(fine.bounds, shapes=(start.shape,)))
     return theory_fit(fine, nuisance, structure, cubes, chosen, time.perf_counter() - began)
@@ -135,38 +133,6 @@ def theory_fit(
         ),
         forward_seconds=seconds,
         least_squares=least_squares,
-    )
-
-
-def coarse_nuisance(
-    scattering: ScatteringModel, structure: xray.structure, settings: Settings, report: Reporter = SILENT
-) -> Nuisance:
-    """Nuisance parameters of a structure at the coarse level; thick crystals are tried with the dynamical theory only."""
-    return fit_coarse(
-        scattering.forward,
-        scattering.structure_factors(structure),
-        scattering.bounds,
-        settings.accuracy,
-        search_further=scattering.solver_name == settings.solver,
-        progress=report.progress(f"{scattering.solver_name}, coarse"),
-    )
-
-
-def chosen_level(
-    scattering: ScatteringModel,
-    nuisance: Nuisance,
-    structure: xray.structure,
-    settings: Settings,
-    report: Reporter = SILENT,
-) -> ChosenLevel:
-    """The sampling level that the tolerance asks for, with its error."""
-    return choose_level(
-        scattering.forward,
-        scattering.structure_factors(structure),
-        nuisance,
-        scattering.bounds,
-        settings.accuracy,
-        report.progress(f"{scattering.solver_name}, sampling"),
     )
 
 

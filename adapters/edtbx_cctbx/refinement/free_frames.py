@@ -14,7 +14,7 @@ from edtbx.measurement.observations import measurements
 from edtbx.measurement.selection import SelectionRules
 from edtbx.measurement.statistics import Statistics
 from edtbx_cctbx.indexing.model_cell import with_model_cell
-from edtbx_cctbx.refinement.compare import coarse_nuisance, fit_theory
+from edtbx_cctbx.refinement.compare import fit_theory
 from edtbx_cctbx.refinement.results import TheoryFit
 from edtbx_cctbx.refinement.settings import Settings
 from edtbx_cctbx.targets.scattering_model import select_rows
@@ -62,5 +62,5 @@ def free_statistics(left_out: Experiment, fit: TheoryFit, settings: Settings, re
         rules=replace(settings.rules, min_reflections=1),
     )
     scattering = held.scattering_model(fit.solver, left_out, fit.structure)
-    start = coarse_nuisance(scattering, fit.structure, held, report)
-    return fit_theory(scattering, start, fit.structure, held, report).statistics
+    start = scattering.fit_coarse(fit.structure, report.progress(f"{fit.solver}, coarse"))
+    return fit_theory(scattering, start, fit.structure, report).statistics

@@ -27,7 +27,7 @@ from edtbx.intensities.thickness import mean_thickness
 from edtbx_cctbx.arrays import to_numpy
 from edtbx_cctbx.constraints.determined import is_singular, undetermined
 from edtbx_cctbx.refinement.checkpoint import Checkpoint, atoms_of, put_atoms
-from edtbx_cctbx.refinement.compare import chosen_level, theory_fit
+from edtbx_cctbx.refinement.compare import theory_fit
 from edtbx_cctbx.refinement.model import RefinementModel, allows_anisotropic, make_anisotropic, usual_shifts
 from edtbx_cctbx.refinement.results import LeastSquaresFit, TheoryFit
 from edtbx_cctbx.refinement.settings import RefinementSettings
@@ -100,7 +100,13 @@ def refine_by_least_squares(
     run = LeastSquaresRun(scattering, start, model, settings, report, checkpoint)
     run.roughly()
     run.chosen = checkpoint.step(
-        "level", lambda: chosen_level(scattering, run.nuisance, model.structure, settings, report)
+        "level",
+        partial(
+            scattering.choose_level,
+            model.structure,
+            run.nuisance,
+            report.progress(f"{scattering.solver_name}, sampling"),
+        ),
     )
     ls, shift = run.on_all_frames(run.chosen.level)
     return theory_fit(
@@ -151,7 +157,7 @@ class LeastSquaresRun:
     def on_some_frames(self, stage: str) -> None:
         """A few cycles on some of the frames, at the coarsest level of sampling that results may have."""
         places = self._some_frames(_FEWEST_ROWS, _FEWEST_FRAMES)
-        some, start = self.scattering.at_level(LEVELS[0], self.nuisance, self.settings.accuracy, places)
+        some, start = self.scattering.at_level(LEVELS[0], self.nuisance, places)
 
         def cycles() -> _StageEnd:
             ls, _ = self._cycles(some, start, f"{stage}, {len(places)} frames")
@@ -203,7 +209,7 @@ class LeastSquaresRun:
         scattering, nuisance, bounds = self.scattering, self.nuisance, self.scattering.bounds
         mean = mean_thickness(nuisance.shape, nuisance.thickness)
         thickest = _THICKEST * mean if bounds.thickness is None else 1.2 * bounds.thickness
-        sampling = self.settings.accuracy.sampling(LEVELS[0], scattering.forward, nuisance, bounds)
+        sampling = scattering.accuracy.sampling(LEVELS[0], scattering.forward, nuisance, bounds)
         sampling = replace(sampling, thickness_max=thickest, thickness_step=thickest / _LAW_STEPS)
         return scattering.resampled(sampling, nuisance, places)
 
@@ -216,12 +222,12 @@ class LeastSquaresRun:
             changed = self.another_law(nuisance)
             return changed
 
-        fine, start = self.scattering.at_level(level, self.nuisance, self.settings.accuracy)
+        fine, start = self.scattering.at_level(level, self.nuisance)
         ls, shift = self._cycles(fine, start, _LAST, law_changes)
         if changed:
             shape = self.nuisance.shape
             self.report.say(f"{fine.solver_name}: another thickness law, {shape}, now suits better")
-            fine, start = self.scattering.at_level(level, self.nuisance, self.settings.accuracy)
+            fine, start = self.scattering.at_level(level, self.nuisance)
             ls, shift = self._cycles(fine, start, f"{_LAST}, {shape}")
         self.nuisance = ls.observations.nuisance
         return ls, shift
@@ -231,7 +237,7 @@ class LeastSquaresRun:
         if target.forward.solver.approximation is not None:
             return target
         places = self._some_frames(_ROWS_FOR_MATRIX, _FEWEST_FRAMES // 2, target.scattering)
-        return Target.of(*target.scattering.at_level(FOR_ROWS, target.nuisance, self.settings.accuracy, places))
+        return Target.of(*target.scattering.at_level(FOR_ROWS, target.nuisance, places))
 
     def _some_frames(self, rows: int, fewest: int, scattering: ScatteringModel | None = None) -> list[int]:
         """Indices of frames, evenly over the scan, with at least so many rows per parameter, and so many frames."""

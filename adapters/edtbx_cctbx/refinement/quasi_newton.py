@@ -22,11 +22,11 @@ from edtbx.fitting.sampling_levels import DRAFT
 from edtbx.intensities.nuisance import Nuisance
 from edtbx_cctbx.arrays import to_numpy
 from edtbx_cctbx.refinement.checkpoint import Checkpoint, atoms_of, put_atoms
-from edtbx_cctbx.refinement.compare import coarse_nuisance, fit_theory
+from edtbx_cctbx.refinement.compare import fit_theory
 from edtbx_cctbx.refinement.model import RefinementModel, allows_anisotropic, make_anisotropic
 from edtbx_cctbx.refinement.parameters import StructureParameters
 from edtbx_cctbx.refinement.results import TheoryFit
-from edtbx_cctbx.refinement.settings import RefinementSettings, Settings
+from edtbx_cctbx.refinement.settings import RefinementSettings
 from edtbx_cctbx.targets.scattering_model import ScatteringModel
 from edtbx_cctbx.targets.target import Target
 
@@ -60,7 +60,7 @@ def refine_by_gradient(
     def draft(name: str, start: Nuisance) -> Nuisance:
         def step() -> tuple[list[Any], Nuisance]:
             with one_step(report.progress(f"{solver}, draft")):
-                target = _draft_of(scattering, start, settings)
+                target = _draft_of(scattering, start)
                 first, last, n = minimise(target, model, settings)
             report.say(f"{solver}: draft, target {first:.5f} -> {last:.5f} with {n} parameters")
             return atoms_of(structure), target.fit_nuisance(structure)
@@ -70,15 +70,13 @@ def refine_by_gradient(
         return fitted
 
     draft("draft", nuisance)
-    nuisance = checkpoint.step("law", lambda: coarse_nuisance(scattering, structure, settings, report))
+    nuisance = checkpoint.step("law", partial(scattering.fit_coarse, structure, report.progress(f"{solver}, coarse")))
     nuisance = draft("draft with another law", nuisance)
     if allows_anisotropic(structure, scattering.experiment, settings):
         make_anisotropic(model, hydrogen=settings.anisotropic == "all")
         nuisance = draft("anisotropic draft", nuisance)
     for cycle in range(settings.cycles):
-        fit = checkpoint.step(
-            f"cycle {cycle + 1}", partial(fit_theory, scattering, nuisance, structure, settings, report)
-        )
+        fit = checkpoint.step(f"cycle {cycle + 1}", partial(fit_theory, scattering, nuisance, structure, report))
         nuisance = fit.nuisance
         report.say(f"{solver}: cycle {cycle + 1}, R(obs) {fit.statistics.r_obs:.4f}, {nuisance.describe()}")
         so_far = replace(fit, structure=structure.deep_copy_scatterers(), interrupted=f"cycle {cycle + 1}")
@@ -87,7 +85,7 @@ def refine_by_gradient(
 
         def step(fit: TheoryFit = fit) -> list[Any]:
             with one_step(report.progress(f"{solver}, atoms")):
-                minimise(_corrected_draft(scattering, structure, settings, fit), model, settings)
+                minimise(_corrected_draft(scattering, structure, fit), model, settings)
             return atoms_of(structure)
 
         put_atoms(structure, checkpoint.step(f"shifts of cycle {cycle + 1}", step))
@@ -95,25 +93,21 @@ def refine_by_gradient(
         report.say(f"{solver}: largest shift {moved:.4f} Å")
         if moved < settings.site_tolerance:
             break
-    return checkpoint.step("end", partial(fit_theory, scattering, nuisance, structure, settings, report))
+    return checkpoint.step("end", partial(fit_theory, scattering, nuisance, structure, report))
 
 
-def _draft_of(scattering: ScatteringModel, nuisance: Nuisance, settings: Settings) -> Target:
+def _draft_of(scattering: ScatteringModel, nuisance: Nuisance) -> Target:
     """Target at the draft level of sampling, with the thickness law held."""
-    draft, nuisance = scattering.at_level(DRAFT, nuisance, settings.accuracy)
+    draft, nuisance = scattering.at_level(DRAFT, nuisance)
     return Target.of(replace(draft, bounds=replace(draft.bounds, shapes=(nuisance.shape,))), nuisance)
 
 
-def _corrected_draft(
-    scattering: ScatteringModel, structure: xray.structure, settings: Settings, fit: TheoryFit
-) -> Target:
+def _corrected_draft(scattering: ScatteringModel, structure: xray.structure, fit: TheoryFit) -> Target:
     """Target at the draft level, with offsets that correct its intensities to the fine level of a fit."""
-    target, nuisance = _draft_of(scattering, fit.nuisance, settings), fit.nuisance
+    target, nuisance = _draft_of(scattering, fit.nuisance), fit.nuisance
     coarse = target.forward.intensities(target.structure_factors(structure), nuisance)
-    ends = np.cumsum([len(i) for i in coarse])[:-1]
-    target.offsets = [
-        i_fine / scale - i for i_fine, scale, i in zip(np.split(fit.i_calc, ends), nuisance.scales, coarse, strict=True)
-    ]
+    fine = fit.observations.split(fit.i_calc)
+    target.offsets = [i_fine / scale - i for i_fine, scale, i in zip(fine, nuisance.scales, coarse, strict=True)]
     return target
 
 

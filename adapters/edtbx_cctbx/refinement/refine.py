@@ -15,7 +15,6 @@ from edtbx.measurement.experiment import Experiment
 from edtbx_cctbx.hydrogens.placement import place_hydrogens
 from edtbx_cctbx.indexing.diagnosis import warn_if_hopeless
 from edtbx_cctbx.refinement.checkpoint import Checkpoint
-from edtbx_cctbx.refinement.compare import coarse_nuisance
 from edtbx_cctbx.refinement.free_frames import free_statistics, without_every
 from edtbx_cctbx.refinement.full_matrix import LeastSquaresRun, Undetermined, refine_by_least_squares
 from edtbx_cctbx.refinement.model import RefinementModel
@@ -156,7 +155,9 @@ def _with_hydrogens(
     """A structure with hydrogen added after a first dynamical refinement, as bond lengths tell how many atoms to add."""
     model = prepared(RefinementModel.of(structure, settings.riding), settings, SILENT)
     scattering = settings.scattering_model(settings.solver, experiment, model.structure)
-    start = checkpoint.step("coarse", partial(coarse_nuisance, scattering, model.structure, settings, report))
+    start = checkpoint.step(
+        "coarse", partial(scattering.fit_coarse, model.structure, report.progress(f"{scattering.solver_name}, coarse"))
+    )
     run = LeastSquaresRun(scattering, start, model, settings, report.behind("before hydrogen, "), checkpoint)
     run.on_some_frames("first")
     checkpoint.latest = None  # of a structure without hydrogen, which nobody asked for
@@ -177,7 +178,9 @@ def _refine_theory(
     checkpoint: Checkpoint,
 ) -> TheoryFit:
     """Fit of one theory, by the method that the settings ask for; the structure of the model is refined in place."""
-    start = checkpoint.step("coarse", partial(coarse_nuisance, scattering, model.structure, settings, report))
+    start = checkpoint.step(
+        "coarse", partial(scattering.fit_coarse, model.structure, report.progress(f"{scattering.solver_name}, coarse"))
+    )
     report.say(f"{scattering.solver_name}: {start.describe()}")
     refine_by = refine_by_gradient if settings.uses_gradients(model.structure) else refine_by_least_squares
     return refine_by(scattering, start, model, settings, report, checkpoint)

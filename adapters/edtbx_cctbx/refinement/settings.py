@@ -83,7 +83,7 @@ class Settings:
             solver=solver,
             bounds=self.bounds,
             rules=self.rules,
-            sampling=self.accuracy,
+            accuracy=self.accuracy,
             g_max=self.g_max,
             nproc=self.nproc,
             executor=self.executor,

@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from cctbx import miller, xray
@@ -21,9 +22,9 @@ from edtbx.checks import expect_positive
 from edtbx.execution.executors import frame_executor
 from edtbx.execution.memory import expect_room_for
 from edtbx.execution.progress import Progress, no_progress
-from edtbx.fitting.coarse_to_fine import AccuracySettings
+from edtbx.fitting.coarse_to_fine import AccuracySettings, choose_level, fit_coarse
 from edtbx.fitting.nuisance_fit import NuisanceBounds, fit_nuisance
-from edtbx.fitting.sampling_levels import Level
+from edtbx.fitting.sampling_levels import ChosenLevel, Level
 from edtbx.intensities.forward import ForwardModel
 from edtbx.intensities.nuisance import FrameCube, Nuisance
 from edtbx.intensities.sampling import G_MAX_MARGIN, Sampling
@@ -60,6 +61,8 @@ class ScatteringModel:
     solver_name : str
     bounds : NuisanceBounds
         Which nuisance parameters are fitted, and in which bounds.
+    accuracy : AccuracySettings
+        The accuracy that levels of sampling are chosen for.
     g_max : float, Å⁻¹
         Greatest length |g| of the beams.
     f_000 : float, Å
@@ -72,6 +75,7 @@ class ScatteringModel:
     forward: ForwardModel
     solver_name: str
     bounds: NuisanceBounds
+    accuracy: AccuracySettings
     g_max: float
     f_000: float
 
@@ -84,14 +88,15 @@ class ScatteringModel:
         solver: str,
         bounds: NuisanceBounds,
         rules: SelectionRules,
-        sampling: Sampling | AccuracySettings,
+        accuracy: AccuracySettings,
+        sampling: Sampling | None = None,
         g_max: float | None = None,
         nproc: int | None = None,
         executor: Executor | None = None,
     ) -> ScatteringModel:
         """A model of an experiment and a starting structure; the arguments are those of :class:`DynamicalTarget`.
 
-        ``sampling`` may be the accuracy that is aimed at: the sampling is coarse then.
+        Without a sampling it is coarse, for a crystal of unknown thickness.
 
         Raises
         ------
@@ -106,8 +111,7 @@ class ScatteringModel:
             set_electron_form_factors(expect_structure(xray_structure), log=null_out())
             experiment = with_model_cell(expect_experiment(experiment), xray_structure)
             backend = installed_solvers().create(solver)
-            if isinstance(sampling, AccuracySettings):
-                sampling = sampling.coarse(backend)
+            sampling = accuracy.coarse(backend) if sampling is None else sampling
             executor = frame_executor(executor, nproc)
             selection = select_rows(experiment, xray_structure, rules)
             length = _largest_g(experiment, selection.used)
@@ -127,15 +131,34 @@ class ScatteringModel:
             forward=forward,
             solver_name=solver,
             bounds=bounds,
+            accuracy=accuracy,
             g_max=g_max,
             f_000=known,
         )
 
+    def fit_coarse(self, xray_structure: xray.structure, progress: Progress[FrameCube] = no_progress) -> Nuisance:
+        """Nuisance parameters of a structure at the coarse level; single scattering is not tried for thick crystals."""
+        return fit_coarse(
+            self.forward,
+            self.structure_factors(xray_structure),
+            self.bounds,
+            self.accuracy,
+            search_further=self.forward.solver.approximation != "kinematical",
+            progress=progress,
+        )
+
+    def choose_level(
+        self, xray_structure: xray.structure, nuisance: Nuisance, progress: Progress[Any] = no_progress
+    ) -> ChosenLevel:
+        """The sampling level that the accuracy asks for, with its error."""
+        f = self.structure_factors(xray_structure)
+        return choose_level(self.forward, f, nuisance, self.bounds, self.accuracy, progress)
+
     def at_level(
-        self, level: Level, nuisance: Nuisance, accuracy: AccuracySettings, places: Sequence[int] | None = None
+        self, level: Level, nuisance: Nuisance, places: Sequence[int] | None = None
     ) -> tuple[ScatteringModel, Nuisance]:
         """A model of all or some frames, sampled at a level for the fitted thickness and spread, and its parameters."""
-        return self.resampled(accuracy.sampling(level, self.forward, nuisance, self.bounds), nuisance, places)
+        return self.resampled(self.accuracy.sampling(level, self.forward, nuisance, self.bounds), nuisance, places)
 
     def resampled(
         self, sampling: Sampling, nuisance: Nuisance, places: Sequence[int] | None = None

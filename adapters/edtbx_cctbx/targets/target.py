@@ -19,7 +19,7 @@ from cctbx.array_family import flex
 from edtbx.arrays import ComplexArray, FloatArray
 from edtbx.checks import expect_kind, given_or_default
 from edtbx.execution.progress import Progress, no_progress
-from edtbx.fitting.coarse_to_fine import AccuracySettings, choose_level, fit_coarse
+from edtbx.fitting.coarse_to_fine import AccuracySettings
 from edtbx.fitting.nuisance_fit import NuisanceBounds
 from edtbx.intensities.forward import ForwardModel
 from edtbx.intensities.nuisance import FrameCube, Nuisance
@@ -76,7 +76,7 @@ class Target(Summarised):
     _scattering: ScatteringModel
     offsets: Sequence[FloatArray] | None
     _nuisance: Nuisance | None
-    _accuracy: AccuracySettings | None
+    _sampling_is_chosen: bool
     _structure_at_hand: xray.structure | None
     _progress: Progress[Any]
 
@@ -98,7 +98,6 @@ class Target(Summarised):
     ) -> None:
         if sampling is not None and tolerance is not None:
             raise ValueError("give a tolerance, which chooses the sampling, or a sampling, not both")
-        accuracy = AccuracySettings() if tolerance is None else AccuracySettings(tolerance=tolerance)
         if nuisance is not None:
             expect_kind(nuisance, Nuisance, "nuisance")
         scattering = ScatteringModel.of(
@@ -107,7 +106,8 @@ class Target(Summarised):
             solver=expect_kind(solver or self.default_solver, str, "solver"),
             bounds=given_or_default(bounds, NuisanceBounds, "bounds"),
             rules=given_or_default(rules, SelectionRules, "rules"),
-            sampling=accuracy if sampling is None else expect_kind(sampling, Sampling, "sampling"),
+            accuracy=AccuracySettings() if tolerance is None else AccuracySettings(tolerance=tolerance),
+            sampling=sampling if sampling is None else expect_kind(sampling, Sampling, "sampling"),
             g_max=g_max,
             nproc=nproc,
             executor=executor,
@@ -119,7 +119,7 @@ class Target(Summarised):
                 "them out to have them fitted"
             )
         self._hold(scattering, nuisance)
-        self._accuracy = accuracy if sampling is None else None
+        self._sampling_is_chosen = sampling is not None
         self._structure_at_hand = xray_structure
         self._progress = progress
 
@@ -132,7 +132,8 @@ class Target(Summarised):
 
     def _hold(self, scattering: ScatteringModel, nuisance: Nuisance | None) -> None:
         self._scattering, self._nuisance = scattering, nuisance
-        self.offsets = self._accuracy = self._structure_at_hand = None
+        self.offsets = self._structure_at_hand = None
+        self._sampling_is_chosen = True
         self._progress = no_progress
 
     def __getstate__(self) -> dict[str, Any]:
@@ -179,21 +180,19 @@ class Target(Summarised):
     @property
     def scattering(self) -> ScatteringModel:
         """Data, rows, solver, beams and sampling; the sampling is chosen on first use."""
-        if self._accuracy is not None:
+        if not self._sampling_is_chosen:
             self._fit(self._structure_at_hand)
         return self._scattering
 
     def _fit(self, xray_structure: xray.structure) -> None:
         """Fit nuisance parameters, and choose the sampling that keeps the tolerance unless it was given."""
-        scattering, accuracy, progress = self._scattering, self._accuracy, self._progress
-        if accuracy is not None:
-            forward, bounds = scattering.forward, scattering.bounds
-            f = scattering.structure_factors(xray_structure)
-            start = self._nuisance or fit_coarse(forward, f, bounds, accuracy, progress=progress)
-            level = choose_level(forward, f, start, bounds, accuracy, progress).level
-            self._scattering, _ = scattering.at_level(level, start, accuracy)
-            self._accuracy = None
-            scattering = replace(self._scattering, bounds=replace(bounds, shapes=(start.shape,)))
+        scattering, progress = self._scattering, self._progress
+        if not self._sampling_is_chosen:
+            start = self._nuisance or scattering.fit_coarse(xray_structure, progress)
+            level = scattering.choose_level(xray_structure, start, progress).level
+            self._scattering, _ = scattering.at_level(level, start)
+            self._sampling_is_chosen = True
+            scattering = replace(self._scattering, bounds=replace(scattering.bounds, shapes=(start.shape,)))
         if self._nuisance is None:
             self._nuisance = scattering.fit_nuisance(xray_structure, progress)
 
