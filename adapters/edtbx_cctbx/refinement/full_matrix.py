@@ -6,7 +6,6 @@ and structure would settle together in a wrong minimum.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -24,6 +23,7 @@ from edtbx.fitting.nuisance_fit import fit_nuisance, misfit
 from edtbx.fitting.sampling_levels import FOR_ROWS, LEVELS, ChosenLevel, Level
 from edtbx.intensities.nuisance import FrameCube, Nuisance
 from edtbx.intensities.thickness import mean_thickness
+from edtbx.measurement.observations import Observations
 from edtbx_cctbx.arrays import to_numpy
 from edtbx_cctbx.constraints.determined import is_singular, undetermined
 from edtbx_cctbx.refinement.checkpoint import Checkpoint, atoms_of, put_atoms
@@ -156,7 +156,7 @@ class LeastSquaresRun:
 
     def on_some_frames(self, stage: str) -> None:
         """A few cycles on some of the frames, at the coarsest level of sampling that results may have."""
-        places = self._some_frames(_FEWEST_ROWS, _FEWEST_FRAMES)
+        places = self._some_frames(self.scattering.observations, _FEWEST_ROWS, _FEWEST_FRAMES)
         some, start = self.scattering.at_level(LEVELS[0], self.nuisance, places)
 
         def cycles() -> _StageEnd:
@@ -236,17 +236,14 @@ class LeastSquaresRun:
         """A coarsely sampled target of enough frames for the normal matrix."""
         if target.forward.solver.approximation is not None:
             return target
-        places = self._some_frames(_ROWS_FOR_MATRIX, _FEWEST_FRAMES // 2, target.scattering)
+        places = self._some_frames(target.observations, _ROWS_FOR_MATRIX, _FEWEST_FRAMES // 2)
         return Target.of(*target.scattering.at_level(FOR_ROWS, target.nuisance, places))
 
-    def _some_frames(self, rows: int, fewest: int, scattering: ScatteringModel | None = None) -> list[int]:
+    def _some_frames(self, observations: Observations, rows: int, fewest: int) -> list[int]:
         """Indices of frames, evenly over the scan, with at least so many rows per parameter, and so many frames."""
         rp = self.model.reparametrisation(self.settings.refined)
         parameters = rp.jacobian_transpose_matching_grad_fc().n_rows
-        scattering = scattering or self.scattering
-        frames = len(scattering.observations.frame_ids)
-        number = min(max(math.ceil(rows * (parameters + 1) * frames / len(scattering.observations)), fewest), frames)
-        return [int(place) for place in (np.arange(number) + 0.5) * frames / number]
+        return observations.evenly(rows * (parameters + 1), fewest)
 
     def _cycles(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -79,6 +80,12 @@ class Observations:
             frame_ids=tuple(self.frame_ids[place] for place in places),
             bounds=np.cumsum([0, *np.diff(self.bounds)[list(places)]]),
         )
+
+    def evenly(self, number: float, fewest: int) -> list[int]:
+        """Places of frames, evenly over the scan: ``fewest``, or more for ``number`` reflections at the mean of a frame."""
+        frames = len(self.frame_ids)
+        chosen = min(max(math.ceil(number * frames / len(self)), fewest), frames)
+        return [int(place) for place in (np.arange(chosen) + 0.5) * frames / chosen]
 
     def split(self, values: _Array) -> list[_Array]:
         """Values (M, …) in the order of the reflections, by frame."""
