@@ -350,7 +350,7 @@ def both(target, structure):
 
 @pytest.fixture(scope="module")
 def dynamical(structure, experiment):
-    return target_for(structure, experiment, nproc=2)
+    return target_for(structure, experiment, nproc=2, **REACH)
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))], ids=["deepcopy", "pickle"])

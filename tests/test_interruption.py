@@ -131,6 +131,7 @@ def contents(folder: Path, name: str) -> dict[str, str]:
 def test_a_run_that_was_killed_ends_as_if_it_had_not_been(method, tmp_path, monkeypatch):
     """Killed several times, in both theories; the last digit counts."""
     options = [START, DATA, *FEW, "solver.name=two_beam", f"refinement.method={method}", "refinement.cycles=3"]
+    options += ["selection.d_min=0.9"] if method == "gradient" else []
     options += [f"refinement.anisotropic={'all' if method == 'least_squares' else 'none'}", "output.prefix=x"]
     for folder in ("whole", "killed"):
         (tmp_path / folder).mkdir()

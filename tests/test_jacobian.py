@@ -14,7 +14,6 @@ from edtbx.intensities.nuisance import Nuisance
 from edtbx.intensities.potential import GVectors, indices_within
 from edtbx.intensities.thickness import QUANTILES
 from edtbx.measurement.geometry import excitation_error, rotate
-from edtbx.solvers import propagator
 from edtbx.solvers.auto import AutoSolver
 from edtbx.solvers.block import Accuracy
 from edtbx.solvers.kinematical import KinematicalSolver
@@ -46,15 +45,6 @@ def test_rows_are_the_adjoints_of_single_beams(solver, centric, accuracy):
     for place, expected in enumerate(one_by_one(solver, block, seed_of(block))):
         assert rows[place].dtype == block.u.dtype
         np.testing.assert_allclose(rows[place], expected, rtol=0, atol=tolerance * np.abs(expected).max())
-
-
-def test_rows_do_not_depend_on_how_many_are_held_at_a_time(monkeypatch):
-    block = replace(block_of(beams=30, tilts=30), accuracy=FOLDED)
-    together = dict(PROPAGATOR.jacobian_rows(block, seed_of(block)))
-    monkeypatch.setattr(propagator, "_ROW_BYTES", 4 * block.u.nbytes)
-    in_fours = dict(PROPAGATOR.jacobian_rows(block, seed_of(block)))
-    for place, row in together.items():
-        np.testing.assert_allclose(in_fours[place], row, rtol=0, atol=1e-13 * np.abs(row).max())
 
 
 @pytest.mark.parametrize(("reach", "seen"), [(3.0, True), (1.1, False)])

@@ -23,7 +23,7 @@ PROGRAMS = {"edtbx.compare": compare, "edtbx.refine": refine, "edtbx.map": map_p
 QUICK = {
     "edtbx.compare": ["frames.last=1", "solver.name=kinematical"],
     "edtbx.refine": ["frames.last=2", "solver.name=kinematical", "refinement.method=gradient", "refinement.cycles=1"],
-    "edtbx.map": ["frames.last=2", "map.hydrogens=True", "map.omit=H*"],
+    "edtbx.map": ["frames.last=2", "map.hydrogens=True", "map.omit=H*", "solver.name=two_beam"],
     "edtbx.simulate": ["scan.frames=1", "selection.d_min=1.5"],
 }
 HOW = ("itself", "another path", "linked to", "a link", "a hard link")

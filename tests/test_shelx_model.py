@@ -105,7 +105,7 @@ def test_refinement_keeps_them(tmp_path, capsys):
         "frames.last=4",
         "nproc=2",
         "refinement.cycles=3",
-        "accuracy.tolerance=0.5",
+        "accuracy.tolerance=2",
         f"output.prefix={tmp_path / 'r'}",
     ]
     refine_program.run([str(path), DATA, *few])
@@ -188,7 +188,7 @@ def test_instructions_come_from_the_command_line(tmp_path):
         "frames.last=4",
         "nproc=2",
         "refinement.cycles=2",
-        "accuracy.tolerance=0.5",
+        "accuracy.tolerance=2",
         f"output.prefix={tmp_path / 'r'}",
     ]
     lines = ["refinement.instruction=DFIX 1.60 0.001 C1 C2", "refinement.instruction=EADP O1 O2"]

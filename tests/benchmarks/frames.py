@@ -18,7 +18,6 @@ from scipy.spatial.transform import Rotation
 from edtbx.arrays import ComplexArray, FloatArray
 from edtbx.fitting.sampling_levels import LEVELS
 from edtbx.intensities.frame_waves import FrameWaves
-from edtbx.intensities.nuisance import Nuisance
 from edtbx.intensities.quadrature import Orientations
 from edtbx.intensities.sampling import Sampling
 from edtbx.intensities.simulation import Crystal, Noise, Scan
@@ -37,7 +36,6 @@ MEASURED = {
 }
 """Model, data and greatest thickness in Å."""
 
-_UNFITTED = Nuisance(shape="slab", thickness=0.0, sigma=0.0, centres=np.zeros(0), scales=np.zeros(0))
 _SPREAD, _NODES = float(np.radians(0.3)), 17
 _REACH = 0.16
 """Largest |S_g| in Å⁻¹ of a beam that the reference takes."""
@@ -131,7 +129,7 @@ def _frame(name, experiment, structure, thickness, tilts) -> BenchmarkFrame:
         thickness_step=thickness / 40.0,
     )
     target = edtbx_cctbx.DynamicalTarget(
-        experiment, structure, rules=SelectionRules(min_reflections=1), sampling=sampling, nuisance=_UNFITTED, nproc=1
+        experiment, structure, rules=SelectionRules(min_reflections=1), sampling=sampling, nproc=1
     )
     return BenchmarkFrame(
         name=name,

@@ -37,7 +37,7 @@ class Rows(Enum):
     """Method for the rows of a Jacobian."""
 
     EXACT = "exact"
-    """By the solver: two forward passes for every reflection."""
+    """By the solver: an adjoint for every reflection."""
 
     LOCAL = "local"
     """From the beams near each orientation (:mod:`edtbx.intensities.local_jacobian`): a few forward passes for all

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from edtbx.arrays import FloatArray
-from edtbx.solvers.block import Adjoint, Block, Coupling, Pullback, Solver
+from edtbx.solvers.block import Adjoint, Block, Pullback, Solver
 from edtbx.solvers.eigen import EigenSolver
 from edtbx.solvers.propagator import PropagatorSolver
 
@@ -42,9 +40,6 @@ class AutoSolver(Solver):
 
     def pullback(self, block: Block) -> tuple[FloatArray, Pullback]:
         return _faster(block).pullback(block)
-
-    def jacobian_rows(self, block: Block, seed: FloatArray) -> Iterator[tuple[int, Coupling]]:
-        return _faster(block).jacobian_rows(block, seed)
 
 
 def _faster(block: Block) -> EigenSolver | PropagatorSolver:

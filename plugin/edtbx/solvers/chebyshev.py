@@ -154,53 +154,6 @@ def adjoint_terms(
     return by_a, by_d
 
 
-@njit(nogil=True, cache=True)
-def adjoint_rows(
-    a_adjoint: ComplexArray, m: FloatArray, d: FloatArray, terms: FloatArray, rows: IntArray, seeds: FloatArray
-) -> ComplexArray:
-    """Derivatives ∂T_r/∂a (R, n + v, n) of R numbers, each a function of one row; ``seeds[:, r]`` is ∂T_r/∂(that row).
-
-    Rows are those of the terms, and from n on those of the following beams. The R adjoints share the terms and go side by
-    side: twice the products of R series, and no wider ones of n.
-    """
-    n, w = d.shape
-    size, number = a_adjoint.shape[1], len(rows)
-    bar, after = np.zeros((n, number * w), dtype=d.dtype), np.zeros((n, number * w), dtype=d.dtype)
-    x, product = np.zeros((size, number * w), dtype=d.dtype), np.empty_like(bar)
-    wide_m, wide_d = np.empty_like(bar), np.empty_like(bar)
-    for r in range(number):
-        wide_m[:, r * w : (r + 1) * w] = m
-        wide_d[:, r * w : (r + 1) * w] = d
-    by_a = np.zeros((number * size, n), dtype=a_adjoint.dtype)
-    left = np.zeros((number * size, _AT_ONCE * w), dtype=d.dtype)
-    right = np.zeros((n, _AT_ONCE * w), dtype=d.dtype)
-    filled = 0
-    for term in range(len(terms) - 1, 0, -1):
-        if term < len(terms) - 1:
-            for r in range(number):
-                if rows[r] >= n:
-                    x[rows[r], r * w : (r + 1) * w] = seeds[term, r] / 2
-            np.dot(a_adjoint, x.view(a_adjoint.dtype), product.view(a_adjoint.dtype))
-            _recur(wide_m, wide_d, product, bar, after, False)
-            bar, after = after, bar
-        for r in range(number):
-            if rows[r] < n:
-                for j in range(w):
-                    bar[rows[r], r * w + j] += seeds[term, r, j]
-        _scale(wide_m, bar, x)
-        for r in range(number):
-            _keep(x[:n, r * w : (r + 1) * w], left[r * size : r * size + n], filled * w, term == 1)
-            if rows[r] >= n:
-                left[r * size + rows[r], filled * w : (filled + 1) * w] = seeds[term - 1, r]
-        _keep_conjugate(m, terms[term - 1], right, filled * w, np.iscomplexobj(a_adjoint))
-        filled += 1
-        if filled == _AT_ONCE or term == 1:
-            left[:, filled * w :] = 0.0
-            by_a += np.dot(left.view(a_adjoint.dtype), right.view(a_adjoint.dtype).T)
-            filled = 0
-    return by_a.reshape(number, size, n)
-
-
 @njit(nogil=True, cache=True, fastmath=True)
 def _scale(m: FloatArray, wave: FloatArray, out: FloatArray) -> None:
     """out ← M wave."""

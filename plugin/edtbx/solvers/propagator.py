@@ -11,7 +11,7 @@ terms: a quarter of the operations.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, TypeAlias
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from edtbx.arrays import FloatArray, IntArray
 from edtbx.solvers import chebyshev
-from edtbx.solvers.block import Adjoint, Block, Coupling, Pullback, Solver
+from edtbx.solvers.block import Adjoint, Block, Pullback, Solver
 from edtbx.solvers.folding import Group, cheapest_groups
 from edtbx.solvers.precision import in_single, unit_phases
 
@@ -32,12 +32,6 @@ _MARGIN = 0.01
 
 _KEPT_BYTES = 250_000_000
 """Most bytes of terms that a block keeps for its adjoint; where there are more, they are computed again."""
-
-_ROW_BYTES = 60_000_000
-"""Most bytes of rows of a Jacobian that are held at a time."""
-
-_MOST_ROWS = 32
-"""Most rows at a time: more would not make the products any faster."""
 
 _FEWEST = 6
 """Least orientations of a group: narrower products are slow."""
@@ -78,32 +72,6 @@ class PropagatorSolver(Solver):
             _add_fluxes(total, series.waves(series.picked_of(terms, following)), block, group)
             with_terms.append((group, series, terms, following))
         return total, partial(self._adjoint_of, block, with_terms)
-
-    def jacobian_rows(self, block: Block, seed: FloatArray) -> Iterator[tuple[int, Coupling]]:
-        """As :meth:`Solver.jacobian_rows`, beams that are strong in the same groups side by side.
-
-        Costs some 2 m + 1 forward passes of a group with m of the wanted beams, and holds a few of the rows at a time.
-        """
-        u = self._working(block)
-        parts = list(self._series(block))
-        where = np.full(len(block.wanted), len(parts))
-        for number, (group, _) in reversed(list(enumerate(parts))):
-            where[group.asked] = number
-        at_once = max(1, min(_MOST_ROWS, _ROW_BYTES // u.nbytes))
-        order = np.argsort(where, kind="stable")
-        for chunk in np.split(order, range(at_once, len(order), at_once)):
-            total = np.zeros((len(chunk), *u.shape), dtype=u.dtype)
-            for group, series in parts:
-                picked = np.flatnonzero(np.isin(group.asked, chunk))
-                if not len(picked):
-                    continue
-                seed_of_flux = (seed.T @ block.weights[:, group.orientations])[:, None, :]
-                by_coupling = series.adjoint_rows(*series.terms(), picked, seed_of_flux)
-                for place, by_beam in zip(group.asked[picked], by_coupling, strict=True):
-                    group.collect(u, by_beam, total[np.flatnonzero(chunk == place)[0]])
-            for place, row in zip(chunk, total, strict=True):
-                np.fill_diagonal(row, 0.0)
-                yield int(place), row.astype(block.u.dtype)
 
     def _adjoint_of(
         self, block: Block, parts: Iterable[tuple[Group, _Series, AnyArray, AnyArray]], seed: FloatArray
@@ -171,10 +139,6 @@ class _Following:
         turned += alpha
         turned *= self.lever
         return turned
-
-    def only(self, places: IntArray) -> _Following:
-        """The following beams at the given places."""
-        return replace(self, lever=self.lever[places], diagonal=self.diagonal[places], start=self.start[places])
 
     def adjoint(self, waves: AnyArray, bar: AnyArray) -> tuple[AnyArray, AnyArray]:
         """∂T/∂start (v,) and ∂T/∂D (v, B), lever and δ following D, for ∂T/∂waves (T, v, B)."""
@@ -291,40 +255,21 @@ class _Series:
     def adjoint(self, terms: AnyArray, following: AnyArray, seed: AnyArray) -> tuple[AnyArray, AnyArray]:
         """∂T/∂coupling (n + v, n), its diagonal included, and ∂T/∂A_gg (n + v, B), for a seed (T, m + v, B) of fluxes."""
         waves = self.waves(self.picked_of(terms, following))
-        seeds, by_start, by_tails = self._seeds(waves, seed, slice(len(self.rows), None), self.following)
-        by_a, by_d = chebyshev.adjoint_terms(self._a_adjoint, self.m, self.d, terms, self.rows, seeds)
+        seeds, by_start, by_tails = self._seeds(waves, seed)
+        by_a, by_d = chebyshev.adjoint_terms(
+            np.ascontiguousarray(self.a.conj().T), self.m, self.d, terms, self.rows, seeds
+        )
         np.fill_diagonal(by_a, np.sum(by_d * self.m**2, axis=1))
         by_a[len(terms[0]) :, 0] += by_start
         by_d = by_d.reshape(len(by_d), -1, self._columns).sum(axis=2)
         return by_a / by_d.dtype.type(self.radius), np.concatenate([by_d / self.radius, by_tails])
 
-    def adjoint_rows(self, terms: AnyArray, following: AnyArray, picked: IntArray, seed: AnyArray) -> AnyArray:
-        """∂T_r/∂coupling (R, n + v, n) of some of the wanted beams, each with the seed (T, 1, B) of its own flux."""
-        n = len(terms[0])
-        rows = np.concatenate([self.rows, n + np.arange(following.shape[1])])[picked]
-        waves = self.waves(self.picked_of(terms, following))[:, picked]
-        tails = np.flatnonzero(rows >= n)
-        seeds, by_start, _ = self._seeds(waves, seed, tails, self.following.only(rows[tails] - n))
-        by_a = chebyshev.adjoint_rows(self._a_adjoint, self.m, self.d, terms, rows, seeds)
-        by_a[tails, rows[tails], 0] += by_start
-        diagonal = np.arange(n)
-        by_a[:, diagonal, diagonal] = by_a[:, diagonal, diagonal].real
-        return np.asarray(by_a / self.d.dtype.type(self.radius))
-
-    @property
-    def _a_adjoint(self) -> AnyArray:
-        return np.ascontiguousarray(self.a.conj().T)
-
-    def _seeds(
-        self, waves: AnyArray, seed: AnyArray, tails: slice | IntArray, following: _Following
-    ) -> tuple[AnyArray, AnyArray, AnyArray]:
-        """∂T/∂(picked terms) (L, k, w), ∂T/∂start (v,) and ∂T/∂D (v, B), for a seed of the fluxes of waves (T, k, B).
-
-        The waves at ``tails`` are those of following beams.
-        """
+    def _seeds(self, waves: AnyArray, seed: AnyArray) -> tuple[AnyArray, AnyArray, AnyArray]:
+        """∂T/∂(picked terms) (L, m + v, w), ∂T/∂start (v,), ∂T/∂D (v, B), for a seed (T, m + v, B) of fluxes."""
+        tails = slice(len(self.rows), None)
         bar = (2.0 * seed * waves).astype(waves.dtype)
-        by_start, by_tails = following.adjoint(waves[:, tails], bar[:, tails])
-        bar[:, tails] *= following.lever
+        by_start, by_tails = self.following.adjoint(waves[:, tails], bar[:, tails])
+        bar[:, tails] *= self.following.lever
         by_term = (self.coefficients @ bar.reshape(len(bar), -1)).reshape(-1, *bar.shape[1:])
         by_term[1::2] *= -1j
         if self._columns == 2:
