@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cctbx.array_family import flex
 
 import edtbx
 import edtbx_cctbx
@@ -129,6 +130,26 @@ def test_making_a_target_computes_no_wave(few, monkeypatch):
         assert "2 frames" in repr(target)
         with pytest.raises(AssertionError, match="a wave was asked for"):
             _ = target.nuisance
+
+
+def test_intensities_are_miller_arrays_beside_their_frames(few):
+    """Rows of the file, those of one frame after those of another, and what statistics takes."""
+    experiment, structure, options = few
+    target = edtbx_cctbx.KinematicalTarget(experiment, structure, **options)
+    i_obs, i_calc, frame_ids = target.i_obs(), target.i_calc(structure), target.frame_ids()
+    assert i_obs.is_xray_intensity_array()
+    assert i_obs.space_group() == structure.space_group()
+    assert i_obs.indices().all_eq(i_calc.indices())
+    assert i_obs.indices().all_eq(frame_ids.indices())
+    rows = experiment.reflections
+    known = set(zip(map(tuple, rows.hkl.tolist()), rows.intensity, rows.sigma, rows.frame_id.tolist(), strict=True))
+    found = list(zip(i_obs.indices(), i_obs.data(), i_obs.sigmas(), frame_ids.data(), strict=True))
+    assert len(found) == len(set(found)) > 40
+    assert set(found) <= known
+    assert list(frame_ids.data()) == sorted(frame_ids.data())
+    f_obs, f_calc = (flex.sqrt(i.data().deep_copy().set_selected(i.data() < 0, 0)) for i in (i_obs, i_calc))
+    r_all = flex.sum(flex.abs(f_obs - f_calc)) / flex.sum(f_obs)
+    assert target.statistics(i_calc).r_all == pytest.approx(r_all, rel=1e-12)
 
 
 @pytest.mark.parametrize("first", ["nuisance", "forward", "i_calc"])

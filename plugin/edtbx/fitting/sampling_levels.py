@@ -169,7 +169,7 @@ def intensity_error(
 
 def _typical(model: ForwardModel) -> list[int]:
     """Places of a few frames, spread over the scan, each with at least the median number of rows."""
-    sizes = np.diff(model.observations.bounds)
+    sizes = np.diff(model.observations.edges)
     rich = np.flatnonzero(sizes >= np.median(sizes))
     at = np.linspace(0, len(rich) - 1, min(_FRAMES, len(rich)) + 2)[1:-1]
     return [int(rich[n]) for n in np.unique(np.rint(at).astype(int))]

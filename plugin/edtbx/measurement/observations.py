@@ -31,15 +31,15 @@ class Observations:
         A number shared by symmetry equivalents.
     frame_ids : tuple of int
         The frames (F,), in the order of the experiment.
-    bounds : (F + 1,) int
-        Frame n has the reflections ``bounds[n]`` to ``bounds[n + 1] − 1``.
+    edges : (F + 1,) int
+        Frame n has the reflections ``edges[n]`` to ``edges[n + 1] − 1``.
     """
 
     reflections: Reflections
     rows: IntArray
     unique: IntArray
     frame_ids: tuple[int, ...]
-    bounds: IntArray
+    edges: IntArray
 
     @classmethod
     def of(cls, experiment: Experiment, used: BoolArray, unique: IntArray | None = None) -> Observations:
@@ -61,7 +61,7 @@ class Observations:
             rows=rows,
             unique=unique[rows],
             frame_ids=tuple(by_frame),
-            bounds=np.cumsum([0, *map(len, by_frame.values())]),
+            edges=np.cumsum([0, *map(len, by_frame.values())]),
         )
 
     def __len__(self) -> int:
@@ -72,13 +72,13 @@ class Observations:
 
     def at(self, places: Sequence[int]) -> Observations:
         """The observations of the frames at the given places."""
-        chosen = np.concatenate([np.arange(*self.bounds[[place, place + 1]]) for place in places])
+        chosen = np.concatenate([np.arange(*self.edges[[place, place + 1]]) for place in places])
         return Observations(
             reflections=self.reflections.select(chosen),
             rows=self.rows[chosen],
             unique=self.unique[chosen],
             frame_ids=tuple(self.frame_ids[place] for place in places),
-            bounds=np.cumsum([0, *np.diff(self.bounds)[list(places)]]),
+            edges=np.cumsum([0, *np.diff(self.edges)[list(places)]]),
         )
 
     def evenly(self, number: float, fewest: int) -> list[int]:
@@ -89,7 +89,7 @@ class Observations:
 
     def split(self, values: _Array) -> list[_Array]:
         """Values (M, …) in the order of the reflections, by frame."""
-        return [values[first:end] for first, end in pairwise(self.bounds)]
+        return [values[first:end] for first, end in pairwise(self.edges)]
 
     @cached_property
     def observed(self) -> BoolArray:
