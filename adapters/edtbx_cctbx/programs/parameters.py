@@ -12,7 +12,6 @@ from libtbx.utils import Sorry
 from edtbx.fitting.nuisance_fit import NuisanceBounds
 from edtbx.intensities.nuisance import THICKEST
 from edtbx.intensities.thickness import QUANTILES
-from edtbx.measurement.experiment import Experiment, ScanGeometry
 from edtbx.measurement.selection import SelectionRules
 from edtbx.solvers.registry import installed_solvers
 from edtbx_cctbx.programs.cluster import check_address
@@ -277,32 +276,3 @@ def solver_name(params: Any) -> str:
 def word(choice: Any) -> str:
     """The choice made, also where PHIL takes ``auto`` or ``none`` for a word of its own."""
     return {Auto: "auto", None: "none"}.get(choice, choice)
-
-
-def geometry_from(params: Any) -> ScanGeometry | None:
-    """The geometry that the user insists on; None leaves it to the data."""
-    geometry = word(params.frames.geometry)
-    return None if geometry == "auto" else ScanGeometry(geometry)
-
-
-def frames_from(params: Any, experiment: Experiment) -> Experiment:
-    """The experiment with the frames asked for.
-
-    Raises
-    ------
-    Sorry
-        No frame is left, or a frame to exclude does not exist.
-    """
-    ids = [frame.id for frame in experiment.frames]
-    chosen = params.frames
-    excluded = set(chosen.exclude or [])
-    if excluded - set(ids):
-        raise Sorry(f"frames.exclude names frame {min(excluded - set(ids))}; the file has {min(ids)} to {max(ids)}")
-    first = min(ids) if chosen.first is None else chosen.first
-    last = max(ids) if chosen.last is None else chosen.last
-    left = [i for i in ids if first <= i <= last and i not in excluded]
-    if not left:
-        raise Sorry(
-            f"no frame is left: the file has {min(ids)} to {max(ids)}; look at frames.first, .last and .exclude"
-        )
-    return experiment.select_frames(left)

@@ -16,7 +16,7 @@ from iotbx.cli_parser import run_program
 from libtbx.program_template import ProgramTemplate
 from libtbx.utils import Sorry, null_out
 
-from edtbx.measurement.experiment import Experiment
+from edtbx.measurement.experiment import Experiment, ScanGeometry
 from edtbx_cctbx.command_line.arguments import holds_parameters, named_files, prepared
 from edtbx_cctbx.command_line.nearest import nearest, or_else
 from edtbx_cctbx.command_line.parameter_checks import check_values, flat, parameters_in
@@ -28,7 +28,7 @@ from edtbx_cctbx.io.cif_pets import read_experiment
 from edtbx_cctbx.io.file_kinds import DATA_SUFFIX
 from edtbx_cctbx.model_files.structures import read_model
 from edtbx_cctbx.programs.dry_run import without_dry_run
-from edtbx_cctbx.programs.parameters import frames_from, geometry_from
+from edtbx_cctbx.programs.parameters import word
 from edtbx_launch.signals import exit_status, leaving_at_once
 
 __all__ = [
@@ -163,9 +163,9 @@ def read_inputs(params: Any, logger: Any) -> tuple[xray.structure, Experiment]:
     print(f"Data: {params.input.data}", file=logger)
     tolerance = params.input.cell_tolerance
     experiment = read_experiment(
-        params.input.data, geometry_from(params), reindex=params.input.reindex, cell_tolerance=tolerance
+        params.input.data, _geometry(params), reindex=params.input.reindex, cell_tolerance=tolerance
     )
-    experiment = frames_from(params, with_model_cell(experiment, structure, tolerance))
+    experiment = _frames(params, with_model_cell(experiment, structure, tolerance))
     experiment = check_indexing(experiment, structure, tolerance).show_summary(f=logger, prefix="  ")
     print(file=logger)
     return structure, experiment
@@ -183,3 +183,32 @@ def read_structure(params: Any, logger: Any) -> xray.structure:
     )
     structure.show_summary(f=logger, prefix="  ")
     return structure
+
+
+def _geometry(params: Any) -> ScanGeometry | None:
+    """The geometry that the user insists on; None leaves it to the data."""
+    geometry = word(params.frames.geometry)
+    return None if geometry == "auto" else ScanGeometry(geometry)
+
+
+def _frames(params: Any, experiment: Experiment) -> Experiment:
+    """The experiment with the frames asked for.
+
+    Raises
+    ------
+    Sorry
+        No frame is left, or a frame to exclude does not exist.
+    """
+    ids = [frame.id for frame in experiment.frames]
+    chosen = params.frames
+    excluded = set(chosen.exclude or [])
+    if excluded - set(ids):
+        raise Sorry(f"frames.exclude names frame {min(excluded - set(ids))}; the file has {min(ids)} to {max(ids)}")
+    first = min(ids) if chosen.first is None else chosen.first
+    last = max(ids) if chosen.last is None else chosen.last
+    left = [i for i in ids if first <= i <= last and i not in excluded]
+    if not left:
+        raise Sorry(
+            f"no frame is left: the file has {min(ids)} to {max(ids)}; look at frames.first, .last and .exclude"
+        )
+    return experiment.select_frames(left)

@@ -116,7 +116,7 @@ def refine_by_least_squares(
         ls.cubes,
         run.chosen,
         time.perf_counter() - began,
-        _described(ls, shift, model),
+        LeastSquaresFit.of(ls, shift, model=model),
     )
 
 
@@ -171,7 +171,7 @@ class LeastSquaresRun:
         end = self.checkpoint.step(stage, cycles)
         put_atoms(self.model.structure, end.atoms)
         self.a, self.correction = end.a, end.correction
-        self.nuisance = _with_some(self.nuisance, end.nuisance, places)
+        self.nuisance = self.nuisance.updated(end.nuisance, places)
 
     def find_law(self) -> None:
         """Fit thickness law, thickness and spread to the structure on all frames."""
@@ -189,7 +189,7 @@ class LeastSquaresRun:
         better = self.checkpoint.step("another law", lambda: self._better_law(places))
         if better is None:
             return False
-        self.nuisance = _with_some(nuisance, better, places)
+        self.nuisance = nuisance.updated(better, places)
         return True
 
     def _better_law(self, places: list[int]) -> Nuisance | None:
@@ -328,7 +328,7 @@ class LeastSquaresRun:
             ls.cubes,
             self.chosen,
             self.checkpoint.seconds,
-            _described(ls, shift, self.model),
+            LeastSquaresFit.of(ls, shift, model=self.model),
         )
         return lambda: replace(fit(), interrupted=where)
 
@@ -341,13 +341,6 @@ class _StageEnd:
     nuisance: Nuisance
     a: float
     correction: FloatArray | None
-
-
-def _with_some(all_frames: Nuisance, some: Nuisance, places: list[int]) -> Nuisance:
-    """Nuisance parameters of all frames, with thickness and spread from some, and the centres and scales of these."""
-    centres, scales = all_frames.centres.copy(), all_frames.scales.copy()
-    centres[places], scales[places] = some.centres, some.scales
-    return replace(some, centres=centres, scales=scales)
 
 
 def _solve(ls: crystallographic_ls) -> None:
@@ -364,25 +357,3 @@ def _solve(ls: crystallographic_ls) -> None:
             f"{named and f' ({named})'}: take more frames, or fewer "
             "parameters (refinement.hydrogens=riding, refinement.anisotropic=none), or refinement.method=gradient"
         )
-
-
-def _described(ls: crystallographic_ls, shift: float, model: RefinementModel) -> LeastSquaresFit:
-    rp = ls.reparametrisation
-    return LeastSquaresFit(
-        covariance=ls.covariance_matrix(rp.jacobian_transpose_matching_grad_fc()),
-        nuisance_su=ls.nuisance_su,
-        parameters=ls.n_refined,
-        restraints=ls.n_restraints or 0,
-        goodness_of_fit=ls.goof(),
-        restrained_goodness_of_fit=ls.restrained_goof(),
-        wr2=ls.wR2(),
-        shift_over_su=shift,
-        weighting_a=ls.weighting_scheme.a,
-        loss=ls.loss,
-        residuals=ls.residuals,
-        riding=frozenset(
-            place for constraint in model.constraints for place in getattr(constraint, "constrained_site_indices", ())
-        ),
-        fixed_distances=dict(rp.fixed_distances),
-        fixed_angles=dict(rp.fixed_angles),
-    )

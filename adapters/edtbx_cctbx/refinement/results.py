@@ -16,6 +16,8 @@ from edtbx.measurement.selection import Selection
 from edtbx.measurement.statistics import Statistics
 from edtbx.solvers.block import Accuracy
 from edtbx.summary import Summarised
+from edtbx_cctbx.refinement.model import RefinementModel
+from edtbx_cctbx.targets.crystallographic_ls import crystallographic_ls
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +60,31 @@ class LeastSquaresFit:
     riding: frozenset[int]
     fixed_distances: dict[tuple[int, int], float]
     fixed_angles: dict[tuple[int, int, int], float]
+
+    @classmethod
+    def of(cls, ls: crystallographic_ls, shift: float, model: RefinementModel) -> LeastSquaresFit:
+        """Of the last ``build_up`` of the normal equations of a model, and the shift in s.u.s that they ask for."""
+        rp = ls.reparametrisation
+        return cls(
+            covariance=ls.covariance_matrix(rp.jacobian_transpose_matching_grad_fc()),
+            nuisance_su=ls.nuisance_su,
+            parameters=ls.n_refined,
+            restraints=ls.n_restraints or 0,
+            goodness_of_fit=ls.goof(),
+            restrained_goodness_of_fit=ls.restrained_goof(),
+            wr2=ls.wR2(),
+            shift_over_su=shift,
+            weighting_a=ls.weighting_scheme.a,
+            loss=ls.loss,
+            residuals=ls.residuals,
+            riding=frozenset(
+                place
+                for constraint in model.constraints
+                for place in getattr(constraint, "constrained_site_indices", ())
+            ),
+            fixed_distances=dict(rp.fixed_distances),
+            fixed_angles=dict(rp.fixed_angles),
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True, repr=False)

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
 from cctbx import miller, xray
-from cctbx.array_family import flex
 
 from edtbx.arrays import ComplexArray, FloatArray
 from edtbx.checks import expect_kind, given_or_default
@@ -34,29 +33,9 @@ from edtbx_cctbx.boundary import described, expect_structure_factors
 from edtbx_cctbx.structure.form_factors import ensure_electron_form_factors
 from edtbx_cctbx.structure.structure_factors import Expansion, miller_set, warn_if_by_fft
 from edtbx_cctbx.targets.scattering_model import ScatteringModel
+from edtbx_cctbx.targets.target_result import TargetResult
 
 _Target = TypeVar("_Target", bound="Target")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class TargetResult:
-    """Value, derivatives and scale of one evaluation, with the interface that cctbx's minimiser expects."""
-
-    value: float
-    gradients: flex.complex_double | None
-    scale: float
-
-    def target(self) -> float:
-        """Value of the target."""
-        return self.value
-
-    def derivatives(self) -> flex.complex_double:
-        """∂T/∂A + i ∂T/∂B for every structure factor of ``f_obs()``."""
-        return self.gradients
-
-    def scale_factor(self) -> float:
-        """Mean scale of the frames."""
-        return self.scale
 
 
 class Target(Summarised):

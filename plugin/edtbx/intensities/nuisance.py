@@ -103,6 +103,12 @@ class Nuisance(Summarised):
         """Nuisance parameters of the frames at the given places."""
         return replace(self, centres=self.centres[list(places)], scales=self.scales[list(places)])
 
+    def updated(self, some: Nuisance, places: Sequence[int]) -> Nuisance:
+        """Nuisance parameters with thickness and spread of some of the frames, and the centres and scales of these."""
+        centres, scales = self.centres.copy(), self.scales.copy()
+        centres[list(places)], scales[list(places)] = some.centres, some.scales
+        return replace(some, centres=centres, scales=scales)
+
     def over_thickness(self, grid: Grid) -> FloatArray:
         """Weights (T,) on the thicknesses of the grid."""
         if self.histogram is not None:

@@ -16,9 +16,11 @@ H. Tal-Ezer & R. Kosloff, J. Chem. Phys. 81, 3967 (1984), doi:10.1063/1.448136, 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from edtbx.arrays import ComplexArray, FloatArray, IntArray
 
@@ -72,6 +74,43 @@ def bessel(arguments: FloatArray, length: int) -> FloatArray:
             if arguments[t] < 0.0 and k % 2 == 1:
                 table[k, t] = -table[k, t]
     return table
+
+
+def coefficients(arguments: FloatArray, tolerance: float, kind: np.dtype[Any]) -> NDArray[Any]:
+    """Coefficients (2 − δ_k0) i^k J_k (L, T) of the series for θρ (T,), odd terms times −i."""
+    table = 2.0 * bessel(arguments, series_length(float(arguments.max()), 0.1 * tolerance))
+    table[0] *= 0.5
+    table[2::4] *= -1.0
+    table[3::4] *= -1.0
+    return np.asarray(table.astype(kind))
+
+
+def spectral_bounds(matrix: NDArray[Any], steps: int = 8) -> tuple[float, float]:
+    """Bounds on the eigenvalues of a Hermitian matrix (n, n) with zeros on its diagonal, and so on those of any part of it.
+
+    Ritz values of a few Lanczos steps, and their residual. The start is the sum of the rows, rich in the extreme vectors
+    of a potential, and a ripple so that symmetry hides none.
+    """
+    n = len(matrix)
+    vector = matrix @ np.ones(n) + np.linalg.norm(matrix) / n * np.cos(np.arange(n) * 1.7)
+    basis: list[NDArray[Any]] = []
+    alpha: list[float] = []
+    beta: list[float] = []
+    for _ in range(min(steps, n)):
+        norm = float(np.linalg.norm(vector))
+        if norm <= 1e-14:
+            break
+        beta.append(norm)
+        basis.append(vector / norm)
+        vector = matrix @ basis[-1]
+        alpha.append(float(np.vdot(basis[-1], vector).real))
+        kept = np.array(basis)
+        vector = vector - kept.T @ (kept.conj() @ vector)
+    if not basis:
+        return 0.0, 0.0
+    values, vectors = np.linalg.eigh(np.diag(alpha) + np.diag(beta[1:], 1) + np.diag(beta[1:], -1))
+    residual = float(np.linalg.norm(vector)) * np.abs(vectors[-1])
+    return float(values[0] - residual[0]), float(values[-1] + residual[-1])
 
 
 @njit(nogil=True, cache=True)

@@ -94,7 +94,11 @@ class PropagatorSolver(Solver):
         """Every group with wanted beams, and its series."""
         u = self._working(block)
         groups = [group for group in cheapest_groups(block, _FEWEST) if len(group.asked)]
-        bounds = _bounds(u, groups)
+        # eigenvalues of a group lie between those of all beams that are strong in one; what folding adds comes later
+        strong = np.unique(np.concatenate([[0], *(group.strong for group in groups)]))
+        together = u[np.ix_(strong, strong)]
+        np.fill_diagonal(together, 0.0)
+        bounds = chebyshev.spectral_bounds(together)
         for group in groups:
             yield group, _Series.of(block, group, u, bounds)
 
@@ -195,7 +199,7 @@ class _Series:
             d=np.repeat((diagonal - centre) / radius, columns, axis=1).astype(kind),
             radius=radius,
             rows=group.rows,
-            coefficients=_coefficients(theta * radius, block.accuracy.tolerance, kind),
+            coefficients=chebyshev.coefficients(theta * radius, block.accuracy.tolerance, kind),
             following=_Following(
                 lever=(radius / by_surface).astype(kind),
                 diagonal=by_surface * block.surface[tails].T,
@@ -276,45 +280,3 @@ class _Series:
             return np.ascontiguousarray(by_term.view(self.d.dtype)), by_start, by_tails
         # terms of a real coupling are real, and so is what they ask of their derivatives
         return np.ascontiguousarray(by_term.real), by_start.real, by_tails
-
-
-def _coefficients(arguments: FloatArray, tolerance: float, kind: np.dtype[Any]) -> AnyArray:
-    """Coefficients (2 − δ_k0) i^k J_k (L, T) of the series, odd terms times −i."""
-    length = chebyshev.series_length(float(arguments.max()), 0.1 * tolerance)
-    table = 2.0 * chebyshev.bessel(arguments, length)
-    table[0] *= 0.5
-    table[2::4] *= -1.0
-    table[3::4] *= -1.0
-    return np.asarray(table.astype(kind))
-
-
-def _bounds(u: AnyArray, groups: list[Group], steps: int = 8) -> tuple[float, float]:
-    """Bounds in Å⁻² on the eigenvalues of the coupling of any group, without the part from folding (bounded by its norm).
-
-    Eigenvalues of a part lie between those of the whole, here of all beams that are strong in some group: Ritz values
-    of a few Lanczos steps, and their residual. The start is the sum of the rows, rich in the extreme vectors of a
-    potential, and a ripple so that symmetry hides none.
-    """
-    beams = np.unique(np.concatenate([group.strong for group in groups])) if groups else np.zeros(1, dtype=int)
-    matrix = u[np.ix_(beams, beams)]
-    np.fill_diagonal(matrix, 0.0)
-    n = len(matrix)
-    vector = matrix @ np.ones(n) + np.linalg.norm(matrix) / n * np.cos(np.arange(n) * 1.7)
-    basis: list[AnyArray] = []
-    alpha: list[float] = []
-    beta: list[float] = []
-    for _ in range(min(steps, n)):
-        norm = float(np.linalg.norm(vector))
-        if norm <= 1e-14:
-            break
-        beta.append(norm)
-        basis.append(vector / norm)
-        vector = matrix @ basis[-1]
-        alpha.append(float(np.vdot(basis[-1], vector).real))
-        kept = np.array(basis)
-        vector = vector - kept.T @ (kept.conj() @ vector)
-    if not basis:
-        return 0.0, 0.0
-    values, vectors = np.linalg.eigh(np.diag(alpha) + np.diag(beta[1:], 1) + np.diag(beta[1:], -1))
-    residual = float(np.linalg.norm(vector)) * np.abs(vectors[-1])
-    return float(values[0] - residual[0]), float(values[-1] + residual[-1])
