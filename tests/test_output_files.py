@@ -22,7 +22,7 @@ EXAMPLES = ROOT / "examples"
 PROGRAMS = {"edtbx.compare": compare, "edtbx.refine": refine, "edtbx.map": map_program, "edtbx.simulate": simulate}
 QUICK = {
     "edtbx.compare": ["frames.last=1", "solver.name=kinematical"],
-    "edtbx.refine": ["frames.last=2", "solver.name=kinematical", "refinement.method=gradient", "refinement.cycles=1"],
+    "edtbx.refine": ["frames.last=2", "solver.name=two_beam", "refinement.cycles=1", "refinement.anisotropic=none"],
     "edtbx.map": ["frames.last=2", "map.hydrogens=True", "map.omit=H*", "solver.name=two_beam"],
     "edtbx.simulate": ["scan.frames=1", "selection.d_min=1.5"],
 }

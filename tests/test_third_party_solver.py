@@ -66,7 +66,7 @@ print(check_solver("expm"))
 def test_compare_takes_it_by_name(site, tmp_path):
     model, data = (str(ROOT / "examples" / name) for name in ("example.cif", "example.cif_pets"))
     code = "import sys; from edtbx_cctbx.programs.compare import run; run(sys.argv[1:])"
-    quick = ["frames.last=1", "beams.s_max=0.004", "beams.g_max=1.2", "selection.d_min=1.0", "accuracy.tolerance=2"]
+    quick = ["frames.last=1", "beams.s_max=0.004", "beams.g_max=1.0", "selection.d_min=1.1", "accuracy.tolerance=2"]
     fixed = ["thickness.value=400", "thickness.refine=False", "spread.sigma=0", "spread.refine=False"]
     done = run(site, "-c", code, model, data, "solver.name=expm", *quick, *fixed, f"output.prefix={tmp_path / 'x'}")
     assert done.returncode == 0, done.stderr
