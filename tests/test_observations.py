@@ -38,7 +38,7 @@ def test_used_rows_come_frame_by_frame(rows):
     assert len(observations) == used.sum()
     reflections = observations.reflections
     np.testing.assert_array_equal(reflections.hkl, experiment.reflections.hkl[observations.rows])
-    np.testing.assert_array_equal(observations.observed, reflections.intensity > 6.0)
+    np.testing.assert_array_equal(reflections.observed, reflections.intensity > 6.0)
     for n, frame_id in enumerate(observations.frame_ids):
         assert set(observations.split(reflections.frame_id)[n].tolist()) == {frame_id}
 

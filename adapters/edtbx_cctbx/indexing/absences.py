@@ -26,7 +26,7 @@ def check_centring(experiment: Experiment, structure: xray.structure) -> None:
     """
     rows, group = experiment.reflections, structure.space_group()
     forbidden = forbidden_by_centring(rows.hkl, group)
-    observed = rows.intensity > 3.0 * rows.sigma
+    observed = rows.observed
     number = int((forbidden & observed).sum())
     if number < _FEWEST:
         return

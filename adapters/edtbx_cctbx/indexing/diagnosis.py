@@ -159,7 +159,7 @@ def _trial(experiment: Experiment, structure: xray.structure, operator: FloatArr
     """Rows that pass the Ewald sphere and estimated R(obs) of an experiment that the operator has reindexed."""
     used = select_reflections(experiment, SelectionRules()).used
     rows = experiment.reflections
-    observed = used & (rows.intensity > 3.0 * rows.sigma)
+    observed = used & rows.observed
     r = float("nan")
     if observed.sum() >= _FEWEST_ROWS:
         f_squared = np.zeros(len(rows))

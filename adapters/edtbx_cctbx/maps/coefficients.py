@@ -108,7 +108,6 @@ class DynamicalMap:
         self._weighting_scheme = weighting_scheme
         self._loss = expect_word(loss, LOSSES, "loss")
         self._progress = progress
-        self._observed = target.observations
 
     def __getstate__(self) -> dict[str, Any]:
         """Results computed so far, without the reparametrisation, which cannot be pickled."""
@@ -200,20 +199,20 @@ class DynamicalMap:
         if self._weighting_scheme is not None:
             return self.fitted
         # thickness and spread are best told by the strong reflections, which such weights count for less
-        measured = self._observed.reflections
+        measured = self.target.observations.reflections
         scheme = flat_weighting(measured.intensity, measured.sigma, self.fitted.calculated)
         return self._reweighted(self.fitted.cubes, self.fitted.nuisance, scheme, polish=False)
 
     def _reweighted(self, cubes: list[FrameCube], nuisance: Nuisance, scheme: Any, polish: bool) -> Reweighted:
         return reweight(
             cubes,
-            self._observed,
+            self.target.observations,
             nuisance,
             grid=self.target.forward.grid,
             bounds=self.target.bounds,
             weighting=partial(weights_of, scheme),
             loss=self._loss,
-            shares=self._observed.multiplicity,
+            shares=self.target.observations.multiplicity,
             polish=polish,
         )
 
@@ -256,8 +255,8 @@ class DynamicalMap:
             project = ComponentsAndAtoms(components=components, slopes=slopes, usual=self._usual_shifts)
         columns = int(components.are_likely.sum()) + len(self._usual_shifts)
         expect_room(
-            _BYTES_PER_ELEMENT * len(self._observed) * columns,
-            f"derivatives of {len(self._observed)} intensities by {columns} components of structure factors",
+            _BYTES_PER_ELEMENT * len(self.target.observations) * columns,
+            f"derivatives of {len(self.target.observations)} intensities by {columns} components of structure factors",
             'take fewer frames, a smaller g_max, or a map of kind "gradient" or "fo_fc_dynamical"',
         )
         kept = np.concatenate([components.are_likely, np.ones(len(self._usual_shifts), dtype=bool)])
@@ -322,7 +321,7 @@ class DynamicalMap:
 
     def _by_ratio(self, calculated: FloatArray) -> ComplexArray:
         """F_calc (√(⟨I_obs⟩/⟨I_calc⟩) − 1) (U,) in Å, averages over frames and equivalents, rescaled to F_calc."""
-        target, measured = self.target, self._observed.reflections
+        target, measured = self.target, self.target.observations.reflections
         places = target.expansion.parent[target.forward.vectors.find(measured.hkl)]
         number = len(self._f_unique)
         observed = np.bincount(places, np.maximum(measured.intensity, 0.0), number)

@@ -13,8 +13,8 @@ from edtbx.fitting.nuisance_fit import NuisanceBounds
 from edtbx.intensities.nuisance import THICKEST
 from edtbx.intensities.thickness import QUANTILES
 from edtbx.measurement.selection import SelectionRules
-from edtbx.solvers.registry import installed_solvers
 from edtbx_cctbx.programs.cluster import check_address
+from edtbx_cctbx.refinement.settings import created
 
 INPUT = r"""
 input {
@@ -224,10 +224,7 @@ def fit_settings(params: Any, executor: Executor | None = None) -> dict[str, Any
         raise Sorry(f"thickness.value must be > 0 Å and at most {THICKEST:g} Å, got {thickness.value:g} (is it in nm?)")
     if not thickness.refine and thickness.value is None:
         raise Sorry("thickness.refine=False needs thickness.value (in Å)")
-    try:
-        installed_solvers().create(solver_name(params))
-    except ValueError as error:
-        raise Sorry(str(error)) from error
+    created(solver_name(params))
     sigma = spread.sigma if spread.sigma is not None else (None if spread.refine else 0.0)
     shape = word(thickness.shape)
     shapes = tuple(QUANTILES) if shape == "auto" else (shape,)

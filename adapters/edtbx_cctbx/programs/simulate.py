@@ -252,7 +252,7 @@ def _show(simulation: Simulation, log: Any) -> None:
     """What was simulated, and what the file does not tell."""
     experiment, truth = simulation.experiment, simulation.truth
     rows = experiment.reflections
-    strong = int(np.sum(rows.intensity > 3.0 * rows.sigma))
+    strong = int(np.sum(rows.observed))
     print(
         f"  {len(rows)} intensities on {len(experiment.frames)} frames ({experiment.geometry.value}, "
         f"wavelength {experiment.wavelength:.6f} A): {strong} above 3 sigma, {int(np.sum(rows.intensity < 0.0))} negative",

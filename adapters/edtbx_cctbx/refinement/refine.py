@@ -11,6 +11,7 @@ from libtbx.utils import Sorry
 
 from edtbx.checks import given_or_default
 from edtbx.execution.progress import SILENT, Reporter, one_step
+from edtbx.intensities.nuisance import Nuisance
 from edtbx.measurement.experiment import Experiment
 from edtbx_cctbx.hydrogens.placement import place_hydrogens
 from edtbx_cctbx.indexing.diagnosis import warn_if_hopeless
@@ -155,9 +156,7 @@ def _with_hydrogens(
     """A structure with hydrogen added after a first dynamical refinement, as bond lengths tell how many atoms to add."""
     model = prepared(RefinementModel.of(structure, settings.riding), settings, SILENT)
     scattering = settings.scattering_model(settings.solver, experiment, model.structure)
-    start = checkpoint.step(
-        "coarse", partial(scattering.fit_coarse, model.structure, report.progress(f"{scattering.solver_name}, coarse"))
-    )
+    start = _coarse_start(scattering, model, report, checkpoint)
     run = LeastSquaresRun(scattering, start, model, settings, report.behind("before hydrogen, "), checkpoint)
     run.on_some_frames("first")
     checkpoint.latest = None  # of a structure without hydrogen, which nobody asked for
@@ -170,6 +169,14 @@ def _with_hydrogens(
     return placed
 
 
+def _coarse_start(
+    scattering: ScatteringModel, model: RefinementModel, report: Reporter, checkpoint: Checkpoint
+) -> Nuisance:
+    """Nuisance parameters of the model at the coarse level, where a refinement begins."""
+    progress = report.progress(f"{scattering.solver_name}, coarse")
+    return checkpoint.step("coarse", partial(scattering.fit_coarse, model.structure, progress))
+
+
 def _refine_theory(
     scattering: ScatteringModel,
     model: RefinementModel,
@@ -178,9 +185,7 @@ def _refine_theory(
     checkpoint: Checkpoint,
 ) -> TheoryFit:
     """Fit of one theory, by the method that the settings ask for; the structure of the model is refined in place."""
-    start = checkpoint.step(
-        "coarse", partial(scattering.fit_coarse, model.structure, report.progress(f"{scattering.solver_name}, coarse"))
-    )
+    start = _coarse_start(scattering, model, report, checkpoint)
     report.say(f"{scattering.solver_name}: {start.describe()}")
     refine_by = refine_by_gradient if settings.uses_gradients(model.structure) else refine_by_least_squares
     return refine_by(scattering, start, model, settings, report, checkpoint)

@@ -212,7 +212,7 @@ def _reflections(comparison: Comparison) -> list[Any]:
         "_refln_intensity_calc": _numbers(fit.i_calc),
         "_refln_intensity_sigma": _numbers(measured.sigma),
         "_refln_scale_group_code": measured.frame_id.astype(str),
-        "_refln_include_status": np.where(fit.observations.observed, "o", "<"),
+        "_refln_include_status": np.where(measured.observed, "o", "<"),
     }
     rows = iotbx.cif.model.loop(data={name: flex.std_string(values.tolist()) for name, values in columns.items()})
     return [scales, rows]

@@ -61,7 +61,7 @@ def _title(comparison: Comparison) -> str:
 
 def _draw_amplitudes(axes: Axes, fit: TheoryFit, colour: str, name: str) -> None:
     f_obs, f_calc = amplitudes(fit)
-    strong = fit.observations.observed
+    strong = fit.observations.reflections.observed
     size = float(np.clip(9000.0 / max(len(f_obs), 1), 6.0, 18.0))
     for rows, shade, label in ((~strong, WEAK, "weak, I ≤ 3σ(I)"), (strong, colour, "observed, I > 3σ(I)")):
         axes.scatter(f_calc[rows], f_obs[rows], s=size, color=shade, alpha=0.55, linewidths=0.0, label=label, zorder=2)

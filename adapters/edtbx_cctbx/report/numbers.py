@@ -39,7 +39,7 @@ def frame_numbers(fit: TheoryFit) -> list[FrameNumbers]:
     """The frames of a theory, in the order of its observations."""
     observations, nuisance = fit.observations, fit.nuisance
     amplitudes_by_frame = (observations.split(amplitude) for amplitude in amplitudes(fit))
-    observed_by_frame = observations.split(observations.observed)
+    observed_by_frame = observations.split(observations.reflections.observed)
     return [
         FrameNumbers(
             id=frame_id,

@@ -268,8 +268,7 @@ class ForwardModel:
         self, f: ComplexArray, nuisance: Nuisance, project: Projection, rows: Rows = Rows.EXACT
     ) -> Iterator[FloatArray]:
         """Derivatives ∂I_calc/∂p (M, P), unscaled, frame by frame, by the parameters that ``project`` leads to."""
-        each = [[value] * len(self.waves) for value in (rows, project)]
-        return self._each(Propagation.jacobian, f, nuisance, *each)
+        return self._each(partial(Propagation.jacobian, rows=rows, project=project), f, nuisance)
 
     def _each(
         self, method: Callable[..., _Result], f: ComplexArray, nuisance: Nuisance, *arguments: Sequence[Any]

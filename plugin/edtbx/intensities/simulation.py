@@ -123,7 +123,7 @@ class Simulation:
     def r_noise(self) -> float:
         """R(obs), as a fraction, of the noise-free intensities: that of a perfect model."""
         rows = self.experiment.reflections
-        strong = rows.intensity > 3.0 * rows.sigma
+        strong = rows.observed
         return r_factor(np.sqrt(rows.intensity[strong]), np.sqrt(self.expected[strong]))
 
 

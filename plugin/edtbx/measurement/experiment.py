@@ -97,6 +97,11 @@ class Reflections:
     def __repr__(self) -> str:
         return f"<Reflections: {len(self)} rows on {len(np.unique(self.frame_id))} frames>"
 
+    @property
+    def observed(self) -> BoolArray:
+        """Which intensities are above 3σ, (M,)."""
+        return np.asarray(self.intensity > 3.0 * self.sigma)
+
     def select(self, rows: BoolArray | IntArray) -> Reflections:
         """The rows chosen by a mask (M,) or by places, as new reflections."""
         return Reflections(
@@ -202,7 +207,7 @@ class Experiment(Summarised):
         alpha, beta, semi = (np.degrees([getattr(frame, name) for frame in self.frames]) for name in _ANGLES)
         listed = np.isin([frame.id for frame in self.frames], rows.frame_id)
         empty = [frame.id for frame, filled in zip(self.frames, listed, strict=True) if not filled]
-        observed, negative = (int(np.sum(which)) for which in (rows.intensity > 3.0 * rows.sigma, rows.intensity < 0.0))
+        observed, negative = (int(np.sum(which)) for which in (rows.observed, rows.intensity < 0.0))
         kilovolts = energy_from_wavelength(self.wavelength) / 1000.0
         of_model = ", that of the model" if self.measured_cell else ""
         lines = [

@@ -92,11 +92,6 @@ class Observations:
         return [values[first:end] for first, end in pairwise(self.edges)]
 
     @cached_property
-    def observed(self) -> BoolArray:
-        """Which intensities are above 3σ, (M,)."""
-        return np.asarray(self.reflections.intensity > 3.0 * self.reflections.sigma)
-
-    @cached_property
     def multiplicity(self) -> FloatArray:
         """How often each measurement is among the observations, (M,): overlapping frames list it several times."""
         number = measurements(self.reflections)

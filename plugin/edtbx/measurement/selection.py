@@ -106,7 +106,7 @@ def estimated_r(experiment: Experiment, f_squared: FloatArray, used: BoolArray) 
     """
     rows = experiment.reflections
     _, swept, _ = _geometry_of_rows(experiment)
-    used = used & (rows.intensity > 3.0 * rows.sigma)
+    used = used & rows.observed
     misfit = total = 0.0
     for frame in experiment.frames:
         of_frame = np.flatnonzero(used & (rows.frame_id == frame.id))
