@@ -21,7 +21,7 @@ from test_target import experiment_for, model_in, nuisance_for, refining, target
 import edtbx_cctbx
 from edtbx.execution.executors import frame_threads
 from edtbx.fitting import coarse_to_fine
-from edtbx.fitting.nuisance_fit import NuisanceBounds
+from edtbx.fitting.nuisance_bounds import NuisanceBounds
 from edtbx.fitting.sampling_levels import COARSE, DRAFT
 from edtbx.intensities.sampling import Sampling
 from edtbx.measurement.selection import SelectionRules

@@ -16,7 +16,7 @@ from test_shelx_model import DATA, EXAMPLES, alanine
 from test_target import experiment_for, nuisance_for, simulated, target_for
 
 from edtbx.execution.progress import SILENT, Reporter
-from edtbx.fitting.nuisance_fit import NuisanceBounds
+from edtbx.fitting.nuisance_bounds import NuisanceBounds
 from edtbx_cctbx import read_model
 from edtbx_cctbx.constraints.determined import is_singular, undetermined
 from edtbx_cctbx.constraints.linear import null_space

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edtbx.fitting.nuisance_fit import NuisanceBounds
+from edtbx.fitting.nuisance_bounds import NuisanceBounds
 from edtbx.intensities.sampling import Sampling
 from edtbx.measurement.selection import SelectionRules
 from edtbx.solvers.block import Accuracy

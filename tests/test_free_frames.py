@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from libtbx.utils import Sorry
 
-from edtbx.fitting.nuisance_fit import NuisanceBounds
+from edtbx.fitting.nuisance_bounds import NuisanceBounds
 from edtbx.measurement.selection import SelectionRules
 from edtbx_cctbx import read_experiment, read_model
 from edtbx_cctbx.programs import refine as refine_program

@@ -16,8 +16,8 @@ import pytest
 from edtbx.fitting.sampling_levels import COARSE
 from edtbx_cctbx import KinematicalTarget, crystallographic_ls, read_experiment, read_model
 from edtbx_cctbx.arrays import to_numpy
+from edtbx_cctbx.io.checkpoint import Checkpoint
 from edtbx_cctbx.programs import compare, refine
-from edtbx_cctbx.refinement.checkpoint import Checkpoint
 from edtbx_cctbx.refinement.parameters import StructureParameters
 from edtbx_cctbx.refinement.refine import refine as refine_both
 from edtbx_cctbx.refinement.settings import RefinementSettings

@@ -13,7 +13,7 @@ from test_target import MODELS, experiment_for, model_in, nuisance_for, simulate
 
 from edtbx.fitting.bounded_steps import bounded_step, curvature
 from edtbx.fitting.least_squares import FrameEquations, ReducedEquations
-from edtbx.fitting.nuisance_fit import NuisanceBounds
+from edtbx.fitting.nuisance_bounds import NuisanceBounds
 from edtbx.intensities.frame_waves import Rows
 from edtbx.measurement.observations import Observations
 from edtbx_cctbx.constraints.occupancies import OccupancyGroup

@@ -21,7 +21,7 @@ from edtbx.execution.memory import (
     frames_bytes,
     vectors_bytes,
 )
-from edtbx.fitting.nuisance_fit import NuisanceBounds
+from edtbx.fitting.nuisance_bounds import NuisanceBounds
 from edtbx.fitting.sampling_levels import LEVELS, level_for
 from edtbx.intensities.forward import ForwardModel
 from edtbx.intensities.simulation import Crystal, Noise, Scan

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
-from edtbx.fitting.nuisance_fit import NuisanceBounds, fit_nuisance, misfit, polish_nuisance, rescale
+from edtbx.fitting.nuisance_bounds import NuisanceBounds
+from edtbx.fitting.nuisance_fit import fit_nuisance, misfit, polish_nuisance, rescale
 from edtbx.intensities.nuisance import INSTABILITY, FrameCube, Grid, Nuisance, best_scale, intensity_weights
 from edtbx.intensities.quadrature import Quadrature
 

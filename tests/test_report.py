@@ -71,7 +71,12 @@ def fit(observations: Observations, i_calc: np.ndarray, solver: str, r_of_thickn
         statistics=statistics(measured.intensity, measured.sigma, i_calc, measured.frame_id, observations.unique),
         r_of_thickness=r_of_thickness,
         accuracy=SamplingReport(
-            error=0.0831, kept=solver != "kinematical", waves=1559.5, beams=372.3, limits=Accuracy(s_max=0.06)
+            error=0.0831,
+            misfit=1.4,
+            kept=solver != "kinematical",
+            waves=1559.5,
+            beams=372.3,
+            limits=Accuracy(s_max=0.06),
         ),
         r_of_spread=np.array([np.linspace(0.0, 0.2, 5), [0.3, 0.2, 0.15, 0.2, 0.3]]),
         forward_seconds=1.5,

@@ -10,7 +10,7 @@ from cctbx import crystal, xray
 from cctbx.array_family import flex
 from scipy.spatial.transform import Rotation
 
-from edtbx.fitting.nuisance_fit import NuisanceBounds
+from edtbx.fitting.nuisance_bounds import NuisanceBounds
 from edtbx.intensities.sampling import Sampling
 from edtbx.intensities.simulation import Crystal, Noise, Scan
 from edtbx.measurement.experiment import ScanGeometry

@@ -16,7 +16,7 @@ from scipy.special import jv
 
 from edtbx.intensities.potential import GVectors, indices_within, surface_term
 from edtbx.measurement.geometry import excitation_error, orthogonalisation_matrix, rotate
-from edtbx.solvers import builtin, hookspecs, propagator, registry
+from edtbx.solvers import builtin, chebyshev, hookspecs, propagator, registry
 from edtbx.solvers.auto import AutoSolver
 from edtbx.solvers.block import Accuracy, Block
 from edtbx.solvers.chebyshev import bessel, series_length
@@ -337,6 +337,7 @@ def test_groups_hold_every_orientation_once_and_neighbours_only():
 
 def test_a_block_is_gone_when_its_user_lets_it_go():
     """No cycle of references keeps it: blocks are large, and the collector comes late."""
+    PROPAGATOR.intensities(block_of(tilts=40))  # compiles, which leaves references behind
     gc.disable()
     try:
         block = block_of(tilts=40)
@@ -672,3 +673,30 @@ def test_the_built_ins_obey_the_hook():
     found = SolverRegistry()
     found.collect(builtin, "here")
     assert sorted(found.origins) == ["auto", "eigen", "kinematical", "propagator", "two_beam"]
+
+
+@pytest.mark.parametrize("centric", [True, False])
+@pytest.mark.parametrize("thickness", [300.0, 3000.0])
+def test_every_orientation_has_its_spectrum_in_the_interval(thickness, centric):
+    block = block_of(tilts=64, beams=60, centric=centric)
+    block = replace(block, accuracy=Accuracy(s_max=0.1, s_strong=0.01), thickness=np.array([thickness]))
+    found = 0
+    for _, series in PROPAGATOR._series(block):
+        columns, n = 1 if centric else 2, len(series.d)
+        for m, d in zip(series.m.T[::columns], series.d.T[::columns], strict=True):
+            eigenvalues = np.linalg.eigvalsh(np.outer(m, m) * series.a[:n] + np.diag(d))
+            assert -1.0 <= eigenvalues[0] < eigenvalues[-1] <= 1.0
+            found += 1
+    assert found == 64
+
+
+def test_an_interval_too_narrow_is_widened(monkeypatch):
+    block = replace(block_of(tilts=16, beams=40), thickness=np.array([500.0, 2500.0]))
+    expected, (_, pullback) = PROPAGATOR.intensities(block), PROPAGATOR.pullback(block)
+    seed = np.ones_like(expected)
+    adjoint = pullback(seed)
+    bounds = chebyshev.spectrum
+    monkeypatch.setattr(chebyshev, "spectrum", lambda *given: tuple(0.8 * bound for bound in bounds(*given)))
+    assert np.abs(next(iter(PROPAGATOR._series(block)))[1].terms()[1][-1]).max() <= 1.0
+    np.testing.assert_allclose(PROPAGATOR.intensities(block), expected, atol=1e-9)
+    np.testing.assert_allclose(PROPAGATOR.pullback(block)[1](seed).u, adjoint.u, atol=1e-8 * np.abs(adjoint.u).max())

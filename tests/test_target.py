@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 from scitbx import lbfgs as scitbx_lbfgs
 from test_structure_factors import structure_in
 
-from edtbx.fitting.nuisance_fit import NuisanceBounds
+from edtbx.fitting.nuisance_bounds import NuisanceBounds
 from edtbx.intensities.nuisance import Nuisance, intensity_weights
 from edtbx.intensities.potential import indices_within
 from edtbx.intensities.sampling import Sampling

@@ -5,7 +5,7 @@ The public names are the data of an experiment, the interface of solvers, and th
 
 from edtbx import _import_order  # noqa: F401  # isort: skip  (first: it loads cctbx's C++ runtime, if there is one)
 
-from edtbx.fitting.nuisance_fit import NuisanceBounds
+from edtbx.fitting.nuisance_bounds import NuisanceBounds
 from edtbx.intensities.nuisance import Nuisance
 from edtbx.intensities.potential import surface_term, u_per_f, wave_number
 from edtbx.intensities.sampling import Sampling

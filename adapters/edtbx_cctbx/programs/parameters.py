@@ -9,7 +9,7 @@ import numpy as np
 from libtbx import Auto
 from libtbx.utils import Sorry
 
-from edtbx.fitting.nuisance_fit import NuisanceBounds
+from edtbx.fitting.nuisance_bounds import NuisanceBounds
 from edtbx.intensities.nuisance import THICKEST
 from edtbx.intensities.thickness import QUANTILES
 from edtbx.measurement.selection import SelectionRules
@@ -48,11 +48,12 @@ solver {
       reflection with the incident beam only, fast and wrong by a few per cent in R. kinematical: single scattering."
 }
 accuracy {
-  tolerance = 0.15
+  tolerance = 0.1
     .type = float(value_min=0.001, value_max=10)
-    .help = "Numerical error of intensities that is allowed, in units of max(sigma, 1 % of I). Tilts, spread nodes and \
-      beams follow from it, and the error reached is measured on a few frames and printed. 0.15 adds some 0.1 % to R, \
-      0.07 takes three times as long."
+    .help = "Numerical error of intensities that is allowed, as a part of the misfit that the model leaves, or of \
+      max(sigma, 1 % of I) where that is less. Tilts, spread nodes and beams follow from it; error and misfit are \
+      measured on a few frames and printed. 0.1 shifts parameters by a tenth of their s.u.s; 0.05 takes two to three \
+      times as long."
 }
 beams {
   g_max = None

@@ -12,13 +12,13 @@ from libtbx.utils import Sorry
 from edtbx.measurement.experiment import Experiment
 from edtbx_cctbx.command_line.progress import ProgramReporter
 from edtbx_cctbx.constraints.occupancies import parse_occupancies
+from edtbx_cctbx.io.checkpoint import Checkpoint
 from edtbx_cctbx.io.output_files import OutputFiles, output_base, output_phil
 from edtbx_cctbx.programs import running as command_line
 from edtbx_cctbx.programs.cluster import workers_of
 from edtbx_cctbx.programs.dry_run import reserving_outputs, show_outputs, show_target, show_workers
 from edtbx_cctbx.programs.parameters import INPUT, REFINEMENT, SHARED, WORKERS, fit_settings, word
 from edtbx_cctbx.programs.template import EdtbxProgram
-from edtbx_cctbx.refinement.checkpoint import Checkpoint
 from edtbx_cctbx.refinement.model import RefinementModel
 from edtbx_cctbx.refinement.preparation import prepared
 from edtbx_cctbx.refinement.refine import refine, without_free_frames

@@ -126,6 +126,7 @@ def theory_fit(
         r_of_spread=_curve(scattering, cubes, grid, _spreads(nuisance)),
         accuracy=SamplingReport(
             error=chosen.error if chosen else float("nan"),
+            misfit=chosen.misfit if chosen else float("nan"),
             kept=chosen.kept if chosen else True,
             waves=scattering.forward.waves_per_frame,
             beams=scattering.forward.beams_per_frame,

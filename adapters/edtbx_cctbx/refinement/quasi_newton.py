@@ -21,7 +21,7 @@ from edtbx.execution.progress import Reporter, one_step
 from edtbx.fitting.sampling_levels import DRAFT
 from edtbx.intensities.nuisance import Nuisance
 from edtbx_cctbx.arrays import to_numpy
-from edtbx_cctbx.refinement.checkpoint import Checkpoint, atoms_of, put_atoms
+from edtbx_cctbx.io.checkpoint import Checkpoint, atoms_of, put_atoms
 from edtbx_cctbx.refinement.compare import fit_theory
 from edtbx_cctbx.refinement.model import RefinementModel, allows_anisotropic, make_anisotropic
 from edtbx_cctbx.refinement.parameters import StructureParameters

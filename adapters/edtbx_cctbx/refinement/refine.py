@@ -15,9 +15,10 @@ from edtbx.intensities.nuisance import Nuisance
 from edtbx.measurement.experiment import Experiment
 from edtbx_cctbx.hydrogens.placement import place_hydrogens
 from edtbx_cctbx.indexing.diagnosis import warn_if_hopeless
-from edtbx_cctbx.refinement.checkpoint import Checkpoint
+from edtbx_cctbx.io.checkpoint import Checkpoint
+from edtbx_cctbx.refinement.cycles import Cycles, Undetermined
 from edtbx_cctbx.refinement.free_frames import free_statistics, without_every
-from edtbx_cctbx.refinement.full_matrix import LeastSquaresRun, Undetermined, refine_by_least_squares
+from edtbx_cctbx.refinement.full_matrix import LeastSquaresRun, refine_by_least_squares
 from edtbx_cctbx.refinement.model import RefinementModel
 from edtbx_cctbx.refinement.preparation import odd_occupancies, prepared
 from edtbx_cctbx.refinement.quasi_newton import refine_by_gradient
@@ -157,7 +158,7 @@ def _with_hydrogens(
     model = prepared(RefinementModel.of(structure, settings.riding), settings, SILENT)
     scattering = settings.scattering_model(settings.solver, experiment, model.structure)
     start = _coarse_start(scattering, model, report, checkpoint)
-    run = LeastSquaresRun(scattering, start, model, settings, report.behind("before hydrogen, "), checkpoint)
+    run = LeastSquaresRun(scattering, start, Cycles(model, settings, report.behind("before hydrogen, "), checkpoint))
     run.on_some_frames("first")
     checkpoint.latest = None  # of a structure without hydrogen, which nobody asked for
     with one_step(report.progress("hydrogen placement")):

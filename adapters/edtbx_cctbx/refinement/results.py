@@ -24,11 +24,13 @@ from edtbx_cctbx.targets.crystallographic_ls import crystallographic_ls
 class SamplingReport:
     """Sampling of a fit, and its numerical error.
 
-    ``error`` is the root mean square of ΔI/max(σ, 0.01 I_obs) on a few frames against a finer sampling (NaN: not
-    measured), ``kept`` whether it is within the tolerance; ``waves`` and ``beams`` are means over frames.
+    ``error`` and ``misfit`` are root mean squares of ΔI/max(σ, 0.01 I_obs) on a few frames, against a finer sampling and
+    against the measurement (NaN: not measured), ``kept`` whether the former is within the tolerance; ``waves`` and
+    ``beams`` are means over frames.
     """
 
     error: float
+    misfit: float
     kept: bool
     waves: float
     beams: float

@@ -12,7 +12,7 @@ from libtbx.utils import Sorry
 from edtbx.checks import expect_kind, expect_positive
 from edtbx.fitting.coarse_to_fine import AccuracySettings
 from edtbx.fitting.loss import LOSSES
-from edtbx.fitting.nuisance_fit import NuisanceBounds
+from edtbx.fitting.nuisance_bounds import NuisanceBounds
 from edtbx.measurement.experiment import Experiment
 from edtbx.measurement.selection import SelectionRules
 from edtbx.solvers.block import Solver
@@ -45,7 +45,7 @@ class Settings:
     """
 
     solver: str = "auto"
-    tolerance: float = 0.15
+    tolerance: float = 0.1
     g_max: float | None = None
     s_max: float | None = None
     s_strong: float | None = None

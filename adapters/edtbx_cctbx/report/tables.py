@@ -53,6 +53,7 @@ def show_comparison(comparison: Comparison, out: TextIO) -> None:
         ("orientations a frame", [f"{fit.accuracy.waves:.0f}" for fit in pair]),
         ("beams a frame", [f"{fit.accuracy.beams:.0f}" for fit in pair]),
         ("numerical error, in max(σ, 1 % I)", [_fixed(fit.accuracy.error, 3) for fit in pair]),
+        ("misfit there, in the same units", [_fixed(fit.accuracy.misfit, 3) for fit in pair]),
     ]
     if comparison.interruption is not None:
         print(textwrap.fill(comparison.interruption, _WIDTH), file=out)

@@ -7,8 +7,7 @@ live in ``target.nuisance``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,26 +15,21 @@ from cctbx import miller
 from cctbx.array_family import flex
 from smtbx.refinement import least_squares
 
-from edtbx.arrays import BoolArray, ComplexArray, FloatArray
+from edtbx.arrays import ComplexArray, FloatArray
 from edtbx.checks import expect_word
 from edtbx.execution.memory import expect_room
-from edtbx.execution.progress import Progress, no_progress
-from edtbx.fitting.least_squares import ReducedEquations, frame_equations
+from edtbx.execution.progress import no_progress
 from edtbx.fitting.loss import LOSSES, variance_factor
-from edtbx.fitting.reweighting import reweight
 from edtbx.intensities.frame_waves import Rows
 from edtbx.intensities.nuisance import FrameCube, Nuisance
 from edtbx_cctbx.arrays import from_numpy, to_numpy
 from edtbx_cctbx.structure.f_calc_derivatives import StructureSlopes
+from edtbx_cctbx.targets.data_equations import DataEquations
 from edtbx_cctbx.targets.step_equations import StepEquations
 from edtbx_cctbx.targets.target import Target, expect_target
-from edtbx_cctbx.targets.weighting import weights_of
 
 _WEIGHT = 0.02
 """Default a of w = 1/(σ² + (a P)²), P = (max(I_obs, 0) + 2 I_calc)/3."""
-
-_LEAST_SPREAD = 1e-5
-"""Least orientation spread in radians that is refined: intensities do not depend on smaller ones."""
 
 _BYTES_PER_SLOPE, _BYTES_PER_ROW = 32.0, 24.0
 """Bytes for a derivative of a structure factor, and of an intensity, by a parameter; two or three copies exist at once."""
@@ -43,7 +37,6 @@ _BYTES_PER_SLOPE, _BYTES_PER_ROW = 32.0, 24.0
 _STATE = (
     "fc_sq",
     "residuals",
-    "_sizes",
     "weights",
     "_sum_w_yo_sq",
     "objective_data_only",
@@ -55,16 +48,7 @@ _STATE = (
     "normal_matrix",
     "right_hand_side",
 )
-"""Attributes that ``build_up`` sets and :meth:`state` saves, besides the nuisance parameters."""
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class _RowsAt:
-    """Point of linearisation of the design matrix: structure factors, their derivatives, nuisance parameters."""
-
-    f: ComplexArray
-    slopes: StructureSlopes
-    nuisance: Nuisance
+"""Attributes that ``build_up`` sets and :meth:`state` saves, besides those of the data."""
 
 
 def _expect_reparametrisation(value: Any, target: Target) -> None:
@@ -89,6 +73,12 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
     rows : Rows
         How the rows of the design matrix are computed: local ones unless the solver is an approximation on purpose. The
         right-hand side is exact with either, and so is the minimum.
+    draft : DynamicalTarget
+        A coarser sampling of the same frames, for defect correction: ``build_up`` then computes intensities and gradient at
+        the draft, corrected by what they lacked where :meth:`correct` was called last. The minimum is that of the
+        observations, once the equations that ``correct`` leaves say so. With ``draft_by_rows`` the gradient of the draft is
+        that of its rows, which must be those of all frames: with few beams they cost less. The draft may then be the
+        observations.
     rows_from : DynamicalTarget
         Where rows come from: a coarser sampling of the same frames, or of some, which then stand for all in the normal
         matrix (and s.u.s); the observations themselves by default.
@@ -108,8 +98,6 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
         Of the last ``build_up``, with restraints and origin fixing, before a driver damps or solves them.
     residuals : (M,)
         √w (I_obs − k I_calc) of all rows over the robust scale at their intensity (:mod:`edtbx.fitting.loss`).
-    cubes : list of FrameCube
-        Computed and measured intensities of every frame for the current structure, with the weights.
     nuisance_su : Nuisance
         Standard uncertainties of scales, centres, spread (radians) and thickness (Å); 0 where not refined.
     renew_rows : bool
@@ -131,20 +119,23 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
         kwds.setdefault("weighting_scheme", least_squares.mainstream_shelx_weighting(a=_WEIGHT, b=0))
         rows = kwds.pop("rows", Rows.usual(observations.forward.solver))
         self.rows = rows if isinstance(rows, Rows) else Rows(expect_word(rows, [kind.value for kind in Rows], "rows"))
-        rows_from = kwds.pop("rows_from", None)
-        self._rows_from = observations if rows_from is None else expect_target(rows_from)
+        draft, rows_from = kwds.pop("draft", None), kwds.pop("rows_from", None)
         self.repeats = kwds.pop("repeats", self.repeats)
         self.loss = expect_word(kwds.pop("loss", self.loss), LOSSES, "loss")
-        self._progress: Progress[Any] = kwds.pop("progress", no_progress)
+        observed = observations.observations
+        self.data = DataEquations(
+            target=observations,
+            draft=None if draft is None else expect_target(draft).scattering,
+            by_rows=kwds.pop("draft_by_rows", False),
+            rows_from=observations if rows_from is None else expect_target(rows_from),
+            rows=self.rows,
+            loss=self.loss,
+            shares=observed.multiplicity if self.repeats else np.ones(len(observed)),
+            progress=kwds.pop("progress", no_progress),
+        )
         # the stock class would linearise |F|², which nobody asks for
         super().__init__(observations, reparametrisation, one_h_linearisation=True, **kwds)
-        target = observations
-        self._observed = target.observations
-        self._shares = self._observed.multiplicity if self.repeats else np.ones(len(self._observed))
         self._before: Nuisance | None = None
-        self._sizes: FloatArray | None = None
-        self._rows_at: _RowsAt | None = None
-        self._jacobian: dict[int, FloatArray] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError(
@@ -154,27 +145,56 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
 
     def build_up(self, objective_only: bool = False) -> None:
         """Build the normal equations of the current structure, or its objective alone; TooLarge without the memory."""
-        target = self.observations
         f = self._structure_factors()
-        self._reweight(f)
+        self.data.weigh(f, self.weighting_scheme, self.renew_sizes)
+        self._take_residuals()
         restraints = self._restraints()
         if objective_only:
             return
+        self.data.build(f, self._slopes(), self.renew_rows)
+        self._start_with_data(restraints)
+
+    def correct(self) -> None:
+        """Put the equations of the observations in place of the draft's, and learn what the next drafts lack.
+
+        Called after ``build_up``, at the same structure; costs a pass over all frames at the sampling of the observations.
+        """
+        f = self.observations.structure_factors(self.xray_structure)
+        self.data.correct(f, self._slopes(), self.weighting_scheme, self.renew_sizes)
+        self._take_residuals()
+        self._start_with_data(self._restraints())
+
+    @property
+    def cubes(self) -> Sequence[FrameCube]:
+        """Computed and measured intensities of every frame for the current structure, with the weights."""
+        return self.data.weighted.cubes
+
+    @property
+    def jacobian(self) -> dict[int, FloatArray]:
+        """∂I_calc/∂p (M, P), unscaled, by frame id, at the point where rows were last renewed."""
+        return self.data.jacobian
+
+    @property
+    def is_draft(self) -> bool:
+        """Whether the equations at hand are those of the draft."""
+        return self.data.is_draft
+
+    def _slopes(self) -> StructureSlopes:
+        """Derivatives of the structure factors by the parameters of the structure, unless the memory does not hold them."""
+        target = self.observations
         expect_room(
             _BYTES_PER_SLOPE * target.f_obs().size() * 9 * self.xray_structure.scatterers().size()
-            + _BYTES_PER_ROW * len(self._observed) * self.n_parameters,
-            f"derivatives of {target.f_obs().size()} structure factors and {len(self._observed)} intensities by "
+            + _BYTES_PER_ROW * self.n_equations * self.n_parameters,
+            f"derivatives of {target.f_obs().size()} structure factors and {self.n_equations} intensities by "
             f"{self.n_parameters} parameters",
             "refine by gradients (minimise_with_lbfgs, refinement.method=gradient), or take a smaller g_max",
         )
-        slopes = StructureSlopes.of(target.expansion, self.reparametrisation)
-        if self.renew_rows or self._rows_at is None:
-            self._rows_at = _RowsAt(f=f, slopes=slopes, nuisance=target.nuisance)
-            self._jacobian = {}
-        self._reduced = self._reduce()
-        gradient = target.forward.gradient(f, target.nuisance, self._reduced.seeds, self._progress)
-        right = slopes(np.arange(len(gradient)), gradient[None])[0]
-        normal, right = self._reduced.matrix / self._sum_w_yo_sq, right / self._sum_w_yo_sq
+        return StructureSlopes.of(target.expansion, self.reparametrisation)
+
+    def _start_with_data(self, restraints: tuple[FloatArray, FloatArray, FloatArray] | None) -> None:
+        """Normal equations of the data at hand, restraints and origin fixing added."""
+        assert self.data.right is not None
+        normal, right = self.data.reduced.matrix / self._sum_w_yo_sq, self.data.right / self._sum_w_yo_sq
         if restraints is not None:
             design, deltas, weights = restraints
             normal = normal + design.T @ (weights[:, None] * design)
@@ -196,7 +216,7 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
             self.reparametrisation.store()
         target = self.observations
         f = target.structure_factors(self.xray_structure)
-        places = target.forward.vectors.find(self._observed.reflections.hkl)
+        places = target.forward.vectors.find(target.observations.reflections.hkl)
         self.f_calc = self.fo_sq.array(data=from_numpy(f[places]), sigmas=None)
         return f
 
@@ -209,49 +229,28 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
 
     def state(self) -> dict[str, Any]:
         """Results of the last ``build_up``, as :meth:`restore` takes them."""
-        return {"nuisance": self.observations.nuisance} | {
-            name: getattr(self, name) for name in _STATE if hasattr(self, name)
-        }
+        return {"data": self.data.state()} | {name: getattr(self, name) for name in _STATE if hasattr(self, name)}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Set the state that a ``build_up`` left at this structure, in place of another one."""
-        target = self.observations
         f = self._structure_factors()
-        target.nuisance = state["nuisance"]
+        self.data.restore(state["data"])
         for name in _STATE:
             if name in state:
                 setattr(self, name, state[name])
-        if self.renew_rows or self._rows_at is None:
-            slopes = StructureSlopes.of(target.expansion, self.reparametrisation)
-            self._rows_at, self._jacobian = _RowsAt(f=f, slopes=slopes, nuisance=target.nuisance), {}
+        self.data.renew(f, self._slopes(), self.renew_rows)
         self._start_with(self.normal_matrix, self.right_hand_side)
 
     def complete(self) -> None:
-        """Recompute the cubes and reduced equations that a restored state lacks."""
-        target = self.observations
-        f = target.structure_factors(self.xray_structure)
-        cubes = self._with_offsets(target.forward.cubes(f, self._progress))
-        parts = self._observed.split(to_numpy(self.weights))
-        self.cubes = [replace(cube, weights=part) for cube, part in zip(cubes, parts, strict=True)]
-        self._reduced = self._reduce()
+        """Recompute the cubes and reduced equations of the observations that a restored state lacks."""
+        f = self.observations.structure_factors(self.xray_structure)
+        self.data.complete(f, to_numpy(self.weights), self.residuals)
 
-    def _reweight(self, f: ComplexArray) -> None:
-        """Fit nuisance parameters and weights in turn; set Σ w I_obs² and the objective."""
-        target, measured = self.observations, self._observed.reflections
-        reweighted = reweight(
-            self._with_offsets(target.forward.cubes(f, self._progress)),
-            self._observed,
-            target.nuisance,
-            grid=target.forward.grid,
-            bounds=target.bounds,
-            weighting=partial(weights_of, self.weighting_scheme),
-            loss=self.loss,
-            shares=self._shares,
-            sizes=None if self.renew_sizes else self._sizes,
-        )
-        target.nuisance, self.cubes, calculated = reweighted.nuisance, reweighted.cubes, reweighted.calculated
-        self.residuals, self._sizes = reweighted.residuals, reweighted.sizes
-        weights = reweighted.weights
+    def _take_residuals(self) -> None:
+        """Intensities, residuals and weights of the data; Σ w I_obs² and the objective."""
+        weighted, measured = self.data.weighted, self.observations.observations.reflections
+        weights, calculated = weighted.weights, weighted.calculated
+        self.residuals = weighted.residuals
         self.weights: flex.double = from_numpy(weights)
         self.fc_sq = self.fo_sq.array(data=from_numpy(calculated), sigmas=None).set_observation_type_xray_intensity()
         self._sum_w_yo_sq: float = float(weights @ measured.intensity**2)
@@ -259,15 +258,6 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
         self._objective = self.objective_data_only
         self.n_restraints = None
         self.chi_sq_data_only = self.chi_sq()
-
-    def _with_offsets(self, cubes: list[FrameCube]) -> list[FrameCube]:
-        """Cubes with the target's offsets added to I_calc at every node and thickness, whose weights sum to one."""
-        if self.observations.offsets is None:
-            return cubes
-        return [
-            replace(cube, intensities=cube.intensities + offset[:, None])
-            for cube, offset in zip(cubes, self.observations.offsets, strict=True)
-        ]
 
     @property
     def fo_sq(self) -> miller.array:
@@ -277,28 +267,21 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
     @property
     def n_equations(self) -> int:
         """Number of rows (M), repeated measurements included."""
-        return len(self._observed)
+        return len(self.observations.observations)
 
     def dof(self) -> float:
         """Degrees of freedom: distinct measurements and restraints less parameters; centres have priors and do not count."""
-        measurements = float(np.sum(1.0 / self._shares)) + (self.n_restraints or 0)
+        measurements = float(np.sum(1.0 / self.data.shares)) + (self.n_restraints or 0)
         return max(measurements - self.n_refined, 1.0)
 
     @property
     def n_refined(self) -> int:
         """Number of refined parameters: structure, scales, and spread and thickness unless held."""
-        return self.n_parameters + int(self._shared.sum()) + len(self._observed.frame_ids)
+        return self.n_parameters + int(self.data.shared.sum()) + len(self.observations.observations.frame_ids)
 
     def chi_sq(self) -> float:
         """Σ w (I_obs − k I_calc)² and restraints over the degrees of freedom, corrected for the loss."""
         return 2.0 * self._objective * self._sum_w_yo_sq / self.dof() * variance_factor(self.loss)
-
-    @property
-    def _shared(self) -> BoolArray:
-        """Whether spread and thickness are refined (2,)."""
-        bounds, nuisance = self.observations.bounds, self.observations.nuisance
-        spread = bounds.sigma is None and _LEAST_SPREAD < nuisance.sigma < bounds.sigma_max
-        return np.array([spread, bounds.thickness is None and nuisance.histogram is None])
 
     def _restraints(self) -> tuple[FloatArray, FloatArray, FloatArray] | None:
         """Design matrix, deltas and weights of the restraints, scaled to the average residual; added to the objective."""
@@ -316,22 +299,6 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
         self.n_restraints = linearised.n_restraints()
         self.chi_sq_data_and_restraints = self.chi_sq()
         return design, deltas, weights
-
-    @property
-    def jacobian(self) -> dict[int, FloatArray]:
-        """∂I_calc/∂p (M, P), unscaled, by frame id, at the point where rows were last renewed."""
-        if not self._jacobian and self._rows_at is not None:
-            forward, rows_at = self._rows_from.forward, self._rows_at
-            ids = forward.observations.frame_ids
-            nuisance = rows_at.nuisance.at([self._observed.frame_ids.index(frame_id) for frame_id in ids])
-            rows = forward.jacobian(rows_at.f, nuisance, rows_at.slopes, self.rows)
-            self._jacobian = dict(zip(ids, self._progress(rows, len(ids)), strict=True))
-        return self._jacobian
-
-    def _reduce(self) -> ReducedEquations:
-        target = self.observations
-        frames = frame_equations(self.cubes, target.forward.grid, target.nuisance, target.bounds, self.jacobian)
-        return ReducedEquations(frames=frames, shared=self._shared)
 
     def shift_over_su(self, step: FloatArray | None = None) -> float:
         """Largest shift in s.u.s, of the solution or of a given step (P,)."""
@@ -364,7 +331,7 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
     @property
     def nuisance_su(self) -> Nuisance:
         """Standard uncertainties of the nuisance parameters, 0 where not refined."""
-        shared, centres, scales = self._reduced.variances(np.linalg.inv(self.normal_matrix) / self._sum_w_yo_sq)
+        shared, centres, scales = self.data.reduced.variances(np.linalg.inv(self.normal_matrix) / self._sum_w_yo_sq)
         nuisance, goof = self.observations.nuisance, self.restrained_goof()
         sigma, thickness = goof * np.sqrt(np.diag(shared))
         return Nuisance(

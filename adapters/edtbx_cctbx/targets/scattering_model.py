@@ -23,7 +23,8 @@ from edtbx.execution.executors import frame_executor
 from edtbx.execution.memory import expect_room_for
 from edtbx.execution.progress import Progress, no_progress
 from edtbx.fitting.coarse_to_fine import AccuracySettings, choose_level, fit_coarse
-from edtbx.fitting.nuisance_fit import NuisanceBounds, fit_nuisance
+from edtbx.fitting.nuisance_bounds import NuisanceBounds
+from edtbx.fitting.nuisance_fit import fit_nuisance
 from edtbx.fitting.sampling_levels import ChosenLevel, Level
 from edtbx.intensities.forward import ForwardModel
 from edtbx.intensities.nuisance import FrameCube, Nuisance

@@ -21,7 +21,8 @@ class DynamicalTarget(Target):
     solver
         Name of a registered solver.
     tolerance
-        Numerical error of intensities allowed, in units of max(σ, 0.01 I_obs); 0.15 by default.
+        Numerical error of intensities allowed, as a part of the misfit, or of max(σ, 0.01 I_obs) where that is less; 0.1 by
+        default.
     bounds
         Which nuisance parameters are fitted, and in which bounds.
     rules, g_max

@@ -10,7 +10,8 @@ import numpy as np
 from edtbx.arrays import ComplexArray
 from edtbx.checks import expect_positive
 from edtbx.execution.progress import Progress, no_progress
-from edtbx.fitting.nuisance_fit import NuisanceBounds, fit_nuisance
+from edtbx.fitting.nuisance_bounds import NuisanceBounds
+from edtbx.fitting.nuisance_fit import fit_nuisance
 from edtbx.fitting.sampling_levels import COARSE, LEVELS, ChosenLevel, Level, level_for
 from edtbx.intensities.forward import ForwardModel
 from edtbx.intensities.nuisance import FrameCube, Nuisance
@@ -20,6 +21,12 @@ from edtbx.solvers.block import Accuracy, Solver
 _FULL = 5.0
 """How much further than ``s_strong`` a solver reaches that folds no beams: 0.015 Å⁻¹ at the first level. On urea 0.019 errs
 by 0.005 (R of amplitudes)."""
+
+_ENOUGH, _FEWEST_FRAMES = 2000, 12
+"""Rows and frames that suffice to find law, thickness and spread."""
+
+_MARGIN, _STEPS = 1.3, 30
+"""Margin of the grid of thicknesses, and its steps, where the greatest thickness is known."""
 
 _AT_THE_END = 0.97
 """Part of the greatest thickness computed beyond which the crystal may be thicker still."""
@@ -32,7 +39,7 @@ class AccuracySettings:
     Attributes
     ----------
     tolerance : float
-        Numerical error allowed, in units of max(σ, 0.01 I_obs).
+        Numerical error allowed, as a part of the misfit, or of max(σ, 0.01 I_obs) where that is less.
     s_max, s_strong : float or None, Å⁻¹
         Limits on beams (:class:`edtbx.Accuracy`) in place of those that follow from it.
 
@@ -42,7 +49,7 @@ class AccuracySettings:
         One of them is not a finite number > 0.
     """
 
-    tolerance: float = 0.15
+    tolerance: float = 0.1
     s_max: float | None = None
     s_strong: float | None = None
 
@@ -82,20 +89,32 @@ def fit_coarse(
 ) -> Nuisance:
     """Nuisance parameters fitted at the coarse level, for structure factors f (G,) in Å.
 
-    Thickness is searched up to 3000 Å and, with ``search_further``, up to twice that where it ends there. The forward model
-    gives frames and reflections; its own sampling does not matter.
+    Thickness is searched up to 3000 Å and, with ``search_further``, up to twice that where it ends there; where there are
+    enough rows, on some of the frames: the others are then computed for the thickness found, and give their centres and
+    scales. The forward model gives frames and reflections; its own sampling does not matter.
     """
     sampling = accuracy.coarse(forward.solver)
     if bounds.thickness is not None:
-        sampling = replace(sampling, thickness_max=1.3 * bounds.thickness)
+        sampling = replace(sampling, thickness_max=_MARGIN * bounds.thickness)
+    number = len(forward.waves)
+    places = list(range(number)) if "free" in bounds.shapes else forward.observations.evenly(_ENOUGH, _FEWEST_FRAMES)
     for _ in range(2):
-        coarse = forward.resampled(sampling, bases=np.zeros(len(forward.waves)))
-        nuisance = fit_nuisance(coarse.cubes(f, progress), coarse.grid, bounds)
-        thin = nuisance.thickness < _AT_THE_END * sampling.thickness_max
+        coarse = forward.resampled(sampling, places, np.zeros(len(places)))
+        some = fit_nuisance(coarse.cubes(f, progress), coarse.grid, bounds)
+        thin = some.thickness < _AT_THE_END * sampling.thickness_max
         if thin or bounds.thickness is not None or not search_further:
             break
         sampling = replace(sampling, thickness_max=2.0 * sampling.thickness_max, thickness_step=100.0)
-    return nuisance
+    others = sorted(set(range(number)) - set(places))
+    if not others:
+        return some
+    thickest = min(_MARGIN * some.thickness, sampling.thickness_max)
+    sampling = replace(sampling, thickness_max=thickest, thickness_step=thickest / _STEPS)
+    coarse = forward.resampled(sampling, others, np.zeros(len(others)))
+    known = replace(bounds, shapes=(some.shape,), thickness=some.thickness, sigma=some.sigma)
+    rest = fit_nuisance(coarse.cubes(f, progress), coarse.grid, known)
+    every = replace(some, centres=np.zeros(number), scales=np.ones(number))
+    return every.updated(rest, others).updated(some, places)
 
 
 def choose_level(

@@ -21,7 +21,7 @@ from functools import cached_property
 import numpy as np
 
 from edtbx.arrays import BoolArray, FloatArray, IntArray
-from edtbx.fitting.nuisance_fit import NuisanceBounds, centre_is_free
+from edtbx.fitting.nuisance_bounds import NuisanceBounds, centre_is_free
 from edtbx.intensities.nuisance import FrameCube, Grid, Nuisance
 
 _DETERMINED = 1e-8

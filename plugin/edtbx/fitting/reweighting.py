@@ -10,7 +10,8 @@ import numpy as np
 
 from edtbx.arrays import FloatArray
 from edtbx.fitting.loss import loss_factors, usual_sizes
-from edtbx.fitting.nuisance_fit import NuisanceBounds, polish_nuisance, rescale
+from edtbx.fitting.nuisance_bounds import NuisanceBounds
+from edtbx.fitting.nuisance_fit import polish_nuisance, rescale
 from edtbx.intensities.nuisance import FrameCube, Grid, Nuisance
 from edtbx.measurement.observations import Observations
 

@@ -116,6 +116,11 @@ class FrameWaves:
         """The frame with K sums over the y nodes, of weights (K, J), in place of the nodes."""
         return replace(self, orientations=self.orientations.summed(over_y))
 
+    def beams_within(self, s: float) -> float:
+        """Mean number of beams with |S_g| ≤ s (Å⁻¹) in an orientation."""
+        s_g = excitation_errors(self.g, self.orientations.x, self.orientations.y, self.wavenumber)
+        return float(np.mean(np.count_nonzero(np.abs(s_g) <= s, axis=1)))
+
     def block(self, f: ComplexArray, thickness: FloatArray) -> Block:
         """Block for a solver, for structure factors f (G,) in Å and thicknesses (T,) in Å."""
         o = self.orientations

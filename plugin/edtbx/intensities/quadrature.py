@@ -73,29 +73,29 @@ def tilts_needed(thickness: float, semi_angle: float, lever: float, geometry: Sc
     return math.ceil(thickness * path * lever) + 1
 
 
-def spread_weights(y: FloatArray, centre: float, sigma: float) -> FloatArray:
-    """Weights (J,) of equally spaced nodes y for a Gaussian of standard deviation sigma about centre (radians).
+def spread_weights(y: FloatArray, centre: FloatArray | float, sigma: FloatArray | float) -> FloatArray:
+    """Weights (..., J) of equally spaced nodes y for Gaussians of standard deviation sigma about centre, (...) in radians.
 
     The Gaussian is integrated against the piecewise linear interpolant on the nodes, so that any sigma, zero too, is
     represented; the part beyond the last node counts there. The weights sum to one.
     """
     x, step = _ramp_places(y, centre)
-    return _over_nodes(_gaussian_ramp(x, sigma / step), 1.0)
+    return _over_nodes(_gaussian_ramp(x, np.asarray(sigma)[..., None] / step), 1.0)
 
 
-def spread_slopes(y: FloatArray, centre: float, sigma: float) -> FloatArray:
-    """Derivatives (2, J) of :func:`spread_weights` by centre and by sigma, per radian."""
+def spread_slopes(y: FloatArray, centre: FloatArray | float, sigma: FloatArray | float) -> FloatArray:
+    """Derivatives (2, ..., J) of :func:`spread_weights` by centre and by sigma, per radian."""
     x, step = _ramp_places(y, centre)
-    scaled = x * step / max(sigma, 1e-9 * step)
+    scaled = x * step / np.maximum(np.asarray(sigma)[..., None], 1e-9 * step)
     ramps = np.stack([-ndtr(scaled), np.exp(-0.5 * scaled * scaled) / math.sqrt(2.0 * math.pi)]) / step
     return _over_nodes(ramps, 0.0)
 
 
-def _ramp_places(y: FloatArray, centre: float) -> tuple[FloatArray, float]:
-    """Nodes and one more at either end (J + 2,), counted from the centre in steps, and the step in radians."""
+def _ramp_places(y: FloatArray, centre: FloatArray | float) -> tuple[FloatArray, float]:
+    """Nodes and one more at either end (..., J + 2), counted from the centre in steps, and the step in radians."""
     step = float(y[1] - y[0]) if len(y) > 1 else 1.0
-    edges = (y - centre) / step
-    return np.concatenate([edges[:1] - 1.0, edges, edges[-1:] + 1.0]), step
+    edges = (y - np.asarray(centre)[..., None]) / step
+    return np.concatenate([edges[..., :1] - 1.0, edges, edges[..., -1:] + 1.0], axis=-1), step
 
 
 def _over_nodes(ramp: FloatArray, total: float) -> FloatArray:
@@ -106,9 +106,9 @@ def _over_nodes(ramp: FloatArray, total: float) -> FloatArray:
     return np.asarray(weights)
 
 
-def _gaussian_ramp(x: FloatArray, sigma: float) -> FloatArray:
+def _gaussian_ramp(x: FloatArray, sigma: FloatArray) -> FloatArray:
     """E[max(x − z, 0)] for z normal with standard deviation sigma: its second difference is the hat-function weight."""
-    if sigma < 1e-9:
-        return np.maximum(x, 0.0)
-    scaled = x / sigma
-    return np.asarray(x * ndtr(scaled) + sigma * np.exp(-0.5 * scaled * scaled) / math.sqrt(2.0 * math.pi))
+    wide = np.maximum(sigma, 1e-9)
+    scaled = x / wide
+    ramp = x * ndtr(scaled) + wide * np.exp(-0.5 * scaled * scaled) / math.sqrt(2.0 * math.pi)
+    return np.asarray(np.where(sigma < 1e-9, np.maximum(x, 0.0), ramp))

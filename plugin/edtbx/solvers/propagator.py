@@ -11,7 +11,7 @@ terms: a quarter of the operations.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, TypeAlias
 
@@ -29,6 +29,9 @@ AnyArray: TypeAlias = NDArray[Any]
 
 _MARGIN = 0.01
 """Margin of the interval of the series around the estimated spectrum, as a part of it: outside, terms grow exponentially."""
+
+_EXPLODED = 4.0
+"""Greatest element of a last term beyond which the spectrum has left the interval: within it, no term is longer than 1."""
 
 _KEPT_BYTES = 250_000_000
 """Most bytes of terms that a block keeps for its adjoint; where there are more, they are computed again."""
@@ -53,11 +56,12 @@ class PropagatorSolver(Solver):
     def intensities(self, block: Block) -> FloatArray:
         total = np.zeros((len(block.weights), len(block.wanted), len(block.thickness)))
         for group, series in self._series(block):
-            _add_fluxes(total, series.waves(series.picked()), block, group)
+            used, picked = series.picked()
+            _add_fluxes(total, used.waves(picked), block, group)
         return total
 
     def adjoint(self, block: Block, seed: FloatArray) -> Adjoint:
-        parts = ((group, series, *series.terms()) for group, series in self._series(block))
+        parts = ((group, *series.terms()) for group, series in self._series(block))
         return self._adjoint_of(block, parts, seed)
 
     def pullback(self, block: Block) -> tuple[FloatArray, Pullback]:
@@ -68,9 +72,9 @@ class PropagatorSolver(Solver):
         total = np.zeros((len(block.weights), len(block.wanted), len(block.thickness)))
         with_terms = []
         for group, series in kept:
-            terms, following = series.terms()
-            _add_fluxes(total, series.waves(series.picked_of(terms, following)), block, group)
-            with_terms.append((group, series, terms, following))
+            used, terms, following = series.terms()
+            _add_fluxes(total, used.waves(used.picked_of(terms, following)), block, group)
+            with_terms.append((group, used, terms, following))
         return total, partial(self._adjoint_of, block, with_terms)
 
     def _adjoint_of(
@@ -93,14 +97,9 @@ class PropagatorSolver(Solver):
     def _series(self, block: Block) -> Iterator[tuple[Group, _Series]]:
         """Every group with wanted beams, and its series."""
         u = self._working(block)
-        groups = [group for group in cheapest_groups(block, _FEWEST) if len(group.asked)]
-        # eigenvalues of a group lie between those of all beams that are strong in one; what folding adds comes later
-        strong = np.unique(np.concatenate([[0], *(group.strong for group in groups)]))
-        together = u[np.ix_(strong, strong)]
-        np.fill_diagonal(together, 0.0)
-        bounds = chebyshev.spectral_bounds(together)
-        for group in groups:
-            yield group, _Series.of(block, group, u, bounds)
+        for group in cheapest_groups(block, _FEWEST):
+            if len(group.asked):
+                yield group, _Series.of(block, group, u)
 
     def _working(self, block: Block) -> AnyArray:
         """Coupling in the precision that the tolerance allows."""
@@ -162,7 +161,8 @@ class _Series:
     """Chebyshev series of one group: A = radius · (m a m + diag(d)) + centre.
 
     ``a`` (n + v, n) is shared, the columns of ``m`` and ``d`` (n, w) belong to the orientations, ``rows`` (m,) are the
-    wanted beams, ``coefficients`` (L, T) the factors of the terms at every thickness, those of odd terms times −i;
+    wanted beams, ``coefficients`` (L, T) the factors of the terms at every thickness, those of odd terms times −i, cut at a
+    ``tolerance``;
     ``following`` turns what the last v rows yield into waves.
     """
 
@@ -172,21 +172,18 @@ class _Series:
     radius: float
     rows: IntArray
     coefficients: AnyArray
+    tolerance: float
     following: _Following
 
     @classmethod
-    def of(cls, block: Block, group: Group, u: AnyArray, bounds: tuple[float, float]) -> _Series:
+    def of(cls, block: Block, group: Group, u: AnyArray) -> _Series:
         coupling = group.coupling(u)
         inner = coupling[: len(group.strong)]
         strong = np.ix_(group.orientations, group.strong)
         m = block.surface[strong].T
         diagonal = (2.0 * block.wavenumber * block.s_g[strong].T + inner.diagonal().real[:, None]) * m * m
         np.fill_diagonal(inner, 0.0)
-        folded = inner - u[np.ix_(group.strong, group.strong)]
-        np.fill_diagonal(folded, 0.0)
-        reach = float(np.linalg.norm(folded))
-        low, high = ((bound + side) * float(m.max()) ** 2 for bound, side in zip(bounds, (-reach, reach), strict=True))
-        low, high = min(low, 0.0) + float(diagonal.min()), max(high, 0.0) + float(diagonal.max())
+        low, high = chebyshev.spectrum(inner, m, diagonal)
         centre, radius = 0.5 * (low + high), 0.5 * (high - low) * (1.0 + _MARGIN) + 1e-12
         kind, columns = u.real.dtype, 2 if np.iscomplexobj(u) else 1
         a = np.ascontiguousarray(coupling / kind.type(radius))
@@ -200,6 +197,7 @@ class _Series:
             radius=radius,
             rows=group.rows,
             coefficients=chebyshev.coefficients(theta * radius, block.accuracy.tolerance, kind),
+            tolerance=block.accuracy.tolerance,
             following=_Following(
                 lever=(radius / by_surface).astype(kind),
                 diagonal=by_surface * block.surface[tails].T,
@@ -226,16 +224,29 @@ class _Series:
         """Bytes of all terms, the following beams' share included."""
         return len(self.coefficients) * len(self.a) * self.d[0].nbytes
 
-    def picked(self) -> AnyArray:
-        """Wanted rows of all terms, and the following beams' share of them, (L, m + v, w)."""
-        return np.asarray(
-            chebyshev.picked_terms(self.a, self.m, self.d, self._start, self.rows, len(self.coefficients))
-        )
+    def picked(self) -> tuple[_Series, AnyArray]:
+        """Wanted rows of all terms, and the following beams' share of them, (L, m + v, w), and the series used for them."""
+        picked, longest = chebyshev.picked_terms(self.a, self.m, self.d, self._start, self.rows, len(self.coefficients))
+        return (self, picked) if longest < _EXPLODED else self._wider().picked()
 
-    def terms(self) -> tuple[AnyArray, AnyArray]:
-        """All terms (L, n, w), and the following beams' share of them, (L, v, w)."""
+    def terms(self) -> tuple[_Series, AnyArray, AnyArray]:
+        """The series used, all its terms (L, n, w), and the following beams' share of them, (L, v, w)."""
         terms, following = chebyshev.all_terms(self.a, self.m, self.d, self._start, len(self.coefficients))
-        return np.asarray(terms), np.asarray(following)
+        return (self, terms, following) if np.abs(terms[-1]).max() < _EXPLODED else self._wider().terms()
+
+    def _wider(self) -> _Series:
+        """The same series in an interval that is wider by a tenth."""
+        narrow = self.a.dtype.type(1.0 / 1.1)
+        kind, following = self.d.dtype, self.following
+        radius = 1.1 * self.radius
+        return replace(
+            self,
+            a=self.a * narrow,
+            d=self.d * kind.type(narrow.real),
+            radius=radius,
+            coefficients=chebyshev.coefficients(following.theta * radius, self.tolerance, kind),
+            following=replace(following, lever=following.lever * kind.type(1.1), start=following.start * narrow),
+        )
 
     def picked_of(self, terms: AnyArray, following: AnyArray) -> AnyArray:
         """Wanted rows as :meth:`picked` gives them, from all terms."""

@@ -17,7 +17,6 @@ from cctbx import xray
 from libtbx.utils import Sorry
 
 from edtbx_cctbx.io.output_files import why, write_whole
-from edtbx_cctbx.refinement.results import TheoryFit
 
 _Value = TypeVar("_Value")
 _FORMAT = b"edtbx checkpoint 1\n"
@@ -48,7 +47,7 @@ class Checkpoint:
         self._within: list[str] = []
         self._seconds_before = 0.0
         self._began = time.perf_counter()
-        self.latest: Callable[[], TheoryFit] | None = None
+        self.latest: Callable[[], Any] | None = None
         self.has_news = False
 
     @classmethod

@@ -1,0 +1,221 @@
+"""Cycles of least squares of one stage of a refinement, reported and saved one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from libtbx.utils import Sorry
+from smtbx.refinement.least_squares import mainstream_shelx_weighting
+
+from edtbx.arrays import FloatArray
+from edtbx.execution.progress import Reporter
+from edtbx.fitting.sampling_levels import FOR_ROWS, ChosenLevel
+from edtbx.intensities.nuisance import Nuisance
+from edtbx.measurement.observations import Observations
+from edtbx_cctbx.arrays import to_numpy
+from edtbx_cctbx.constraints.determined import is_singular, undetermined
+from edtbx_cctbx.io.checkpoint import Checkpoint
+from edtbx_cctbx.refinement.compare import theory_fit
+from edtbx_cctbx.refinement.model import RefinementModel, usual_shifts
+from edtbx_cctbx.refinement.results import LeastSquaresFit, TheoryFit
+from edtbx_cctbx.refinement.settings import RefinementSettings
+from edtbx_cctbx.targets.crystallographic_ls import crystallographic_ls
+from edtbx_cctbx.targets.iterations import Iterations
+from edtbx_cctbx.targets.scattering_model import ScatteringModel
+from edtbx_cctbx.targets.target import Target
+from edtbx_cctbx.targets.weighting import flat_weighting
+
+_FIRST_CYCLES = 5
+"""Most cycles of each stage on some of the frames."""
+
+_FIRST_SHIFT = 2.0
+"""Shifts in s.u.s that end these stages: going over to all frames shifts by as much."""
+
+_ROWS_FOR_MATRIX = 30
+"""Rows per parameter in the normal matrix: s.u.s come out 2 % too large, as (1 − 1/30)^(−1/2)."""
+
+_FRAMES_FOR_MATRIX = 6
+"""Least number of frames in the normal matrix."""
+
+_FEW_BEAMS = 40
+"""Mean number of strong beams of an orientation below which rows cost less than an exact gradient: urea and quartz have
+15, and rows take a tenth of the time; paracetamol has 100, and they take twice as long."""
+
+_SETTLED = 0.5
+"""Shifts in s.u.s below which weights are chosen, and the scale of the loss is kept."""
+
+_FAR = 4.0
+"""Shifts in s.u.s above which the design matrix is recomputed; secants correct it for smaller ones."""
+
+_START = 0.02
+"""The a of the weights in the first cycles."""
+
+
+class Undetermined(Sorry):
+    """The reflections do not determine all parameters; a restart would not help."""
+
+
+@dataclass(slots=True, eq=False)
+class Cycles:
+    """Runner of the stages of one refinement, and what one stage hands on to the next.
+
+    ``chosen`` is the sampling level for all frames, once known; ``a`` that of the weights at the start of the next stage;
+    ``correction`` (P, P) is added to the normal matrix, for second derivatives that secants of the last cycles showed.
+    """
+
+    model: RefinementModel
+    settings: RefinementSettings
+    report: Reporter
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    chosen: ChosenLevel | None = None
+    a: float = _START
+    correction: FloatArray | None = None
+
+    def __post_init__(self) -> None:
+        if self.settings.weighting is not None:
+            self.a = self.settings.weighting
+
+    def run(
+        self,
+        scattering: ScatteringModel,
+        start: Nuisance,
+        stage: str,
+        *,
+        draft: ScatteringModel | None = None,
+        to_the_end: bool = True,
+        stop: Callable[[Nuisance], bool] | None = None,
+    ) -> tuple[crystallographic_ls, float]:
+        """Cycles until shifts are small: the equations at the final structure, and the largest shift in s.u.s.
+
+        Once shifts fall below half an s.u., weights are chosen, and ``stop`` is asked whether to end.
+        """
+        model, settings, solver = self.model, self.settings, scattering.solver_name
+        target = Target.of(scattering, start)
+        rows_from, by_rows = self._rows_from(target)
+        if by_rows and draft is None:
+            draft = scattering
+        ls = crystallographic_ls(
+            target,
+            model.reparametrisation(settings.refined),
+            restraints_manager=model.restraints,
+            weighting_scheme=mainstream_shelx_weighting(a=self.a, b=0),
+            loss=settings.loss,
+            draft=None if draft is None else Target.of(draft, start),
+            draft_by_rows=by_rows,
+            rows_from=rows_from,
+            progress=self.report.progress(f"{solver}, {stage}"),
+        )
+        most, least = (settings.cycles, settings.shift_over_su) if to_the_end else (_FIRST_CYCLES, _FIRST_SHIFT)
+        iterations = Iterations(
+            ls=ls,
+            usual=usual_shifts(model.structure, ls.reparametrisation),
+            correction=self.correction,
+            least=least,
+            exactly=to_the_end or not by_rows,
+        )
+        weighted = settings.weighting is not None
+        while True:
+            built_up = False
+
+            def build_up() -> dict[str, Any]:
+                nonlocal built_up
+                built_up = True
+                try:
+                    return iterations.build_up()
+                except np.linalg.LinAlgError:
+                    _expect_determined(ls)
+                    raise
+
+            where = f"{stage}, cycle {iterations.passes}" + (
+                f", draft {iterations.drafts}" if draft is not None else ""
+            )
+            state = self.checkpoint.step(where, build_up)
+            if ls.data.draft is not None and not state["data"]["is_draft"]:
+                where = f"{stage}, cycle {iterations.passes}"
+            ls.restore(state)
+            _expect_determined(ls)
+            iterations.take()
+            shift = iterations.shift
+            r_obs = target.statistics(to_numpy(ls.fc_sq.data())).r_obs
+            self.report.say(
+                f"{solver}: {where}, R(obs) {r_obs:.4f}, wR2 {ls.wR2():.4f}, "
+                f"goodness of fit {ls.restrained_goof():.3f}, shift/s.u. {shift:.3f}, {target.nuisance.describe()}"
+                f"{'' if built_up else ' (done before)'}"
+            )
+            if built_up:
+                self.checkpoint.latest = self._fit_so_far(target, ls, shift, where)
+            if (
+                iterations.passes > most
+                or (not to_the_end and iterations.drafts > most)
+                or (weighted and iterations.is_at_end)
+            ):
+                break
+            if not ls.is_draft and shift < _SETTLED and stop is not None:
+                if stop(target.nuisance):
+                    break
+                stop = None
+            new_weights = shift < max(least, _SETTLED) and not weighted
+            if new_weights:
+                weighted = True
+                iterations.forget()
+                columns = (ls.fo_sq.data(), ls.fo_sq.sigmas(), ls.fc_sq.data())
+                ls.weighting_scheme = flat_weighting(*(to_numpy(column) for column in columns))
+            ls.renew_rows, ls.renew_sizes = by_rows or shift > _FAR, shift > _SETTLED or new_weights
+            iterations.step_forward()
+        self.a, self.correction = ls.weighting_scheme.a, iterations.learnt
+        if not built_up:
+            ls.complete()
+        return ls, shift
+
+    def _rows_from(self, target: Target) -> tuple[Target, bool]:
+        """A coarsely sampled target for the normal matrix, and whether gradients may be those of its rows.
+
+        They may with few beams: its rows, of all frames then, cost less than the gradient of the target.
+        """
+        forward = target.forward
+        if forward.solver.approximation is not None:
+            return target, False
+        few_beams = forward.waves[len(forward.waves) // 2].beams_within(FOR_ROWS.accuracy.s_strong) < _FEW_BEAMS
+        places = self.some_frames(target.observations, _ROWS_FOR_MATRIX, _FRAMES_FOR_MATRIX)
+        every = None if few_beams else places
+        return Target.of(*target.scattering.at_level(FOR_ROWS, target.nuisance, every)), few_beams
+
+    def some_frames(self, observations: Observations, rows: int, fewest: int) -> list[int]:
+        """Indices of frames, evenly over the scan, with at least so many rows per parameter, and so many frames."""
+        rp = self.model.reparametrisation(self.settings.refined)
+        parameters = rp.jacobian_transpose_matching_grad_fc().n_rows
+        return observations.evenly(rows * (parameters + 1), fewest)
+
+    def _fit_so_far(self, target: Target, ls: crystallographic_ls, shift: float, where: str) -> Callable[[], TheoryFit]:
+        """Function that makes the fit of this cycle later, from copies of the present state."""
+        fit = partial(
+            theory_fit,
+            ls.data.scattering,
+            target.nuisance,
+            self.model.structure.deep_copy_scatterers(),
+            ls.cubes,
+            self.chosen,
+            self.checkpoint.seconds,
+            LeastSquaresFit.of(ls, shift, model=self.model),
+        )
+        return lambda: replace(fit(), interrupted=where)
+
+
+def _expect_determined(ls: crystallographic_ls) -> None:
+    singular = is_singular(ls.normal_matrix)
+    try:
+        if not singular:
+            ls.solve()
+    except RuntimeError:
+        singular = True
+    if singular:
+        named = ", ".join(undetermined(ls.normal_matrix, ls.reparametrisation))
+        raise Undetermined(
+            f"{ls.n_equations} rows do not determine all of {ls.n_refined} parameters"
+            f"{named and f' ({named})'}: take more frames, or fewer "
+            "parameters (refinement.hydrogens=riding, refinement.anisotropic=none), or refinement.method=gradient"
+        )
