@@ -25,8 +25,11 @@ LOCAL_IMPORTS = {
     ("edtbx._import_order", "boost_adaptbx.boost.python"),
     ("edtbx._import_order", "numpy"),
     ("edtbx._import_order", "resource"),
+    ("edtbx.fitting.nuisance_fit", "scipy.stats"),
     ("edtbx_abtem", "edtbx_abtem.solver"),
     ("edtbx_cctbx.programs.cluster", "distributed"),
+    ("edtbx_cctbx.report.map_tables", "edtbx_cctbx.report.map_figure"),
+    ("edtbx_cctbx.report.tables", "edtbx_cctbx.report.figure"),
 }
 
 

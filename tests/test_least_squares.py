@@ -9,18 +9,20 @@ from cctbx import geometry_restraints
 from cctbx.array_family import flex
 from scitbx.lstbx import normal_eqns, normal_eqns_solving
 from smtbx.refinement import least_squares, restraints
-from test_target import MODELS, experiment_for, model_in, nuisance_for, simulated, target_for
+from test_target import MODELS, SAMPLING, experiment_for, model_in, nuisance_for, simulated, target_for
 
 from edtbx.fitting.bounded_steps import bounded_step, curvature
 from edtbx.fitting.least_squares import FrameEquations, ReducedEquations
 from edtbx.fitting.nuisance_bounds import NuisanceBounds
 from edtbx.intensities.frame_waves import Rows
 from edtbx.measurement.observations import Observations
+from edtbx.solvers.block import Accuracy
 from edtbx_cctbx.constraints.occupancies import OccupancyGroup
 from edtbx_cctbx.refinement.model import reparametrisation_of
 from edtbx_cctbx.refinement.settings import Refined
 from edtbx_cctbx.structure.f_calc_derivatives import StructureSlopes
 from edtbx_cctbx.targets.crystallographic_ls import crystallographic_ls
+from edtbx_cctbx.targets.iterations import Iterations
 from edtbx_cctbx.targets.theories import KinematicalTarget
 
 FIXED = NuisanceBounds(refine_centres=False)
@@ -106,6 +108,67 @@ def noisy(structure, experiment, seed=0, nuisance=None):
 
 def centred(experiment, **kwargs):
     return replace(nuisance_for(experiment, **kwargs), centres=np.zeros(len(experiment.frames)))
+
+
+@pytest.mark.parametrize("by_rows", [False, True])
+def test_drafts_lead_to_the_minimum_of_the_observations(by_rows):
+    """A draft with fewer beams, and with the gradient of its rows; noise, so that residuals stay."""
+    truth = model_in("P 41 21 2")
+    experiment = noisy(truth, experiment_for(truth, per_frame=60))
+    structure = truth.deep_copy_scatterers()
+    random.seed(2)
+    structure.shake_sites_in_place(rms_difference=0.02)
+
+    def equations(**kwargs):
+        return crystallographic_ls(target(), reparametrisation_of(structure, Refined(displacements=False)), **kwargs)
+
+    def target(**kwargs):
+        return target_for(structure, experiment, bounds=KNOWN, nuisance=centred(experiment), **kwargs)
+
+    coarse = replace(SAMPLING, accuracy=Accuracy(s_max=0.02))
+    ls = equations(draft=target(sampling=coarse), draft_by_rows=by_rows)
+    iterations = Iterations(ls=ls, usual=np.full(ls.n_parameters, 0.05), correction=None, least=0.01)
+    for _ in range(20):
+        ls.restore(iterations.build_up())
+        ls.solve()
+        iterations.take()
+        if iterations.is_at_end:
+            break
+        iterations.step_forward()
+    assert iterations.is_at_end
+    assert not ls.is_draft
+    assert iterations.passes <= 6
+    assert iterations.all_drafts >= 1
+    exact = equations()
+    exact.build_up()
+    exact.solve()
+    assert exact.shift_over_su() < 0.02
+
+
+def test_a_correction_puts_the_exact_equations_in_place():
+    truth = model_in("P 41 21 2")
+    experiment = noisy(truth, experiment_for(truth, per_frame=60))
+    coarse = replace(SAMPLING, accuracy=Accuracy(s_max=0.015), tilts=SAMPLING.tilts // 2)
+
+    def equations(**kwargs):
+        target = target_for(truth, experiment, bounds=KNOWN, nuisance=centred(experiment))
+        ls = crystallographic_ls(target, reparametrisation_of(truth, Refined()), **kwargs)
+        ls.build_up()
+        return ls
+
+    exact = equations()
+    drafted = equations(draft=target_for(truth, experiment, bounds=KNOWN, sampling=coarse))
+    assert drafted.is_draft
+    length = np.linalg.norm(exact.right_hand_side)
+    assert np.linalg.norm(drafted.right_hand_side - exact.right_hand_side) > 1e-2 * length
+    drafted.correct()
+    assert not drafted.is_draft
+    np.testing.assert_allclose(drafted.right_hand_side, exact.right_hand_side, atol=1e-6 * length)
+    np.testing.assert_allclose(drafted.fc_sq.data(), exact.fc_sq.data(), rtol=1e-5)
+    drafted.build_up()  # the draft again, corrected
+    assert drafted.is_draft
+    np.testing.assert_allclose(drafted.right_hand_side, exact.right_hand_side, atol=1e-3 * length)
+    np.testing.assert_allclose(drafted.fc_sq.data(), exact.fc_sq.data(), rtol=1e-5)
 
 
 @pytest.mark.parametrize("symbol", MODELS)

@@ -167,6 +167,8 @@ class Cycles:
             ls.renew_rows, ls.renew_sizes = by_rows or shift > _FAR, shift > _SETTLED or new_weights
             iterations.step_forward()
         self.a, self.correction = ls.weighting_scheme.a, iterations.learnt
+        if draft is not None:
+            self.report.say(f"{solver}: {stage}: {iterations.passes} passes, {iterations.all_drafts} drafts between")
         if not built_up:
             ls.complete()
         return ls, shift

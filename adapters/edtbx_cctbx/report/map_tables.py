@@ -19,7 +19,6 @@ from edtbx_cctbx.maps.make_maps import FOUND, MapQuality, Maps
 from edtbx_cctbx.maps.peaks import Peak
 from edtbx_cctbx.report.cif import model_cif
 from edtbx_cctbx.report.csv_json import plain, versions
-from edtbx_cctbx.report.map_figure import map_picture
 
 _MOST_PEAKS = 12
 
@@ -103,6 +102,12 @@ def _height(peak: Peak) -> str:
     return f"{peak.height_volts:.2f}{error} V"
 
 
+def _picture(maps: Maps) -> bytes:
+    from edtbx_cctbx.report.map_figure import map_picture  # matplotlib takes half a second, which --help need not
+
+    return map_picture(maps)
+
+
 def write_maps(prefix: str | Path, maps: Maps) -> list[Path]:
     """Write ``PREFIX_map.json``, ``PREFIX.mtz``, ``PREFIX.ccp4`` and ``PREFIX_map.png``, and ``PREFIX_hydrogens.cif`` of a
     structure with the hydrogen found; return their paths.
@@ -121,7 +126,7 @@ def write_maps(prefix: str | Path, maps: Maps) -> list[Path]:
                 file_name=path, labels=[f"edtbx: {maps.kind} difference potential in volts"]
             )
         ),
-        "_map.png": lambda: map_picture(maps),
+        "_map.png": lambda: _picture(maps),
     }
     if maps.with_hydrogen is not None:
         makers["_hydrogens.cif"] = lambda: model_cif(maps.with_hydrogen, base.name).encode("ascii", "replace")

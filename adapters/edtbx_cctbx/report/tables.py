@@ -15,7 +15,6 @@ from edtbx_cctbx.io.output_files import ENDINGS, output_base, write_files
 from edtbx_cctbx.refinement.results import Comparison
 from edtbx_cctbx.report.cif import structure_block, structure_cif
 from edtbx_cctbx.report.csv_json import reflections_csv, summary_json
-from edtbx_cctbx.report.figure import comparison_picture
 from edtbx_cctbx.report.numbers import OUTLIER, frame_numbers, mean_thickness, outliers, with_su
 from edtbx_cctbx.report.shelx import structure_res
 
@@ -122,6 +121,12 @@ def show_structure(comparison: Comparison, out: TextIO) -> None:
         )
 
 
+def _picture(comparison: Comparison) -> bytes:
+    from edtbx_cctbx.report.figure import comparison_picture  # matplotlib takes half a second, which --help need not
+
+    return comparison_picture(comparison)
+
+
 def write_outputs(prefix: str | Path, comparison: Comparison) -> list[Path]:
     """Write ``PREFIX.cif``, ``PREFIX.json``, ``PREFIX_reflections.csv`` and ``PREFIX.png``, and ``PREFIX.res`` of a refined
     structure; return their paths.
@@ -139,7 +144,7 @@ def write_outputs(prefix: str | Path, comparison: Comparison) -> list[Path]:
         ".res": lambda: _utf_8(structure_res(comparison, base.name)),
         ".json": lambda: _utf_8(summary_json(comparison)),
         "_reflections.csv": lambda: _utf_8(reflections_csv(comparison)),
-        ".png": lambda: comparison_picture(comparison),
+        ".png": lambda: _picture(comparison),
     }
     endings = ENDINGS["edtbx.refine" if comparison.refined else "edtbx.compare"]
     return write_files(base, {end: makers[end] for end in endings})

@@ -51,8 +51,8 @@ class Iterations:
         Whether it must be that of the observations: else a draft ends them as well, and no pass is ever due.
     shift : float
         Largest shift in s.u.s that the equations at hand ask for.
-    passes, drafts : int
-        Passes over the observations so far, and drafts since the last.
+    passes, drafts, all_drafts : int
+        Passes over the observations so far, drafts since the last, and drafts in all.
     """
 
     ls: crystallographic_ls
@@ -63,6 +63,7 @@ class Iterations:
     shift: float = math.inf
     passes: int = 0
     drafts: int = 0
+    all_drafts: int = 0
     _matrix: FloatArray = field(default_factory=lambda: np.zeros((0, 0)))
     _before: FloatArray = field(default_factory=lambda: np.zeros(0))
     _step: FloatArray = field(default_factory=lambda: np.zeros(0))
@@ -90,7 +91,7 @@ class Iterations:
         self._before, self._comparable = self.ls.right_hand_side, True
         self._step = bounded_step(self._matrix, self._before, self.usual, self._step)
         if self.ls.is_draft:
-            self.drafts += 1
+            self.drafts, self.all_drafts = self.drafts + 1, self.all_drafts + 1
         else:
             self.passes, self.drafts, self._asked = self.passes + 1, 0, self.shift
 
