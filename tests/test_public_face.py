@@ -163,7 +163,7 @@ def test_whatever_is_asked_first_finds_the_sampling_that_keeps_the_tolerance(fir
     assert len(target.nuisance.centres) == 2
     assert target.forward.waves_per_frame != coarse
     fine = edtbx_cctbx.DynamicalTarget(experiment, structure, tolerance=0.05, **options)
-    assert fine.forward.waves_per_frame > target.forward.waves_per_frame
+    assert fine.forward.beams_per_frame > target.forward.beams_per_frame
     i_calc = [t.scattering.i_calc(structure, target.nuisance) for t in (target, fine)]
     measured = target.observations.reflections
     allowed = np.maximum(measured.sigma, 0.01 * measured.intensity)

@@ -96,6 +96,7 @@ class Cycles:
         model, settings, solver = self.model, self.settings, scattering.solver_name
         target = Target.of(scattering, start)
         rows_from, by_rows = self._rows_from(target)
+        by_rows = by_rows and to_the_end  # else they would end the stage where only their own gradient vanishes
         if by_rows and draft is None:
             draft = scattering
         ls = crystallographic_ls(
@@ -115,7 +116,6 @@ class Cycles:
             usual=usual_shifts(model.structure, ls.reparametrisation),
             correction=self.correction,
             least=least,
-            exactly=to_the_end or not by_rows,
         )
         weighted = settings.weighting is not None
         while True:
@@ -148,11 +148,7 @@ class Cycles:
             )
             if built_up:
                 self.checkpoint.latest = self._fit_so_far(target, ls, shift, where)
-            if (
-                iterations.passes > most
-                or (not to_the_end and iterations.drafts > most)
-                or (weighted and iterations.is_at_end)
-            ):
+            if iterations.passes > most or (weighted and iterations.is_at_end):
                 break
             if not ls.is_draft and shift < _SETTLED and stop is not None:
                 if stop(target.nuisance):

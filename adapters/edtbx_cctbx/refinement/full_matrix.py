@@ -15,7 +15,7 @@ from typing import Any
 from edtbx.arrays import FloatArray
 from edtbx.execution.progress import Progress, Reporter
 from edtbx.fitting.nuisance_fit import fit_nuisance, misfit
-from edtbx.fitting.sampling_levels import FOR_ROWS, LEVELS, Level
+from edtbx.fitting.sampling_levels import LEVELS, Level
 from edtbx.intensities.nuisance import FrameCube, Nuisance
 from edtbx.intensities.thickness import mean_thickness
 from edtbx_cctbx.io.checkpoint import Checkpoint, atoms_of, put_atoms
@@ -189,7 +189,7 @@ class LeastSquaresRun:
         scattering, nuisance, bounds = self.scattering, self.nuisance, self.scattering.bounds
         mean = mean_thickness(nuisance.shape, nuisance.thickness)
         thickest = _THICKEST * mean if bounds.thickness is None else 1.2 * bounds.thickness
-        sampling = scattering.accuracy.sampling(FOR_ROWS, scattering.forward, nuisance, bounds)
+        sampling = scattering.accuracy.sampling(LEVELS[0], scattering.forward, nuisance, bounds)
         sampling = replace(sampling, thickness_max=thickest, thickness_step=thickest / _LAW_STEPS)
         return scattering.resampled(sampling, nuisance, places)
 

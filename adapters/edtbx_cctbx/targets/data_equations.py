@@ -135,7 +135,7 @@ class DataEquations:
             correction = self._correction or correction
         self._computed = self.scattering.forward.cubes(f, self.progress)
         polish = correction.offsets is self.target.offsets  # those of a coarser draft have another minimum
-        cubes = _with_offsets(self._computed, correction.offsets)
+        cubes = self._with_offsets(self.scattering, self._computed, correction.offsets)
         self._reweight(self.scattering, cubes, weighting_scheme, renew_sizes, polish)
 
     def build(self, f: ComplexArray, slopes: StructureSlopes, renew_rows: bool) -> None:
@@ -173,7 +173,7 @@ class DataEquations:
             right = self._right(draft, f, slopes)
             offsets, lacking = target.offsets, right - self.reduced.right_hand_side
         else:
-            fine = _with_offsets(target.forward.cubes(f, self.progress), target.offsets)
+            fine = self._with_offsets(target.scattering, target.forward.cubes(f, self.progress), target.offsets)
             self._reweight(target.scattering, fine, weighting_scheme, renew_sizes)
             right = self._right(target.scattering, f, slopes)
             kept = self.weighted, self.reduced, self.sizes
@@ -184,7 +184,8 @@ class DataEquations:
                 strict=True,
             )
             offsets = [(i_fine - i_draft) / scale for i_fine, i_draft, scale in pairs]
-            self._reweight(draft, _with_offsets(computed, offsets), weighting_scheme, renew_sizes, polish=False)
+            corrected = self._with_offsets(draft, computed, offsets)
+            self._reweight(draft, corrected, weighting_scheme, renew_sizes, polish=False)
             lacking = right - self._right(draft, f, slopes, self.by_rows)
             self._weighted, self._reduced, self.sizes = kept
             target.nuisance = self.weighted.nuisance
@@ -209,7 +210,7 @@ class DataEquations:
         """Recompute the cubes and reduced equations of the target that a restored state lacks, for weights (M,)."""
         target = self.target
         parts = target.observations.split(weights)
-        cubes = _with_offsets(target.forward.cubes(f, self.progress), target.offsets)
+        cubes = self._with_offsets(target.scattering, target.forward.cubes(f, self.progress), target.offsets)
         cubes = [replace(cube, weights=part) for cube, part in zip(cubes, parts, strict=True)]
         assert self.sizes is not None
         self._weighted = Reweighted(
@@ -260,12 +261,17 @@ class DataEquations:
         )
         return ReducedEquations(frames=frames, shared=self.shared)
 
+    def _with_offsets(
+        self, scattering: ScatteringModel, cubes: Sequence[FrameCube], offsets: Sequence[FloatArray] | None
+    ) -> Sequence[FrameCube]:
+        """Cubes such that offsets are added to the unscaled I_calc, at every node and thickness.
 
-def _with_offsets(cubes: Sequence[FrameCube], offsets: Sequence[FloatArray] | None) -> Sequence[FrameCube]:
-    """Cubes with offsets added to I_calc at every node and thickness, whose weights sum to one."""
-    if offsets is None:
-        return cubes
-    return [
-        replace(cube, intensities=cube.intensities + offset[:, None])
-        for cube, offset in zip(cubes, offsets, strict=True)
-    ]
+        The weights of the nodes sum to one, those of a law that reaches below the first thickness to less.
+        """
+        if offsets is None:
+            return cubes
+        whole = float(self.target.nuisance.over_thickness(scattering.forward.grid).sum())
+        return [
+            replace(cube, intensities=cube.intensities + offset[:, None] / whole)
+            for cube, offset in zip(cubes, offsets, strict=True)
+        ]

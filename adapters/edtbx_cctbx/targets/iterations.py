@@ -47,8 +47,6 @@ class Iterations:
         Added to the normal matrix, for second derivatives that are known from before.
     least : float
         Shift in s.u.s that ends the iterations.
-    exactly : bool
-        Whether it must be that of the observations: else a draft ends them as well, and no pass is ever due.
     shift : float
         Largest shift in s.u.s that the equations at hand ask for.
     passes, drafts, all_drafts : int
@@ -59,7 +57,6 @@ class Iterations:
     usual: FloatArray
     correction: FloatArray | None
     least: float
-    exactly: bool = True
     shift: float = math.inf
     passes: int = 0
     drafts: int = 0
@@ -74,7 +71,7 @@ class Iterations:
     def build_up(self) -> dict[str, Any]:
         """Build the equations at the current structure, of the draft or, when due, of the observations; their state."""
         self.ls.build_up()
-        if self.exactly and self.ls.is_draft and self._pass_is_due():
+        if self.ls.is_draft and self._pass_is_due():
             self.ls.correct()
         return self.ls.state()
 
@@ -107,8 +104,8 @@ class Iterations:
 
     @property
     def is_at_end(self) -> bool:
-        """Whether the equations ask for no larger shift than the least."""
-        return self.shift < self.least and not (self.exactly and self.ls.is_draft)
+        """Whether the equations of the observations ask for no larger shift than the least."""
+        return self.shift < self.least and not self.ls.is_draft
 
     @property
     def learnt(self) -> FloatArray:

@@ -22,7 +22,7 @@ _FULL = 5.0
 """How much further than ``s_strong`` a solver reaches that folds no beams: 0.015 Å⁻¹ at the first level. On urea 0.019 errs
 by 0.005 (R of amplitudes)."""
 
-_ENOUGH, _FEWEST_FRAMES = 2000, 12
+_ENOUGH, _FEWEST_FRAMES = 4000, 12
 """Rows and frames that suffice to find law, thickness and spread."""
 
 _MARGIN, _STEPS = 1.3, 30
