@@ -327,7 +327,7 @@ def test_a_full_disk_leaves_whole_files(
         if len(calls) > failing:
             raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("edtbx_cctbx.report.tables.comparison_picture", lambda comparison: b"drawn")
+    monkeypatch.setattr("edtbx_cctbx.report.figure.comparison_picture", lambda comparison: b"drawn")
     for end in ENDS if earlier else []:
         (tmp_path / f"run{end}").write_text("earlier")
     monkeypatch.setattr(os, "fsync", fail_late)
@@ -354,7 +354,7 @@ def test_a_picture_that_cannot_be_made_loses_nothing_else(
     def stumble(comparison: Comparison) -> bytes:
         raise ValueError("no such glyph")
 
-    monkeypatch.setattr("edtbx_cctbx.report.tables.comparison_picture", stumble)
+    monkeypatch.setattr("edtbx_cctbx.report.figure.comparison_picture", stumble)
     with pytest.raises(
         Sorry, match=r"run\.png could not be written \(ValueError: no such glyph\); complete and kept: "
     ):
