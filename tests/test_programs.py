@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -300,10 +301,13 @@ def test_the_error_promised_is_the_error_found(tmp_path):
         forward.resampled(level.sampling(nuisance, settings.bounds, forward.g_max), bases=nuisance.centres)
         for level in levels
     )
+    # as few tilts as the draft names: with so narrow a spread it takes more
+    quarter = replace(draft.sampling, tilt_thickness=DRAFT.tilts * nuisance.thickness)
+    draft = draft.resampled(quarter)
     intensities = [model.intensities(f, nuisance) for model in (fine, true, draft)]
     error = intensity_error(true, range(3), intensities[0], intensities[1])
     assert error <= 1.5 * max(found.error, 0.1)  # the next level, by which it was judged, has an error of its own
-    assert intensity_error(true, range(3), intensities[2], intensities[1]) > 1.5 * error
+    assert intensity_error(true, range(3), intensities[2], intensities[1]) > 2.0 * error
 
 
 def test_a_solver_without_derivatives_cannot_refine(tmp_path, monkeypatch, capsys):

@@ -338,6 +338,7 @@ def test_groups_hold_every_orientation_once_and_neighbours_only():
 def test_a_block_is_gone_when_its_user_lets_it_go():
     """No cycle of references keeps it: blocks are large, and the collector comes late."""
     PROPAGATOR.intensities(block_of(tilts=40))  # compiles, which leaves references behind
+    PROPAGATOR.pullback(block_of(tilts=40))
     gc.disable()
     try:
         block = block_of(tilts=40)
@@ -700,3 +701,11 @@ def test_an_interval_too_narrow_is_widened(monkeypatch):
     assert np.abs(next(iter(PROPAGATOR._series(block)))[1].terms()[1][-1]).max() <= 1.0
     np.testing.assert_allclose(PROPAGATOR.intensities(block), expected, atol=1e-9)
     np.testing.assert_allclose(PROPAGATOR.pullback(block)[1](seed).u, adjoint.u, atol=1e-8 * np.abs(adjoint.u).max())
+
+
+def test_a_coupling_that_is_not_finite_is_no_endless_series():
+    block = block_of(tilts=16)
+    coupling = block.u.copy()
+    coupling[3, 4] = np.nan
+    with pytest.raises(np.linalg.LinAlgError):
+        PROPAGATOR.intensities(replace(block, u=coupling))

@@ -116,6 +116,8 @@ def greatest_eigenvalue(matrix: ComplexArray, diagonal: FloatArray, steps: int =
         alpha[taken - 1] = parts[taken - 1].real
         vector -= basis[:taken].T.copy() @ parts
         beta[taken] = np.linalg.norm(vector)
+    if taken == 0:
+        return math.nan
     small = np.zeros((taken, taken))
     for k in range(taken):
         small[k, k] = alpha[k]

@@ -184,6 +184,8 @@ class _Series:
         diagonal = (2.0 * block.wavenumber * block.s_g[strong].T + inner.diagonal().real[:, None]) * m * m
         np.fill_diagonal(inner, 0.0)
         low, high = chebyshev.spectrum(inner, m, diagonal)
+        if not np.isfinite(high - low):  # no series would end
+            raise np.linalg.LinAlgError("the coupling is not finite")
         centre, radius = 0.5 * (low + high), 0.5 * (high - low) * (1.0 + _MARGIN) + 1e-12
         kind, columns = u.real.dtype, 2 if np.iscomplexobj(u) else 1
         a = np.ascontiguousarray(coupling / kind.type(radius))
