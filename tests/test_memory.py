@@ -132,7 +132,7 @@ f = target.structure_factors(structure)
 target.forward.cubes(f), target.forward.target_and_gradient(f, target.nuisance)  # compiles
 forward = target.forward.resampled(large)
 numbers = [peak(lambda: forward.cubes(f)), peak(lambda: forward.target_and_gradient(f, target.nuisance))]
-print(json.dumps([*numbers, *asdict(forward._size(forward.waves[0], False)).values()]))
+print(json.dumps([*numbers, *asdict(forward.waves[0].size(len(forward.grid.thickness), len(forward.grid.y))).values()]))
 """)
     names = ("beams", "orientations", "nodes", "rows", "thicknesses")
     frames = [FrameSize(**dict(zip(names, sizes, strict=True)))]

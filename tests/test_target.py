@@ -67,8 +67,9 @@ def model_in(symbol):
     return structure
 
 
-def experiment_for(structure, per_frame=12, seed=0, geometry=ScanGeometry.ROTATION, frames=2, reach=1.3):
+def experiment_for(structure, per_frame=12, seed=0, geometry=ScanGeometry.ROTATION, frames=2, reach=1.3, scan=()):
     """Fake intensities on reflections near the sphere; frames so wide that beams of several Laue zones come in."""
+    scan = scan or tuple(Frame(id=3 * n + 1, alpha=0.1 * n - 0.2, beta=0.01, semi_angle=0.03) for n in range(frames))
     rng = np.random.default_rng(seed)
     nothing = np.zeros(0)
     experiment = Experiment(
@@ -76,7 +77,7 @@ def experiment_for(structure, per_frame=12, seed=0, geometry=ScanGeometry.ROTATI
         cell=tuple(structure.unit_cell().parameters()),
         orientation=Rotation.random(rng=rng).as_matrix(),
         geometry=geometry,
-        frames=tuple(Frame(id=3 * n + 1, alpha=0.1 * n - 0.2, beta=0.01, semi_angle=0.03) for n in range(frames)),
+        frames=scan,
         reflections=Reflections(
             hkl=np.zeros((0, 3), dtype=np.int64), intensity=nothing, sigma=nothing, frame_id=np.zeros(0, dtype=np.int64)
         ),
@@ -92,7 +93,7 @@ def experiment_for(structure, per_frame=12, seed=0, geometry=ScanGeometry.ROTATI
         chosen.append(hkl[inside])
         ids.append(np.full(len(inside), frame.id))
     m = sum(map(len, ids))
-    assert m >= frames
+    assert m >= len(scan)
     rows = Reflections(
         hkl=np.concatenate(chosen),
         intensity=rng.gamma(1.0, 100.0, m) - 30.0,

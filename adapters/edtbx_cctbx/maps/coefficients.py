@@ -262,7 +262,7 @@ class DynamicalMap:
         kept = np.concatenate([components.are_likely, np.ones(len(self._usual_shifts), dtype=bool)])
         by_frame, total = {}, np.zeros(len(components.place))
         rows = forward.jacobian(self._f, reweighted.nuisance, project, Rows.usual(forward.solver))
-        shown = self._progress(rows, len(forward.waves))
+        shown = self._progress(rows, forward.scan.frames)
         frame_ids = forward.observations.frame_ids
         for frame_id, seed, derivatives in zip(frame_ids, self._seeds, shown, strict=True):
             by_frame[frame_id] = derivatives[:, kept]

@@ -164,7 +164,7 @@ Example: edtbx.simulate urea.cif scan.frames=20 thickness.value=800 output.prefi
             raise Sorry(str(error)) from error
         rows = model.experiment.reflections
         print(
-            f"Would simulate {len(rows)} intensities on {len(model.waves)} frames ({model.experiment.geometry.value}):",
+            f"Would simulate {len(rows)} intensities on {model.scan.frames} frames ({model.experiment.geometry.value}):",
             file=self.logger,
         )
         print(

@@ -177,9 +177,7 @@ class Cycles:
         if target.forward.solver.approximation is not None:
             return target, False
         every = Target.of(*target.scattering.at_level(FOR_ROWS, target.nuisance))
-        sample = slice(None, None, max(1, len(every.forward.waves) // 3))
-        work = sum(waves.work_of_rows for waves in every.forward.waves[sample])
-        if work < _LITTLE_WORK * sum(len(waves.orientations.x) for waves in target.forward.waves[sample]):
+        if every.forward.scan.work_of_rows() < _LITTLE_WORK * target.forward.scan.orientations:
             return every, True
         places = self.some_frames(target.observations, _ROWS_FOR_MATRIX, _FRAMES_FOR_MATRIX)
         return Target.of(*target.scattering.at_level(FOR_ROWS, target.nuisance, places)), False

@@ -176,7 +176,7 @@ class ScatteringModel:
             Indices of the frames to keep; all by default.
         """
         some = nuisance if places is None else nuisance.at(places)
-        number = len(self.forward.waves) if places is None else len(places)
+        number = self.forward.scan.frames if places is None else len(places)
         bases = np.zeros(number) if math.isinf(sampling.centre_reach) else some.centres
         return replace(self, forward=self.forward.resampled(sampling, places, bases)), some
 

@@ -136,7 +136,7 @@ class Target(Summarised):
         forward, structure_factors = self.forward, self.f_obs()
         return [
             f"Target: {type(self).__name__}, solver {self.solver_name}",
-            f"Frames: {len(forward.waves)}, {forward.beams_per_frame:.0f} beams and {forward.waves_per_frame:.0f} "
+            f"Frames: {forward.scan.frames}, {forward.beams_per_frame:.0f} beams and {forward.waves_per_frame:.0f} "
             "orientations each",
             f"Reflections: {len(self.observations)} of {len(self.experiment.reflections)}",
             f"Structure factors: {structure_factors.size()} in {structure_factors.space_group_info()}, beams out to "

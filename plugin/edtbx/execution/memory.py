@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -140,6 +141,23 @@ def expect_room(needed: float, what: str, remedy: str) -> None:
         raise TooLarge(
             f"{what} would take {bytes_text(needed)} of memory, and {bytes_text(available)} are free: {remedy}"
         )
+
+
+def expect_room_for_frames(sizes: Sequence[FrameSize], workers: int, remedy: str, **kinds: Any) -> None:
+    """Check that the memory holds what frames of these sizes take; further arguments are those of :func:`frames_bytes`.
+
+    Raises
+    ------
+    TooLarge
+        By the estimate it does not.
+    """
+    needed, alone = (frames_bytes(sizes, number, **kinds) for number in (workers, min(workers, 1)))
+    expect_room(
+        needed,
+        f"frames of up to {max(size.beams for size in sizes)} beams and {max(size.orientations for size in sizes)} "
+        f"orientations, {workers} of them at a time,",
+        remedy + (f", or take fewer threads (nproc=1 takes {bytes_text(alone)})" if alone < 0.9 * needed else ""),
+    )
 
 
 def expect_room_for(experiment: Experiment, g_max: float, s_max: float) -> None:

@@ -96,7 +96,7 @@ def fit_coarse(
     sampling = accuracy.coarse(forward.solver)
     if bounds.thickness is not None:
         sampling = replace(sampling, thickness_max=_MARGIN * bounds.thickness)
-    number = len(forward.waves)
+    number = forward.scan.frames
     places = list(range(number)) if "free" in bounds.shapes else forward.observations.evenly(_ENOUGH, _FEWEST_FRAMES)
     for _ in range(2):
         coarse = forward.resampled(sampling, places, np.zeros(len(places)))

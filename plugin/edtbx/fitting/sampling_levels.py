@@ -28,6 +28,7 @@ COARSE = Sampling(
     tilt_thickness=800.0,
     spread_reach=float(np.radians(0.4)),
     spread_spacing=float(np.radians(0.1)),
+    shared=True,
     thickness_max=3000.0,
     thickness_step=50.0,
 )
@@ -72,6 +73,7 @@ class Level:
             spread_reach=move + 2.5 * max(nuisance.sigma, _NARROWEST),
             spread_spacing=spacing,
             centre_reach=move,
+            shared=nuisance.sigma >= _WIDE * spacing,
             thickness_max=1.2 * thickest,
             thickness_step=1.2 * thickest / _STEPS,
         )
@@ -83,6 +85,9 @@ zero, half of it doubles the error (0.46 for 0.17, 0.40 for 0.19)."""
 
 _NODES_SUMMED = 3.5
 """Number of y nodes that share the weight of a spread of one spacing: 2 √π."""
+
+_WIDE = 0.45
+"""Least spread in units of the spacing with which frames share nodes: sums over a narrower one depend on where these are."""
 
 DRAFT = Level(accuracy=Accuracy(s_max=0.03, s_strong=0.003, tolerance=1e-4), tilts=0.25, spacing=6.0)
 """The level at which atoms move, corrected by a finer one."""

@@ -11,26 +11,28 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from edtbx.arrays import ComplexArray, FloatArray, IntArray
+from edtbx.arrays import ComplexArray, FloatArray
 from edtbx.execution.executors import portable, results
-from edtbx.execution.memory import FrameSize, at_once, bytes_text, expect_room, frames_bytes
+from edtbx.execution.memory import at_once, expect_room_for_frames
 from edtbx.execution.progress import Progress, no_progress
 from edtbx.intensities.frame_waves import FrameWaves, Rows, is_real
-from edtbx.intensities.nuisance import FrameCube, Grid, Nuisance, intensity_weights
+from edtbx.intensities.nuisance import FrameCube, Grid, Nuisance, intensity_weights, scaled_misfit
 from edtbx.intensities.potential import GVectors, u_per_f, wave_number
 from edtbx.intensities.propagation import Projection, Propagation
-from edtbx.intensities.quadrature import Quadrature, tilts_needed
+from edtbx.intensities.quadrature import Quadrature
 from edtbx.intensities.sampling import Sampling
-from edtbx.measurement.experiment import Experiment, Frame
-from edtbx.measurement.geometry import frame_vectors, scan_lever
+from edtbx.intensities.scan_waves import ScanWaves
+from edtbx.measurement.experiment import Experiment
 from edtbx.measurement.observations import Observations
 from edtbx.solvers.block import Solver
 
 _Result = TypeVar("_Result")
+Offsets: TypeAlias = Sequence[FloatArray] | None
+"""Corrections (M,) of the unscaled intensities of every frame, if there are any."""
 
 
 class ForwardModel:
@@ -41,10 +43,10 @@ class ForwardModel:
 
     Attributes
     ----------
-    waves : list of FrameWaves
-        Beams and orientations of the frames (F,).
+    scan : ScanWaves
+        Beams and orientations of the frames (F,), those that overlap in stretches.
     bases : (F,), radians
-        Zeros of the y nodes of the frames (0 by default).
+        Zeros of the y nodes of the frames (0 by default); of frames that share orientations near those that were given.
     grid : Grid
         The y nodes and thicknesses of the cubes.
     wavenumber : float, Å⁻¹
@@ -78,49 +80,25 @@ class ForwardModel:
         self.wavenumber = wave_number(experiment.wavelength, f_000 * u_per_f(experiment.cell, experiment.wavelength))
         reach = Quadrature.spanning(1, sampling.spread_reach, sampling.spread_spacing)
         self.grid = Grid(y=reach.y, thickness=sampling.thickness_grid, centre_reach=sampling.centre_reach)
-        self.bases = np.zeros(len(observations.frame_ids)) if bases is None else bases
-        self.waves = self._prepared_waves()
+        self.scan, self.bases = ScanWaves.prepare(
+            experiment,
+            observations,
+            vectors,
+            sampling if solver.approximation is None else _without_other_beams(sampling),
+            nodes=self.grid.y,
+            bases=np.zeros(len(observations.frame_ids)) if bases is None else bases,
+            wavenumber=self.wavenumber,
+        )
         self._has_room: set[tuple[bool, bool]] = set()
         reflections = observations.reflections
         self._observed = observations.split(reflections.intensity)
         self._weights = observations.split(intensity_weights(reflections.intensity, reflections.sigma))
-        self._norm = sum(float(w @ i**2) for w, i in zip(self._weights, self._observed, strict=True))
+        norm = sum(float(w @ i**2) for w, i in zip(self._weights, self._observed, strict=True))
+        self._weights_of_target = [w / norm for w in self._weights]
 
     def __getstate__(self) -> dict[str, Any]:
         """State for copies and pickles, with threads in place of an executor that belongs to somebody else."""
         return {**self.__dict__, "executor": portable(self.executor)}
-
-    def _prepared_waves(self) -> list[FrameWaves]:
-        """Beams and orientations of every frame, unless the memory does not hold the weights of the orientations."""
-        by_id = {frame.id: frame for frame in self.experiment.frames}
-        frames = [by_id[frame_id] for frame_id in self.observations.frame_ids]
-        indices = self.observations.split(self.observations.reflections.hkl)
-        tilts = [self._tilts(frame, hkl) for frame, hkl in zip(frames, indices, strict=True)]
-        expect_room(
-            16.0 * len(self.grid.y) ** 2 * sum(tilts),
-            f"{len(self.grid.y)} nodes of the spread with up to {max(tilts, default=0)} tilts each",
-            "take a smaller thickness or spread, or a coarser sampling",
-        )
-        accuracy = self.sampling.accuracy
-        if self.solver.approximation is not None:  # it has no use for beams besides those asked for
-            accuracy = replace(accuracy, s_max=-math.inf)
-        return [
-            FrameWaves.prepare(
-                self.experiment,
-                frame,
-                hkl,
-                vectors=self.vectors,
-                quadrature=Quadrature(tilts=number, y=float(base) + self.grid.y),
-                accuracy=accuracy,
-                wavenumber=self.wavenumber,
-            )
-            for frame, hkl, number, base in zip(frames, indices, tilts, self.bases, strict=True)
-        ]
-
-    def _tilts(self, frame: Frame, hkl: IntArray) -> int:
-        experiment, sampling = self.experiment, self.sampling
-        lever = float(scan_lever(experiment, frame_vectors(experiment, frame, hkl)).max())
-        return sampling.tilts or tilts_needed(sampling.tilt_thickness, frame.semi_angle, lever, experiment.geometry)
 
     def resampled(
         self, sampling: Sampling, places: Sequence[int] | None = None, bases: FloatArray | None = None
@@ -138,6 +116,11 @@ class ForwardModel:
         )
 
     @property
+    def waves(self) -> list[FrameWaves]:
+        """Waves of the stretches, which are the frames where these share no orientations."""
+        return self.scan.waves
+
+    @property
     def g_max(self) -> float:
         """Largest |g| of a row in Å⁻¹."""
         return max(float(np.linalg.norm(waves.g[waves.wanted], axis=1).max()) for waves in self.waves)
@@ -145,11 +128,11 @@ class ForwardModel:
     @property
     def waves_per_frame(self) -> float:
         """Mean number of orientations a frame."""
-        return float(np.mean([len(waves.orientations.x) for waves in self.waves]))
+        return self.scan.orientations / self.scan.frames
 
     @property
     def beams_per_frame(self) -> float:
-        """Mean number of beams that come near the Ewald sphere somewhere in a frame."""
+        """Mean number of beams that come near the Ewald sphere somewhere in a frame, or in a stretch that frames share."""
         return float(np.mean([len(waves.g) for waves in self.waves]))
 
     def expect_room(self, f: ComplexArray, derivatives: bool = False) -> None:
@@ -163,28 +146,17 @@ class ForwardModel:
         real = is_real(f)
         if (real, derivatives) in self._has_room:
             return
-        sizes = [self._size(waves, summed=derivatives) for waves in self.waves]
-        workers, accuracy = min(at_once(self.executor), len(sizes)), self.sampling.accuracy
-        folds = self.solver.folds and accuracy.s_strong < accuracy.s_max
-        taken = partial(frames_bytes, sizes, coupling_bytes=8.0 if real else 16.0, folds=folds, derivatives=derivatives)
-        needed, alone = taken(workers), taken(min(workers, 1))
-        expect_room(
-            needed,
-            f"frames of up to {max(size.beams for size in sizes)} beams and {max(size.orientations for size in sizes)} "
-            f"orientations, {workers} of them at a time,",
-            f"lower g_max ({self.vectors.g_max:g} 1/Å) or s_max ({self.sampling.accuracy.s_max:g} 1/Å)"
-            + (f", or take fewer threads (nproc=1 takes {bytes_text(alone)})" if alone < 0.9 * needed else ""),
+        times = len(self.grid.thickness)
+        sizes = [waves.size(times, 1 if derivatives else len(waves.orientations.weights)) for waves in self.waves]
+        expect_room_for_frames(
+            sizes,
+            min(at_once(self.executor), len(sizes)),
+            f"lower g_max ({self.vectors.g_max:g} 1/Å) or s_max ({self.sampling.accuracy.s_max:g} 1/Å)",
+            coupling_bytes=8.0 if real else 16.0,
+            folds=self.solver.folds and self.sampling.accuracy.s_strong < self.sampling.accuracy.s_max,
+            derivatives=derivatives,
         )
         self._has_room.add((real, derivatives))
-
-    def _size(self, waves: FrameWaves, summed: bool) -> FrameSize:
-        return FrameSize(
-            beams=len(waves.g),
-            orientations=len(waves.orientations.x),
-            nodes=1 if summed else len(self.grid.y),
-            rows=len(waves.wanted),
-            thicknesses=len(self.grid.thickness),
-        )
 
     def cubes(self, f: ComplexArray, progress: Progress[FrameCube] = no_progress) -> list[FrameCube]:
         """Cubes of intensities of every frame on the grid of y × thickness, for f (G,) in Å.
@@ -198,7 +170,7 @@ class ForwardModel:
         cube = partial(FrameWaves.cube, solver=self.solver, f=f, thickness=self.grid.thickness)
         columns = (
             self.observations.frame_ids,
-            results(self.executor, cube, self.waves),
+            self.scan.cubes(results(self.executor, cube, self.waves), len(self.grid.y)),
             self._observed,
             self._weights,
             self.bases.tolist(),
@@ -207,23 +179,24 @@ class ForwardModel:
             FrameCube(frame_id=frame_id, intensities=intensities, observed=observed, weights=weights, base=base)
             for frame_id, intensities, observed, weights, base in zip(*columns, strict=True)
         )
-        return list(progress(cubes, len(self.waves)))
+        return list(progress(cubes, self.scan.frames))
 
     def intensities(
         self, f: ComplexArray, nuisance: Nuisance, progress: Progress[FloatArray] = no_progress
     ) -> list[FloatArray]:
         """Unscaled I_calc (M,) of every frame for a fixed thickness law, spread and centres."""
-        return list(progress(self._each(Propagation.intensities, f, nuisance), len(self.waves)))
+        parts = self._each(Propagation.intensities, f, nuisance, self.scan.summed(self._over_y(nuisance)))
+        return list(progress(self.scan.sums(parts), self.scan.frames))
 
-    def target(self, f: ComplexArray, nuisance: Nuisance, offsets: Sequence[FloatArray] | None = None) -> float:
+    def target(self, f: ComplexArray, nuisance: Nuisance, offsets: Offsets = None) -> float:
         """Target T = Σ w (I_obs − k I_calc)²/Σ w I_obs² with the best scale of each frame.
 
         ``offsets``, one (M,) array a frame, are added to the unscaled I_calc: what a finer sampling adds to this one.
         """
-        return sum(self._each(Propagation.misfit, f, nuisance, *self._measured(offsets)))
+        return sum(value for value, _ in self._misfits(f, nuisance, offsets))
 
     def target_and_gradient(
-        self, f: ComplexArray, nuisance: Nuisance, offsets: Sequence[FloatArray] | None = None
+        self, f: ComplexArray, nuisance: Nuisance, offsets: Offsets = None
     ) -> tuple[float, ComplexArray]:
         """Target T and its gradient ∂T/∂Re F + i ∂T/∂Im F (G,). Costs about three forward passes.
 
@@ -233,16 +206,24 @@ class ForwardModel:
             The solver gives no derivatives.
         """
         self.expect_room(f, derivatives=True)
+        if len(self.waves) > self.scan.frames:  # misfits are known once all stretches of a frame are
+            misfits = self._misfits(f, nuisance, offsets)
+            return sum(value for value, _ in misfits), self.gradient(f, nuisance, [seed for _, seed in misfits])
+        waves = self.scan.summed(self._over_y(nuisance))
+        columns = waves, self._observed, self._weights_of_target, self._each_of(offsets)
         total, gradient = 0.0, np.zeros(len(f), dtype=complex)
-        for value, part in self._each(Propagation.misfit_and_gradient, f, nuisance, *self._measured(offsets)):
+        for value, part in self._each(Propagation.misfit_and_gradient, f, nuisance, *columns):
             total += value
             gradient += part
         return total, gradient
 
-    def _measured(self, offsets: Sequence[FloatArray] | None) -> tuple[Sequence[Any], ...]:
-        """Intensities, weights of the target and offsets of every frame."""
-        weights = [w / self._norm for w in self._weights]
-        return self._observed, weights, [0.0] * len(weights) if offsets is None else offsets
+    def _misfits(self, f: ComplexArray, nuisance: Nuisance, offsets: Offsets) -> list[tuple[float, FloatArray]]:
+        """What every frame adds to the target, and its derivatives (M,) by the unscaled I_calc."""
+        columns = self.intensities(f, nuisance), self._observed, self._weights_of_target, self._each_of(offsets)
+        return [scaled_misfit(i + more, observed, weights) for i, observed, weights, more in zip(*columns, strict=True)]
+
+    def _each_of(self, offsets: Offsets) -> Sequence[Any]:
+        return [0.0] * self.scan.frames if offsets is None else offsets
 
     def gradient(
         self,
@@ -260,7 +241,9 @@ class ForwardModel:
         """
         self.expect_room(f, derivatives=True)
         total = np.zeros(len(f), dtype=complex)
-        for part in progress(self._each(Propagation.gradient, f, nuisance, seeds), len(self.waves)):
+        waves = self.scan.summed(self._over_y(nuisance))
+        parts = self._each(Propagation.gradient, f, nuisance, waves, self.scan.seeds(seeds))
+        for part in progress(parts, len(self.waves)):
             total += part
         return total
 
@@ -268,30 +251,38 @@ class ForwardModel:
         self, f: ComplexArray, nuisance: Nuisance, project: Projection, rows: Rows = Rows.EXACT
     ) -> Iterator[FloatArray]:
         """Derivatives ∂I_calc/∂p (M, P), unscaled, frame by frame, by the parameters that ``project`` leads to."""
-        return self._each(partial(Propagation.jacobian, rows=rows, project=project), f, nuisance)
+        waves = self.scan.apart(self._over_y(nuisance))
+        return self.scan.rows(self._each(partial(Propagation.jacobian, rows=rows, project=project), f, nuisance, waves))
 
     def _each(
-        self, method: Callable[..., _Result], f: ComplexArray, nuisance: Nuisance, *arguments: Sequence[Any]
+        self,
+        method: Callable[..., _Result],
+        f: ComplexArray,
+        nuisance: Nuisance,
+        waves: Sequence[FrameWaves],
+        *arguments: Sequence[Any],
     ) -> Iterator[_Result]:
-        """Results of a method of :class:`Propagation` for every frame, at a fixed thickness law, spread and centres.
+        """Results of a method of :class:`Propagation` for each of some waves, at a fixed thickness law.
 
-        Further arguments of the method are one for each frame. Nodes and thicknesses without weight are left out.
+        Further arguments of the method are one for each. Thicknesses without weight are left out.
         """
         self.expect_room(f)
         law = nuisance.over_thickness(self.grid)
         times = np.flatnonzero(law)
         propagation = Propagation(solver=self.solver, f=f, thickness=self.grid.thickness[times], law=law[times])
-        return results(self.executor, partial(method, propagation), self._summed(nuisance), *arguments)
+        return results(self.executor, partial(method, propagation), waves, *arguments)
 
-    def _summed(self, nuisance: Nuisance) -> list[FrameWaves]:
-        """The waves of every frame, summed over the spread."""
-        if len(nuisance.centres) != len(self.waves):
+    def _over_y(self, nuisance: Nuisance) -> list[FloatArray]:
+        """Weights (J,) of the nodes of every frame for spread and centres; 0 where they are small."""
+        if len(nuisance.centres) != self.scan.frames:
             raise ValueError(
-                f"nuisance parameters of {len(nuisance.centres)} frames given for a model of {len(self.waves)} (frames "
+                f"nuisance parameters of {len(nuisance.centres)} frames given for a model of {self.scan.frames} (frames "
                 "without reflections have none): fit them to it, or pick them with nuisance.at(places)"
             )
         over_y = [nuisance.over_spread(self.grid, n, float(base)) for n, base in enumerate(self.bases)]
-        return [
-            waves.summed(np.where(weights > 1e-6, weights, 0.0)[None])
-            for waves, weights in zip(self.waves, over_y, strict=True)
-        ]
+        return [np.where(weights > 1e-6, weights, 0.0) for weights in over_y]
+
+
+def _without_other_beams(sampling: Sampling) -> Sampling:
+    """Sampling for an approximation, which has no use for beams besides those asked for."""
+    return replace(sampling, accuracy=replace(sampling.accuracy, s_max=-math.inf))

@@ -17,11 +17,13 @@ from enum import Enum
 import numpy as np
 
 from edtbx.arrays import BoolArray, ComplexArray, FloatArray, IntArray
+from edtbx.execution.memory import FrameSize
 from edtbx.intensities.local_jacobian import filled, local_jacobian
 from edtbx.intensities.potential import GVectors, surface_term, u_per_f
 from edtbx.intensities.quadrature import Orientations, Quadrature
-from edtbx.measurement.experiment import Experiment, Frame
+from edtbx.measurement.experiment import Experiment
 from edtbx.measurement.geometry import excitation_error_slopes, excitation_errors, frame_vectors
+from edtbx.measurement.stretches import Stretch
 from edtbx.solvers.block import (
     Accuracy,
     Adjoint,
@@ -67,7 +69,7 @@ _CURVE = 0.8
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class FrameWaves:
-    """Beams and orientations of one frame, which do not depend on the structure.
+    """Beams and orientations of a frame, or of a stretch of a scan, which do not depend on the structure.
 
     ``hkl`` (N, 3) are the indices of its beams, 000 first, and ``g`` (N, 3) the beams in the lab frame; ``wanted`` (M,)
     are those of its reflections; ``wavenumber`` is K in Å⁻¹ inside the crystal, ``scale`` is U per F.
@@ -86,18 +88,19 @@ class FrameWaves:
     def prepare(
         cls,
         experiment: Experiment,
-        frame: Frame,
+        stretch: Stretch,
         hkl: IntArray,
         *,
         vectors: GVectors,
-        quadrature: Quadrature,
         accuracy: Accuracy,
         wavenumber: float,
     ) -> FrameWaves:
-        """Beams for the reflections hkl (M, 3) of a frame: these, and all of |g| ≤ g_max that come within |S_g| ≤ s_max.
+        """Beams for reflections hkl (M, 3) in a stretch: these, and all of |g| ≤ g_max that come within |S_g| ≤ s_max.
 
         ``wavenumber`` is K in Å⁻¹ inside the crystal.
         """
+        frame = stretch.frame
+        quadrature = Quadrature(tilts=stretch.tilts, y=stretch.y, first=stretch.first)
         orientations = quadrature.orientations(experiment.geometry, frame.semi_angle)
         candidates = vectors.hkl
         g = frame_vectors(experiment, frame, candidates)
@@ -120,6 +123,16 @@ class FrameWaves:
     def summed(self, over_y: FloatArray) -> FrameWaves:
         """The frame with K sums over the y nodes, of weights (K, J), in place of the nodes."""
         return replace(self, orientations=self.orientations.summed(over_y))
+
+    def size(self, thicknesses: int, sums: int) -> FrameSize:
+        """What the memory depends on, for so many thicknesses and sums over orientations."""
+        return FrameSize(
+            beams=len(self.g),
+            orientations=len(self.orientations.x),
+            nodes=sums,
+            rows=len(self.wanted),
+            thicknesses=thicknesses,
+        )
 
     def strong_of_rows(self) -> float:
         """Greatest |S_g| in Å⁻¹ of the strong beams of local rows, less where these are many."""
@@ -229,7 +242,7 @@ def _come_near(g: FloatArray, orientations: Orientations, s_max: float, wavenumb
 
     The orientations visited span a narrow rectangle in (x, y), over which S_g is linear to 1e-5 Å⁻¹: its corners decide.
     """
-    x, y = np.abs(orientations.x).max(), np.abs(orientations.y).max()
-    signs = np.array([-1.0, 1.0, -1.0, 1.0]), np.array([-1.0, -1.0, 1.0, 1.0])
-    corners = excitation_errors(g, x * signs[0], y * signs[1], wavenumber)
+    x, y = orientations.x, orientations.y
+    ends_x, ends_y = np.array([x.min(), x.max()]), np.array([y.min(), y.max()])
+    corners = excitation_errors(g, np.tile(ends_x, 2), np.repeat(ends_y, 2), wavenumber)
     return np.asarray((corners.min(axis=0) <= s_max) & (corners.max(axis=0) >= -s_max))

@@ -24,7 +24,7 @@ _AT_ONCE = 32
 class Propagation:
     """What all frames have in common: solver, structure factors, thicknesses and their law.
 
-    Every method computes one frame from its waves, summed over the spread.
+    Every method computes one stretch of a scan from its waves, summed over the spread for each of K frames, or one frame.
 
     Attributes
     ----------
@@ -43,27 +43,26 @@ class Propagation:
     law: FloatArray
 
     def intensities(self, waves: FrameWaves) -> FloatArray:
-        """Unscaled I_calc (M,)."""
-        return np.asarray(waves.cube(self.solver, self.f, self.thickness)[0] @ self.law)
-
-    def misfit(self, waves: FrameWaves, observed: FloatArray, weights: FloatArray, offset: FloatArray | float) -> float:
-        """Misfit Σ w (I_obs − k I_calc)² at the best scale k, the offset (M,) added to the unscaled I_calc."""
-        return scaled_misfit(self.intensities(waves) + offset, observed, weights)[0]
+        """Unscaled I_calc (K, M)."""
+        return np.asarray(waves.cube(self.solver, self.f, self.thickness) @ self.law)
 
     def misfit_and_gradient(
         self, waves: FrameWaves, observed: FloatArray, weights: FloatArray, offset: FloatArray | float
     ) -> tuple[float, ComplexArray]:
-        """The same misfit, and its gradient ∂T/∂Re F + i ∂T/∂Im F (G,)."""
+        """Misfit Σ w (I_obs − k I_calc)² of one frame at the best scale k, and its gradient ∂T/∂Re F + i ∂T/∂Im F (G,).
+
+        The offset (M,) is added to the unscaled I_calc.
+        """
         cube, gradient = waves.pullback(self.solver, self.f, self.thickness)
         value, by_calc = scaled_misfit(cube[0] @ self.law + offset, observed, weights)
         return value, gradient(by_calc[None, :, None] * self.law).f
 
     def gradient(self, waves: FrameWaves, seed: FloatArray) -> ComplexArray:
-        """Gradient ∂/∂Re F + i ∂/∂Im F (G,) of seed · I_calc, for unscaled I_calc and a seed (M,)."""
-        return waves.gradient(self.solver, self.f, self.thickness, seed[None, :, None] * self.law).f
+        """Gradient ∂/∂Re F + i ∂/∂Im F (G,) of seed · I_calc, for unscaled I_calc and a seed (K, M)."""
+        return waves.gradient(self.solver, self.f, self.thickness, seed[:, :, None] * self.law).f
 
     def jacobian(self, waves: FrameWaves, rows: Rows, project: Projection) -> FloatArray:
-        """Derivatives ∂I_calc/∂p (M, P), unscaled; the Jacobian by F is held a few rows at a time."""
+        """Derivatives ∂I_calc/∂p (M, P) of one frame, unscaled; the Jacobian by F is held a few rows at a time."""
         block = waves.block(self.f, self.thickness)
         projected: list[FloatArray] = []
         order: list[int] = []

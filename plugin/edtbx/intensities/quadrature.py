@@ -39,11 +39,12 @@ class Quadrature:
     """Nodes at which a frame is sampled.
 
     ``tilts`` is the number of equally spaced tilts at each y; ``y`` (J,) are the nodes of the spread in radians,
-    equally spaced about 0.
+    equally spaced; ``first`` is the number of the first, which the shift of its tilts depends on.
     """
 
     tilts: int
     y: FloatArray
+    first: int = 0
 
     @classmethod
     def spanning(cls, tilts: int, reach: float, spacing: float) -> Quadrature:
@@ -53,7 +54,7 @@ class Quadrature:
 
     def orientations(self, geometry: ScanGeometry, semi_angle: float) -> Orientations:
         """Equally weighted tilts at every y node, for a scan of ``semi_angle`` in radians."""
-        shift = (0.5 + np.arange(len(self.y)) * _GOLDEN) % 1.0
+        shift = (0.5 + (self.first + np.arange(len(self.y))) * _GOLDEN) % 1.0
         step = ((np.arange(self.tilts) + shift[:, None]) / self.tilts).ravel()
         y = np.repeat(self.y, self.tilts)
         weights = np.kron(np.eye(len(self.y)), np.full(self.tilts, 1.0 / self.tilts))

@@ -32,6 +32,9 @@ class Sampling:
         The y nodes go from −reach to +reach.
     centre_reach : float, radians
         How far the centre of a frame may be from where its nodes have their zero.
+    shared : bool
+        Whether frames of a continuous rotation that overlap share their orientations. The y nodes of such frames are at the
+        same places, wherever their centres are: for a spread that is no narrower than half the spacing.
     thickness_max, thickness_step : float, Å
         The grid of thicknesses.
 
@@ -47,6 +50,7 @@ class Sampling:
     spread_reach: float = np.radians(0.4)
     spread_spacing: float = np.radians(0.06)
     centre_reach: float = math.inf
+    shared: bool = False
     thickness_max: float = 3000.0
     thickness_step: float = 50.0
 

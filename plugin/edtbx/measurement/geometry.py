@@ -88,8 +88,25 @@ def with_cell(experiment: Experiment, cell: Cell) -> Experiment:
 
 def frame_vectors(experiment: Experiment, frame: Frame, hkl: IntArray) -> FloatArray:
     """Lab vectors g (N, 3) in Å⁻¹ of the indices (N, 3), the goniometer at the centre of the frame."""
-    goniometer = Rotation.from_euler("x", frame.alpha) * Rotation.from_euler("y", frame.beta)
-    return np.asarray(hkl @ (goniometer.as_matrix() @ ub_matrix(experiment)).T)
+    return np.asarray(hkl @ (_goniometer(frame) @ ub_matrix(experiment)).T)
+
+
+def place_in_frame(
+    frame: Frame, other: Frame, x: FloatArray | float, y: FloatArray | float
+) -> tuple[FloatArray, FloatArray]:
+    """Small rotations x and y (B,) in radians from the centre of a frame to orientations x and y (B,) of another one.
+
+    Up to a turn about the beam, which no excitation error depends on.
+    """
+    beam = np.stack(np.broadcast_arrays(-np.cos(x) * np.sin(y), np.sin(x), np.cos(x) * np.cos(y)), axis=-1)
+    turn = _goniometer(frame) @ _goniometer(other).T
+    there = beam @ turn.T
+    return np.arcsin(there[..., 1]), np.arctan2(-there[..., 0], there[..., 2])
+
+
+def _goniometer(frame: Frame) -> FloatArray:
+    """Rotation (3, 3) of the goniometer at the centre of a frame."""
+    return np.asarray((Rotation.from_euler("x", frame.alpha) * Rotation.from_euler("y", frame.beta)).as_matrix())
 
 
 def rotate(g: FloatArray, x: FloatArray | float, y: FloatArray | float) -> FloatArray:
