@@ -2,15 +2,20 @@
 
 import warnings
 
+import numpy as np
 import pytest
 from cctbx import xray
 from cctbx.xray import minimization
+from plain_reference import derivative
 from scitbx import lbfgs
 from test_target import MODELS, experiment_for, model_in, refining, simulated, target_for
 
 import edtbx_cctbx
+from edtbx.execution.progress import Reporter
 from edtbx_cctbx import InexactStructureFactors, KinematicalTarget, minimise_with_lbfgs
+from edtbx_cctbx.arrays import from_numpy, to_numpy
 from edtbx_cctbx.structure.form_factors import set_electron_form_factors
+from edtbx_cctbx.targets.linearised import LinearisedTarget
 
 REACH = {"g_max": 1.0}
 
@@ -91,3 +96,100 @@ def test_the_helper_refines_with_exact_structure_factors(monkeypatch):
     assert refined.structure_factor_algorithm == "direct"
     assert refined.final_target_value < 0.2 * refined.first_target_value
     assert "minimise_with_lbfgs" in edtbx_cctbx.__all__
+
+
+# ---- linearisations, and passes between them --------------------------------------------------------------------------
+
+
+def displaced(true, size=0.004):
+    structure = true.deep_copy_scatterers()
+    for n, atom in enumerate(structure.scatterers()):
+        atom.site = tuple(x + (n + 1) * d for x, d in zip(atom.site, (size, -0.75 * size, 0.5 * size), strict=True))
+    set_electron_form_factors(structure)
+    return structure
+
+
+@pytest.fixture(scope="module")
+def dynamical():
+    """A target of simulated dynamical data, and the structure that it was simulated with."""
+    true = model_in("P 1")
+    experiment = simulated(true, experiment_for(true, per_frame=60, frames=6, reach=1.0), **REACH)
+    return target_for(true, experiment, **REACH), true
+
+
+def test_a_linearised_target_is_exact_to_first_order(dynamical):
+    target, true = dynamical
+    structure = displaced(true, 0.001)
+    linear = LinearisedTarget.at(target, structure)
+    here = f_calc(target, structure, "direct")
+    exact, found = target(here, True), linear(here, True)
+    assert found.target() == pytest.approx(exact.target(), rel=1e-12)
+    assert found.scale_factor() == exact.scale_factor()
+    expected = to_numpy(exact.derivatives())
+    np.testing.assert_allclose(to_numpy(found.derivatives()), expected, atol=1e-6 * np.abs(expected).max())
+    towards = to_numpy(f_calc(target, true, "direct").data()) - to_numpy(here.data())
+    ahead, back = (
+        linear(here.array(data=from_numpy(to_numpy(here.data()) + d * towards)), False) for d in (1e-3, -1e-3)
+    )
+    slope = np.sum((expected.conj() * towards).real)
+    assert (ahead.target() - back.target()) / 2e-3 == pytest.approx(slope, rel=1e-4)
+
+
+def test_a_linearised_target_has_the_gradient_of_its_value(dynamical):
+    target, true = dynamical
+    linear = LinearisedTarget.at(target, displaced(true, 0.002)).damped(0.3)
+    there = f_calc(target, displaced(true, 0.001), "direct")
+    towards = to_numpy(f_calc(target, true, "direct").data()) - to_numpy(there.data())
+    gradient = to_numpy(linear(there, True).derivatives())
+
+    def value(d):
+        return linear(there.array(data=from_numpy(to_numpy(there.data()) + d * towards)), False).target()
+
+    assert np.sum((gradient.conj() * towards).real) == pytest.approx(derivative(value, 0.05), rel=1e-4)
+    renewed = linear.with_new_rows()
+    assert renewed.value == linear.value
+    here = f_calc(target, displaced(true, 0.002), "direct")
+    first, second = (to_numpy(kind(here, True).derivatives()) for kind in (linear, renewed))
+    np.testing.assert_allclose(first, second, atol=1e-6 * np.abs(first).max())
+
+
+class Lines(Reporter):
+    def __init__(self):
+        self.lines = []
+
+    def say(self, line):
+        self.lines.append(line)
+
+
+def test_passes_between_linearisations_end_in_the_minimum_of_the_target(dynamical):
+    target, true = dynamical
+    structure, by_itself = (refining(displaced(true), site=True) for _ in range(2))
+    report = Lines()
+    refined = minimise_with_lbfgs(target, structure, report=report)
+    assert report.lines[-1].startswith(f"pass {refined.passes} over the observations: target")
+    assert refined.passes < 20  # it has come to an end by itself
+    plain = minimise_with_lbfgs(target, by_itself, lbfgs_termination_params=lbfgs.termination_parameters())
+    assert refined.first_target_value == pytest.approx(plain.first_target_value, rel=1e-9)
+    assert refined.final_target_value == pytest.approx(
+        target(f_calc(target, structure, "direct"), False).target(), rel=1e-9
+    )
+    assert refined.final_target_value < 1e-3 * refined.first_target_value
+    found, expected = (np.array(each.sites_cart()) for each in (structure, true))  # in P 1 the origin is free
+    np.testing.assert_allclose(found - found[0], expected - expected[0], atol=1e-3)
+
+
+def test_a_step_too_long_is_taken_back(dynamical, monkeypatch):
+    """Nothing is lost where intensities are not linear over the whole way: the target never ends above where it began."""
+    target, true = dynamical
+    structure = refining(displaced(true, 0.03), site=True)
+    values = []
+    made = LinearisedTarget.at.__func__
+
+    def watched(cls, *args, **kwargs):
+        values.append(made(cls, *args, **kwargs))
+        return values[-1]
+
+    monkeypatch.setattr(LinearisedTarget, "at", classmethod(watched))
+    refined = minimise_with_lbfgs(target, structure)
+    assert refined.final_target_value <= min(linear.value for linear in values) * (1.0 + 1e-9)
+    assert refined.final_target_value < refined.first_target_value

@@ -16,7 +16,7 @@ from cctbx.development import random_structure
 from scipy.spatial.transform import Rotation
 
 from edtbx.arrays import ComplexArray, FloatArray
-from edtbx.fitting.sampling_levels import LEVELS
+from edtbx.fitting.sampling_levels import USUAL
 from edtbx.intensities.frame_waves import FrameWaves
 from edtbx.intensities.quadrature import Orientations
 from edtbx.intensities.sampling import Sampling
@@ -111,7 +111,7 @@ def experiment(name: str, frames: int, nproc: int) -> tuple[Target, xray.structu
     settings = Settings(nproc=nproc)
     scattering = settings.scattering_model("propagator", few, structure)
     start = scattering.fit_coarse(structure)
-    return Target.of(*scattering.at_level(LEVELS[0], start)), structure
+    return Target.of(*scattering.at_level(USUAL, start)), structure
 
 
 def _read(model: str, data: str):

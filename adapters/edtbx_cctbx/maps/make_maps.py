@@ -15,7 +15,7 @@ from libtbx.utils import Sorry
 
 from edtbx.checks import given_or_default
 from edtbx.execution.progress import SILENT, Reporter, one_step
-from edtbx.fitting.sampling_levels import DRAFT, LEVELS
+from edtbx.fitting.sampling_levels import DRAFT, USUAL
 from edtbx.measurement.experiment import Experiment
 from edtbx.measurement.statistics import Statistics
 from edtbx.summary import Summarised
@@ -178,7 +178,7 @@ def make_maps(
     start = scattering.fit_coarse(known, report.progress(f"{settings.solver}, coarse"))
     report.say(f"{settings.solver}: {start.describe()}")
     calculator = DynamicalMap(
-        Target.of(*scattering.at_level(LEVELS[0], start)),
+        Target.of(*scattering.at_level(USUAL, start)),
         known,
         rows_from=Target.of(*scattering.at_level(DRAFT, start)),
         atoms_follow=settings.atoms_follow,

@@ -12,7 +12,7 @@ from cctbx import xray
 
 from edtbx.arrays import FloatArray
 from edtbx.checks import given_or_default
-from edtbx.execution.progress import SILENT, Reporter
+from edtbx.execution.progress import SILENT, CountingReporter, Reporter
 from edtbx.fitting.nuisance_fit import fit_nuisance, rescale
 from edtbx.fitting.sampling_levels import ChosenLevel
 from edtbx.intensities.nuisance import FrameCube, Grid, Nuisance
@@ -50,7 +50,7 @@ def compare(
         An argument is of the wrong kind, or out of range.
     """
     settings = given_or_default(settings, Settings, "settings")
-    began = time.perf_counter()
+    began, report = time.perf_counter(), CountingReporter(report)
     fits: list[TheoryFit] = []
     interrupted = None
     try:
@@ -69,6 +69,7 @@ def compare(
         dynamical=fits[1] if len(fits) > 1 else None,
         refined=False,
         total_seconds=time.perf_counter() - began,
+        costs=report.costs,
         parameters=parameters or {},
         interrupted=interrupted,
     )
@@ -82,7 +83,7 @@ def fit_theory(
 ) -> TheoryFit:
     """Fit at the sampling level that the tolerance asks for, with the thickness law of the start."""
     began = time.perf_counter()
-    chosen = scattering.choose_level(structure, start, report.progress(f"{scattering.solver_name}, sampling"))
+    chosen = scattering.choose_level(structure, start, report.progress(f"{scattering.solver_name}, level"))
     fine, _ = scattering.at_level(chosen.level, start)
     cubes = fine.cubes(structure, report.progress(f"{fine.solver_name}, fine"))
     nuisance = fit_nuisance(cubes, fine.forward.grid, replace(fine.bounds, shapes=(start.shape,)))

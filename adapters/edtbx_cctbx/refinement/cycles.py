@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -35,21 +36,19 @@ _FIRST_CYCLES = 5
 _FIRST_SHIFT = 2.0
 """Shifts in s.u.s that end these stages: going over to all frames shifts by as much."""
 
-_ROWS_FOR_MATRIX = 30
-"""Rows per parameter in the normal matrix: s.u.s come out 2 % too large, as (1 − 1/30)^(−1/2)."""
-
-_FRAMES_FOR_MATRIX = 6
-"""Least number of frames in the normal matrix."""
+_GAIN = 0.03
+"""Part by which the goodness of fit must fall from one cycle of these stages to the next."""
 
 _LITTLE_WORK = 6e5
-"""Multiplications of rows for each wave of the target below which they cost less than its gradient: measured ratios of times
-are 0.14, 0.24, 1.2 and 2.4 for 7e3 (urea), 4e5 (abiraterone), 2.2e6 (paracetamol) and 1.4e6 (CsPbBr3)."""
+"""Multiplications of rows for each wave of the target below which they cost less than its gradient, and are renewed with
+every draft: measured ratios of times are 0.14, 0.24, 1.2 and 2.4 for 7e3 (urea), 4e5 (abiraterone), 2.2e6 (paracetamol) and
+1.4e6 (CsPbBr3)."""
 
 _SETTLED = 0.5
 """Shifts in s.u.s below which weights are chosen, and the scale of the loss is kept."""
 
 _FAR = 4.0
-"""Shifts in s.u.s above which the design matrix is recomputed; secants correct it for smaller ones."""
+"""Shifts in s.u.s above which the design matrix is recomputed in any case."""
 
 _START = 0.02
 """The a of the weights in the first cycles."""
@@ -95,10 +94,12 @@ class Cycles:
         """
         model, settings, solver = self.model, self.settings, scattering.solver_name
         target = Target.of(scattering, start)
-        rows_from, by_rows = self._rows_from(target)
-        by_rows = by_rows and to_the_end  # else they would end the stage where only their own gradient vanishes
+        exact = target.forward.solver.approximation is None
+        rows_from = Target.of(*scattering.at_level(FOR_ROWS, start)) if exact else target
+        by_rows = exact and to_the_end  # else they would end the stage where only their own gradient vanishes
         if by_rows and draft is None:
             draft = scattering
+        cheap_rows = rows_from.forward.scan.work_of_rows() < _LITTLE_WORK * target.forward.scan.orientations
         ls = crystallographic_ls(
             target,
             model.reparametrisation(settings.refined),
@@ -109,6 +110,7 @@ class Cycles:
             draft_by_rows=by_rows,
             rows_from=rows_from,
             progress=self.report.progress(f"{solver}, {stage}"),
+            rows_progress=self.report.progress(f"{solver}, {stage}, rows"),
         )
         most, least = (settings.cycles, settings.shift_over_su) if to_the_end else (_FIRST_CYCLES, _FIRST_SHIFT)
         iterations = Iterations(
@@ -117,7 +119,7 @@ class Cycles:
             correction=self.correction,
             least=least,
         )
-        weighted = settings.weighting is not None
+        weighted, fit = settings.weighting is not None, math.inf
         while True:
             built_up = False
 
@@ -150,6 +152,9 @@ class Cycles:
                 self.checkpoint.latest = self._fit_so_far(target, ls, shift, where)
             if iterations.passes > most or (weighted and iterations.is_at_end):
                 break
+            if not to_the_end and ls.restrained_goof() > (1.0 - _GAIN) * fit:
+                break
+            fit = ls.restrained_goof()
             if not ls.is_draft and shift < _SETTLED and stop is not None:
                 if stop(target.nuisance):
                     break
@@ -160,7 +165,7 @@ class Cycles:
                 iterations.forget()
                 columns = (ls.fo_sq.data(), ls.fo_sq.sigmas(), ls.fc_sq.data())
                 ls.weighting_scheme = flat_weighting(*(to_numpy(column) for column in columns))
-            ls.renew_rows, ls.renew_sizes = by_rows or shift > _FAR, shift > _SETTLED or new_weights
+            ls.renew_rows, ls.renew_sizes = (by_rows and cheap_rows) or shift > _FAR, shift > _SETTLED or new_weights
             iterations.step_forward()
         self.a, self.correction = ls.weighting_scheme.a, iterations.learnt
         if draft is not None:
@@ -168,19 +173,6 @@ class Cycles:
         if not built_up:
             ls.complete()
         return ls, shift
-
-    def _rows_from(self, target: Target) -> tuple[Target, bool]:
-        """A coarsely sampled target for the normal matrix, and whether gradients may be those of its rows.
-
-        They may where its rows, of all frames then, cost less than the gradient of the target.
-        """
-        if target.forward.solver.approximation is not None:
-            return target, False
-        every = Target.of(*target.scattering.at_level(FOR_ROWS, target.nuisance))
-        if every.forward.scan.work_of_rows() < _LITTLE_WORK * target.forward.scan.orientations:
-            return every, True
-        places = self.some_frames(target.observations, _ROWS_FOR_MATRIX, _FRAMES_FOR_MATRIX)
-        return Target.of(*target.scattering.at_level(FOR_ROWS, target.nuisance, places)), False
 
     def some_frames(self, observations: Observations, rows: int, fewest: int) -> list[int]:
         """Indices of frames, evenly over the scan, with at least so many rows per parameter, and so many frames."""

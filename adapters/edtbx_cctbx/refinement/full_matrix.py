@@ -15,7 +15,7 @@ from typing import Any
 from edtbx.arrays import FloatArray
 from edtbx.execution.progress import Progress, Reporter
 from edtbx.fitting.nuisance_fit import fit_nuisance, misfit
-from edtbx.fitting.sampling_levels import LEVELS, Level
+from edtbx.fitting.sampling_levels import LEVELS, USUAL, Level
 from edtbx.intensities.nuisance import FrameCube, Nuisance
 from edtbx.intensities.thickness import mean_thickness
 from edtbx_cctbx.io.checkpoint import Checkpoint, atoms_of, put_atoms
@@ -32,7 +32,7 @@ _FEWEST_ROWS = 30
 all) rather than the structure, and the cycles on all frames took longer."""
 
 _COARSER = 2
-"""Levels that a draft is coarser by: it then takes a third of the time."""
+"""Levels that a draft is coarser by: from the third level on it then takes a third of the time."""
 
 _FEWEST_FRAMES = 12
 """Least number of frames in the stages on some of them."""
@@ -78,7 +78,7 @@ def refine_by_least_squares(
             scattering.choose_level,
             model.structure,
             run.nuisance,
-            report.progress(f"{scattering.solver_name}, sampling"),
+            report.progress(f"{scattering.solver_name}, level"),
         ),
     )
     report.say(
@@ -130,9 +130,9 @@ class LeastSquaresRun:
             self.find_law("law once more")
 
     def on_some_frames(self, stage: str) -> None:
-        """A few cycles on some of the frames, at the coarsest level of sampling that results may have."""
+        """A few cycles on some of the frames, coarsely sampled."""
         places = self.cycles.some_frames(self.scattering.observations, _FEWEST_ROWS, _FEWEST_FRAMES)
-        some, start = self.scattering.at_level(LEVELS[0], self.nuisance, places)
+        some, start = self.scattering.at_level(LEVELS[1], self.nuisance, places)
 
         def cycles() -> _StageEnd:
             ls, _ = self.cycles.run(some, start, f"{stage}, {len(places)} frames", to_the_end=False)
@@ -183,13 +183,13 @@ class LeastSquaresRun:
 
     @property
     def _law_progress(self) -> Progress[FrameCube]:
-        return self.report.progress(f"{self.scattering.solver_name}, thickness law")
+        return self.report.progress(f"{self.scattering.solver_name}, law")
 
     def _over_all_thicknesses(self, places: list[int]) -> tuple[ScatteringModel, Nuisance]:
         scattering, nuisance, bounds = self.scattering, self.nuisance, self.scattering.bounds
         mean = mean_thickness(nuisance.shape, nuisance.thickness)
         thickest = _THICKEST * mean if bounds.thickness is None else 1.2 * bounds.thickness
-        sampling = scattering.accuracy.sampling(LEVELS[0], scattering.forward, nuisance, bounds)
+        sampling = scattering.accuracy.sampling(USUAL, scattering.forward, nuisance, bounds)
         sampling = replace(sampling, thickness_max=thickest, thickness_step=thickest / _LAW_STEPS)
         return scattering.resampled(sampling, nuisance, places)
 
@@ -216,7 +216,7 @@ class LeastSquaresRun:
         """Cycles on all frames at a level, with drafts between where waves take time."""
         fine, start = self.scattering.at_level(level, self.nuisance)
         place = LEVELS.index(level) - _COARSER if level in LEVELS else -1
-        cheap = place < 0 or fine.forward.solver.approximation is not None
+        cheap = place < LEVELS.index(USUAL) or fine.forward.solver.approximation is not None
         draft = None if cheap else self.scattering.at_level(LEVELS[place], self.nuisance)[0]
         return self.cycles.run(fine, start, stage, draft=draft, stop=stop)
 

@@ -10,7 +10,7 @@ from cctbx import xray
 from libtbx.utils import Sorry
 
 from edtbx.checks import given_or_default
-from edtbx.execution.progress import SILENT, Reporter, one_step
+from edtbx.execution.progress import SILENT, CountingReporter, Reporter, one_step
 from edtbx.intensities.nuisance import Nuisance
 from edtbx.measurement.experiment import Experiment
 from edtbx_cctbx.hydrogens.placement import place_hydrogens
@@ -66,7 +66,7 @@ def refine(
         The solver gives no derivatives, no frames can be left out for R(free), or data and model do not fit together.
     """
     settings = given_or_default(settings, RefinementSettings, "settings")
-    checkpoint = checkpoint or Checkpoint()
+    checkpoint, report = checkpoint or Checkpoint(), CountingReporter(report)
     settings.check_derivatives("refinement needs")
     atoms = structure.structure if isinstance(structure, RefinementModel) else structure
     experiment, left_out = without_free_frames(experiment, atoms, settings)
@@ -105,6 +105,7 @@ def refine(
         dynamical=fits[1] if len(fits) > 1 else None,
         refined=True,
         total_seconds=checkpoint.seconds,
+        costs=report.costs,
         parameters=parameters or {},
         interrupted=interrupted,
     )
@@ -161,7 +162,7 @@ def _with_hydrogens(
     run = LeastSquaresRun(scattering, start, Cycles(model, settings, report.behind("before hydrogen, "), checkpoint))
     run.on_some_frames("first")
     checkpoint.latest = None  # of a structure without hydrogen, which nobody asked for
-    with one_step(report.progress("hydrogen placement")):
+    with one_step(report.progress("placement, hydrogen")):
         placed, unsure = place_hydrogens(model.structure)
     before, after = (atoms.element_selection("H").count(True) for atoms in (structure, placed))
     report.say(f"hydrogen placed by geometry: {after - before} atoms")

@@ -128,8 +128,9 @@ class TheoryFit:
 class Comparison(Summarised):
     """Results of both theories on the same rows.
 
-    ``refined`` tells whether structures were refined, too; ``parameters`` are those that the user set or that defaults
-    gave. ``interrupted`` names what stopped the work; a theory that had no result by then is None.
+    ``refined`` tells whether structures were refined, too; ``costs`` has ``seconds`` and ``passes`` over frames by kind of
+    work; ``parameters`` are those that the user set or that defaults gave. ``interrupted`` names what stopped the work; a
+    theory that had no result by then is None.
     """
 
     experiment: Experiment
@@ -138,6 +139,7 @@ class Comparison(Summarised):
     dynamical: TheoryFit | None
     refined: bool
     total_seconds: float
+    costs: dict[str, dict[str, float]] = field(default_factory=dict)
     parameters: dict[str, Any] = field(default_factory=dict)
     interrupted: str | None = None
 

@@ -87,7 +87,7 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
     repeats : bool
         Whether rows that repeat one measurement in overlapping frames share its weight.
     progress : Progress
-        Shown over the frames of every cycle.
+        Shown over the frames of every cycle; ``rows_progress`` over those whose rows are computed.
     **kwds
         Those of the stock class: ``weighting_scheme``, ``restraints_manager``, ``origin_fixing_restraints_type``.
         Weighting schemes are given scaled intensities.
@@ -119,19 +119,19 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
         kwds.setdefault("weighting_scheme", least_squares.mainstream_shelx_weighting(a=_WEIGHT, b=0))
         rows = kwds.pop("rows", Rows.usual(observations.forward.solver))
         self.rows = rows if isinstance(rows, Rows) else Rows(expect_word(rows, [kind.value for kind in Rows], "rows"))
-        draft, rows_from = kwds.pop("draft", None), kwds.pop("rows_from", None)
+        draft = kwds.pop("draft", None)
         self.repeats = kwds.pop("repeats", self.repeats)
         self.loss = expect_word(kwds.pop("loss", self.loss), LOSSES, "loss")
-        observed = observations.observations
         self.data = DataEquations(
             target=observations,
             draft=None if draft is None else expect_target(draft).scattering,
             by_rows=kwds.pop("draft_by_rows", False),
-            rows_from=observations if rows_from is None else expect_target(rows_from),
+            rows_from=expect_target(kwds.pop("rows_from", observations)),
             rows=self.rows,
             loss=self.loss,
-            shares=observed.multiplicity if self.repeats else np.ones(len(observed)),
+            shares=observations.observations.multiplicity if self.repeats else np.ones(len(observations.observations)),
             progress=kwds.pop("progress", no_progress),
+            rows_progress=kwds.pop("rows_progress", no_progress),
         )
         # the stock class would linearise |F|², which nobody asks for
         super().__init__(observations, reparametrisation, one_h_linearisation=True, **kwds)

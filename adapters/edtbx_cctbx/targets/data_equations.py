@@ -94,6 +94,7 @@ class DataEquations:
     loss: str
     shares: FloatArray
     progress: Progress[Any]
+    rows_progress: Progress[Any]
     is_draft: bool = False
     right: FloatArray | None = None
     sizes: FloatArray | None = None
@@ -162,7 +163,7 @@ class DataEquations:
             slopes=slopes,
             nuisance=self.target.nuisance.at(places),
             kind=self.rows,
-            progress=self.progress,
+            progress=self.rows_progress,
         )
 
     def correct(self, f: ComplexArray, slopes: StructureSlopes, weighting_scheme: Any, renew_sizes: bool) -> None:

@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from cctbx import xray
 from libtbx.utils import Sorry
 
+from edtbx.execution.memory import TooLarge
+from edtbx.execution.progress import SILENT, Reporter
+from edtbx.intensities.frame_waves import Rows
+from edtbx_cctbx.io.checkpoint import atoms_of, put_atoms
+from edtbx_cctbx.targets.linearised import LinearisedTarget
 from edtbx_cctbx.targets.target import Target, expect_target
 
 _BOUNDED = "xray.set_scatterer_grad_flags(structure.scatterers(), ..., u_iso=True, tan_u_iso=True, param=15)"
+
+_LEAST_SHIFT = 0.01
+"""Shift in s.u.s that the target may still ask for: it falls by the square of that beside a mean residual."""
+
+_MOST_PASSES = 20
+
+_DAMPING, _LEAST_DAMPING, _STRONGER = 0.03, 1e-3, 5.0
+"""First and least damping, and by how much it rises or falls: the error of the rows slows convergence by more."""
+
+_AS_EXPECTED, _UNEXPECTED = 0.75, 0.25
+"""Parts of the expected fall of the target from which damping falls, and up to which it rises and rows are renewed."""
 
 
 class UnboundedDisplacements(UserWarning):
@@ -24,11 +42,14 @@ def minimise_with_lbfgs(
     lbfgs_termination_params: Any = None,
     occupancy_penalty: Any = None,
     verbose: int = 0,
+    report: Reporter = SILENT,
 ) -> xray.minimization.lbfgs:
     """Refine a structure in place; the finished ``xray.minimization.lbfgs``.
 
     Structure factors and their derivatives come from direct summation without tables; the defaults of lbfgs (FFT, tables)
-    are off by 1 and 2 %.
+    are off by 1 and 2 %. It minimises linearisations of the target, at the cost of a product each evaluation, and between
+    them takes passes over the observations, until the target would fall by no more than a shift of 0.01 s.u.s makes it;
+    the minimum is that of the target. With termination parameters or a penalty it minimises the target itself.
 
     Parameters
     ----------
@@ -37,6 +58,8 @@ def minimise_with_lbfgs(
         Of the same crystal; ``xray.set_scatterer_grad_flags`` says which parameters are refined.
     lbfgs_termination_params, occupancy_penalty, verbose
         As in ``xray.minimization.lbfgs``.
+    report : Reporter
+        Is told of every pass; their number is the attribute ``passes`` of the result.
 
     Raises
     ------
@@ -61,16 +84,68 @@ def minimise_with_lbfgs(
             UnboundedDisplacements,
             stacklevel=2,
         )
-    try:
+    kwds = {"structure_factor_algorithm": "direct", "cos_sin_table": False, "verbose": verbose}
+    with _one_line_for_displacements():
+        if lbfgs_termination_params is None and occupancy_penalty is None:
+            linear = _linearised(target, structure)
+            if linear is not None:
+                return _by_passes(linear, structure, report, kwds)
         return xray.minimization.lbfgs(
             target_functor=target,
             xray_structure=structure,
             occupancy_penalty=occupancy_penalty,
             lbfgs_termination_params=lbfgs_termination_params,
-            structure_factor_algorithm="direct",
-            cos_sin_table=False,
-            verbose=verbose,
+            **kwds,
         )
+
+
+def _linearised(target: Target, structure: xray.structure) -> LinearisedTarget | None:
+    """The target linearised at the structure, where rows take few passes and fit the memory."""
+    if Rows.usual(target.forward.solver) is Rows.EXACT:
+        return None
+    try:
+        return LinearisedTarget.at(target, structure)
+    except TooLarge:
+        return None
+
+
+def _by_passes(
+    linear: LinearisedTarget, structure: xray.structure, report: Reporter, kwds: dict[str, Any]
+) -> xray.minimization.lbfgs:
+    """Minimise linearisations, each from the minimum of the one before, until it would no longer matter."""
+    target, first, damping = linear.target, linear.value, _DAMPING
+    least, noise = _LEAST_SHIFT**2 / len(target.observations), _of_noise(target)
+    for passes in range(2, _MOST_PASSES + 1):
+        before = atoms_of(structure)
+        minimiser = xray.minimization.lbfgs(target_functor=linear.damped(damping), xray_structure=structure, **kwds)
+        moved = LinearisedTarget.at(target, structure, linear.rows)
+        expected, fell = linear.value - minimiser.final_target_value, linear.value - moved.value
+        report.say(f"pass {passes} over the observations: target {moved.value:.6g}, {linear.value:.6g} before")
+        if expected < least * max(linear.value, noise):
+            break
+        if fell < _UNEXPECTED * expected:
+            damping *= _STRONGER
+        elif fell > _AS_EXPECTED * expected:
+            damping = max(damping / _STRONGER, _LEAST_DAMPING)
+        if fell < 0.0:
+            put_atoms(structure, before)
+        else:
+            linear = moved.with_new_rows() if fell < _UNEXPECTED * expected else moved
+    minimiser.first_target_value, minimiser.final_target_value, minimiser.passes = first, moved.value, passes
+    return minimiser
+
+
+def _of_noise(target: Target) -> float:
+    """The target if residuals were what the s.u.s of the intensities say."""
+    sigmas = target.observations.split(target.observations.reflections.sigma)
+    return sum(float(weights @ sigma**2) for weights, sigma in zip(target.forward.weights, sigmas, strict=True))
+
+
+@contextmanager
+def _one_line_for_displacements() -> Iterator[None]:
+    """Sorry in place of cctbx's error for a displacement parameter that has run away."""
+    try:
+        yield
     except RuntimeError as error:
         if "debye_waller" not in str(error).lower():
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -53,6 +54,52 @@ class _Prefixed(Reporter):
     def say(self, line: str) -> None:
         self._reporter.say(f"{self._prefix}{line}")
 
+
+class CountingReporter(Reporter):
+    """A reporter that counts, too, how often each kind of work was done and the seconds it took, and hands the rest on.
+
+    The kind is the last part of a label, after a comma, where that is one of :data:`KINDS`, and "cycles" otherwise.
+
+    Attributes
+    ----------
+    seconds : dict
+        Seconds by kind of work.
+    passes : dict
+        Passes over frames by kind of work, over some of the frames or over all.
+    """
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+        self.seconds: dict[str, float] = {}
+        self.passes: dict[str, int] = {}
+
+    def progress(self, label: str) -> Progress[Any]:
+        """Progress display of the reporter, counted."""
+        shown, last = self._reporter.progress(label), label.rpartition(", ")[2]
+        kind = last if last in KINDS else "cycles"
+
+        def counted(items: Iterable[_Result], total: int) -> Iterator[_Result]:
+            began = time.perf_counter()
+            try:
+                yield from shown(items, total)
+            finally:
+                self.seconds[kind] = self.seconds.get(kind, 0.0) + time.perf_counter() - began
+                self.passes[kind] = self.passes.get(kind, 0) + 1
+
+        return counted
+
+    @property
+    def costs(self) -> dict[str, dict[str, float]]:
+        """Both, as a record."""
+        return {"seconds": dict(self.seconds), "passes": dict(self.passes)}
+
+    def say(self, line: str) -> None:
+        """Hand a line of results on."""
+        self._reporter.say(line)
+
+
+KINDS = ("coarse", "law", "level", "rows", "fine", "map", "hydrogen")
+"""Kinds of work that are counted apart; all else are cycles of refinement."""
 
 SILENT = Reporter()
 """Reporter that drops everything."""

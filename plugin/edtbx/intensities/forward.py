@@ -84,7 +84,7 @@ class ForwardModel:
             experiment,
             observations,
             vectors,
-            sampling if solver.approximation is None else _without_other_beams(sampling),
+            sampling if solver.approximation is None else _of_approximation(sampling),
             nodes=self.grid.y,
             bases=np.zeros(len(observations.frame_ids)) if bases is None else bases,
             wavenumber=self.wavenumber,
@@ -93,8 +93,7 @@ class ForwardModel:
         reflections = observations.reflections
         self._observed = observations.split(reflections.intensity)
         self._weights = observations.split(intensity_weights(reflections.intensity, reflections.sigma))
-        norm = sum(float(w @ i**2) for w, i in zip(self._weights, self._observed, strict=True))
-        self._weights_of_target = [w / norm for w in self._weights]
+        self._norm = sum(float(w @ i**2) for w, i in zip(self._weights, self._observed, strict=True))
 
     def __getstate__(self) -> dict[str, Any]:
         """State for copies and pickles, with threads in place of an executor that belongs to somebody else."""
@@ -193,7 +192,7 @@ class ForwardModel:
 
         ``offsets``, one (M,) array a frame, are added to the unscaled I_calc: what a finer sampling adds to this one.
         """
-        return sum(value for value, _ in self._misfits(f, nuisance, offsets))
+        return sum(value for value, _ in self.misfits(self.intensities(f, nuisance), offsets))
 
     def target_and_gradient(
         self, f: ComplexArray, nuisance: Nuisance, offsets: Offsets = None
@@ -207,23 +206,29 @@ class ForwardModel:
         """
         self.expect_room(f, derivatives=True)
         if len(self.waves) > self.scan.frames:  # misfits are known once all stretches of a frame are
-            misfits = self._misfits(f, nuisance, offsets)
+            misfits = self.misfits(self.intensities(f, nuisance), offsets)
             return sum(value for value, _ in misfits), self.gradient(f, nuisance, [seed for _, seed in misfits])
         waves = self.scan.summed(self._over_y(nuisance))
-        columns = waves, self._observed, self._weights_of_target, self._each_of(offsets)
+        columns = waves, *self._measured(offsets)
         total, gradient = 0.0, np.zeros(len(f), dtype=complex)
         for value, part in self._each(Propagation.misfit_and_gradient, f, nuisance, *columns):
             total += value
             gradient += part
         return total, gradient
 
-    def _misfits(self, f: ComplexArray, nuisance: Nuisance, offsets: Offsets) -> list[tuple[float, FloatArray]]:
-        """What every frame adds to the target, and its derivatives (M,) by the unscaled I_calc."""
-        columns = self.intensities(f, nuisance), self._observed, self._weights_of_target, self._each_of(offsets)
+    def misfits(self, intensities: Sequence[FloatArray], offsets: Offsets = None) -> list[tuple[float, FloatArray]]:
+        """What every frame adds to the target, and its derivatives (M,) by the unscaled I_calc, for such (M,) of each."""
+        columns = intensities, *self._measured(offsets)
         return [scaled_misfit(i + more, observed, weights) for i, observed, weights, more in zip(*columns, strict=True)]
 
-    def _each_of(self, offsets: Offsets) -> Sequence[Any]:
-        return [0.0] * self.scan.frames if offsets is None else offsets
+    @property
+    def weights(self) -> list[FloatArray]:
+        """Weights w/Σ w I_obs² (M,) of the target, of every frame."""
+        return [w / self._norm for w in self._weights]
+
+    def _measured(self, offsets: Offsets) -> tuple[Sequence[Any], ...]:
+        """Intensities, weights of the target and offsets of every frame."""
+        return self._observed, self.weights, [0.0] * self.scan.frames if offsets is None else offsets
 
     def gradient(
         self,
@@ -243,7 +248,7 @@ class ForwardModel:
         total = np.zeros(len(f), dtype=complex)
         waves = self.scan.summed(self._over_y(nuisance))
         parts = self._each(Propagation.gradient, f, nuisance, waves, self.scan.seeds(seeds))
-        for part in progress(parts, len(self.waves)):
+        for part in progress(self.scan.totals(parts), self.scan.frames):
             total += part
         return total
 
@@ -283,6 +288,6 @@ class ForwardModel:
         return [np.where(weights > 1e-6, weights, 0.0) for weights in over_y]
 
 
-def _without_other_beams(sampling: Sampling) -> Sampling:
-    """Sampling for an approximation, which has no use for beams besides those asked for."""
-    return replace(sampling, accuracy=replace(sampling.accuracy, s_max=-math.inf))
+def _of_approximation(sampling: Sampling) -> Sampling:
+    """Sampling for an approximation, which costs little and has no use for beams besides those asked for."""
+    return replace(sampling, accuracy=replace(sampling.accuracy, s_max=-math.inf), shared=False)

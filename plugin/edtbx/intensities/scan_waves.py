@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -148,6 +149,18 @@ class ScanWaves:
         """Rows (M, P) of the frames, from those of each frame of each stretch (as :meth:`apart` has them)."""
         each = iter(parts)
         return self._frames([next(each) for _ in shares] for shares in self.shares)
+
+    def totals(self, parts: Iterable[Any]) -> Iterator[Any]:
+        """Sums over stretches, one whenever a frame is complete: together those of all stretches."""
+        left = Counter(share.frame for shares in self.shares for share, _ in shares)
+        total: Any = 0.0
+        for shares, part in zip(self.shares, parts, strict=True):
+            total = total + part
+            for share, _ in shares:
+                left[share.frame] -= 1
+                if not left[share.frame]:
+                    yield total
+                    total = 0.0
 
     def _frames(self, parts: Iterable[list[FloatArray]]) -> Iterator[FloatArray]:
         """Sums of the frames, in their order, over what each has in every stretch."""
