@@ -153,7 +153,7 @@ class DataEquations:
 
     def renew(self, f: ComplexArray, slopes: StructureSlopes, renew_rows: bool) -> None:
         """Linearise here, if asked for or not done yet."""
-        if not renew_rows and self._design is not None:
+        if self._design is not None and (not renew_rows or np.array_equal(self._design.f, f)):
             return
         ids = self.target.observations.frame_ids
         places = [ids.index(frame_id) for frame_id in self.rows_from.observations.frame_ids]

@@ -66,6 +66,9 @@ class Iterations:
     _step: FloatArray = field(default_factory=lambda: np.zeros(0))
     _comparable: bool = False
     _secants: list[tuple[FloatArray, FloatArray]] = field(default_factory=list)
+    _of_passes: list[tuple[FloatArray, FloatArray]] = field(default_factory=list)
+    _at_pass: FloatArray | None = None
+    _since_pass: FloatArray | float = 0.0
     _asked: float = math.inf
 
     def build_up(self) -> dict[str, Any]:
@@ -82,25 +85,39 @@ class Iterations:
 
     def take(self) -> None:
         """Find the shift and the next step of the equations at hand."""
-        if self.ls.is_draft or self.ls.data.draft is None:  # else the right-hand side has changed by more than the step
+        if self.ls.is_draft or self.ls.data.draft is None:
             self._secants = self._with_newest()
+        else:  # the right-hand side has changed by more than the step
+            if self._at_pass is not None and self._asked > _SMALL:
+                self._of_passes.append((np.asarray(self._since_pass), self._at_pass - self.ls.right_hand_side))
+            self._secants = list(self._of_passes)
+            self._at_pass, self._since_pass = self.ls.right_hand_side, 0.0
         self._matrix, self.shift = self._curvature_and_shift(self._secants)
-        self._before, self._comparable = self.ls.right_hand_side, True
+        self._before, self._comparable = self._right_hand_side, True
         self._step = bounded_step(self._matrix, self._before, self.usual, self._step)
         if self.ls.is_draft:
             self.drafts, self.all_drafts = self.drafts + 1, self.all_drafts + 1
         else:
             self.passes, self.drafts, self._asked = self.passes + 1, 0, self.shift
 
+    @property
+    def _right_hand_side(self) -> FloatArray:
+        """Right-hand side at hand; of a draft with what passes have told of the curvature that its rows do not know."""
+        right = self.ls.right_hand_side
+        if not self.ls.is_draft or not self._of_passes:
+            return right
+        known = corrected(self.ls.normal_matrix, self.correction)
+        return np.asarray(right + (self.ls.normal_matrix - curvature(known, self._of_passes)) @ self._since_pass)
+
     def _with_newest(self) -> list[tuple[FloatArray, FloatArray]]:
         """Secants, with that of the last step unless it was too short."""
         if not self._comparable or self.shift <= _SMALL:
             return self._secants
-        return [*self._secants, (self._step, self._before - self.ls.right_hand_side)]
+        return [*self._secants, (self._step, self._before - self._right_hand_side)]
 
     def _curvature_and_shift(self, secants: list[tuple[FloatArray, FloatArray]]) -> tuple[FloatArray, float]:
         matrix = curvature(corrected(self.ls.normal_matrix, self.correction), secants)
-        return matrix, self.ls.shift_over_su(np.linalg.solve(matrix, self.ls.right_hand_side))
+        return matrix, self.ls.shift_over_su(np.linalg.solve(matrix, self._right_hand_side).astype(float))
 
     @property
     def is_at_end(self) -> bool:
@@ -114,8 +131,9 @@ class Iterations:
 
     def forget(self) -> None:
         """Drop the secants: the objective changes."""
-        self._secants, self._comparable = [], False
+        self._secants, self._of_passes, self._comparable, self._at_pass = [], [], False, None
 
     def step_forward(self) -> None:
         """Shift the structure by a bounded step."""
+        self._since_pass = self._since_pass + self._step
         self.ls.step_forward(self._step)
