@@ -135,11 +135,12 @@ def test_a_linearised_target_is_exact_to_first_order(dynamical):
     assert (ahead.target() - back.target()) / 2e-3 == pytest.approx(slope, rel=1e-4)
 
 
-def test_a_linearised_target_has_the_gradient_of_its_value(dynamical):
+@pytest.mark.parametrize("narrow", [False, True])
+def test_a_linearised_target_has_the_gradient_of_its_value(dynamical, narrow):
     target, true = dynamical
-    linear = LinearisedTarget.at(target, displaced(true, 0.002)).damped(0.3)
-    there = f_calc(target, displaced(true, 0.001), "direct")
-    towards = to_numpy(f_calc(target, true, "direct").data()) - to_numpy(there.data())
+    linear = LinearisedTarget.at(target, displaced(true, 0.002)).damped(0.3, narrow)
+    there = f_calc(linear, displaced(true, 0.001), "direct")
+    towards = to_numpy(f_calc(linear, true, "direct").data()) - to_numpy(there.data())
     gradient = to_numpy(linear(there, True).derivatives())
 
     def value(d):
@@ -148,7 +149,8 @@ def test_a_linearised_target_has_the_gradient_of_its_value(dynamical):
     assert np.sum((gradient.conj() * towards).real) == pytest.approx(derivative(value, 0.05), rel=1e-4)
     renewed = linear.with_new_rows()
     assert renewed.value == linear.value
-    here = f_calc(target, displaced(true, 0.002), "direct")
+    assert (linear.f_obs().size() < target.f_obs().size()) == narrow
+    here = f_calc(linear, displaced(true, 0.002), "direct")
     first, second = (to_numpy(kind(here, True).derivatives()) for kind in (linear, renewed))
     np.testing.assert_allclose(first, second, atol=1e-6 * np.abs(first).max())
 
@@ -167,7 +169,7 @@ def test_passes_between_linearisations_end_in_the_minimum_of_the_target(dynamica
     report = Lines()
     refined = minimise_with_lbfgs(target, structure, report=report)
     assert report.lines[-1].startswith(f"pass {refined.passes} over the observations: target")
-    assert refined.passes < 20  # it has come to an end by itself
+    assert refined.passes < 30  # it has come to an end by itself
     plain = minimise_with_lbfgs(target, by_itself, lbfgs_termination_params=lbfgs.termination_parameters())
     assert refined.first_target_value == pytest.approx(plain.first_target_value, rel=1e-9)
     assert refined.final_target_value == pytest.approx(

@@ -33,10 +33,11 @@ from edtbx_cctbx.targets.weighting import flat_weighting
 _FIRST_CYCLES = 5
 """Most cycles of each stage on some of the frames."""
 
-_FIRST_SHIFT = 2.0
-"""Shifts in s.u.s that end these stages: going over to all frames shifts by as much."""
+_FIRST_SHIFT = 1.0
+"""Shifts in s.u.s that end these stages: going over to all frames shifts by as much; laws are chosen and hydrogen is placed
+by what they leave."""
 
-_GAIN = 0.03
+_GAIN = 0.01
 """Part by which the goodness of fit must fall from one cycle of these stages to the next."""
 
 _LITTLE_WORK = 6e5

@@ -27,6 +27,9 @@ _SMALL = 0.05
 _FIRST = 1.0
 """Shifts in s.u.s of the draft below which the first pass over the observations is due: their sampling shifts by as much."""
 
+_GROWS = 2.0
+"""Times the shift that the last pass asked for beyond which a draft leads astray, and a pass is due."""
+
 _PART = 0.15
 """The part of the last shift that the observations asked for below which the next pass over them is due."""
 
@@ -81,14 +84,14 @@ class Iterations:
     def _pass_is_due(self) -> bool:
         shift = self._curvature_and_shift(self._with_newest())[1]
         limit = _FIRST if math.isinf(self._asked) else max(_PART * self._asked, 0.5 * self.least)
-        return shift < limit or self.drafts >= _MOST_DRAFTS
+        return shift < limit or shift > max(_GROWS * self._asked, _FIRST) or self.drafts >= _MOST_DRAFTS
 
     def take(self) -> None:
         """Find the shift and the next step of the equations at hand."""
         if self.ls.is_draft or self.ls.data.draft is None:
             self._secants = self._with_newest()
         else:  # the right-hand side has changed by more than the step
-            if self._at_pass is not None and self._asked > _SMALL:
+            if self._at_pass is not None and _SMALL < self._asked < _FIRST:  # elsewhere the curvature is another
                 self._of_passes.append((np.asarray(self._since_pass), self._at_pass - self.ls.right_hand_side))
             self._secants = list(self._of_passes)
             self._at_pass, self._since_pass = self.ls.right_hand_side, 0.0

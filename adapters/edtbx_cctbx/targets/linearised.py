@@ -43,10 +43,14 @@ class LinearisedTarget:
         The target there.
     intensities : list of (M,)
         Unscaled I_calc of every frame there.
-    rows : list of (M, 2 U)
-        Their derivatives by real and imaginary parts of F.
+    rows : list of (M, 2 u)
+        Their derivatives by real and imaginary parts of those F that rows depend on.
+    places : (u,)
+        Where these are in the asymmetric unit.
     lacking : (2 U,)
         What the gradient of the rows lacks there.
+    narrow : bool
+        Whether it takes these F only, a fifth of all; the gradient by the others is then left out.
     damping : float
         Adds so many times Σ c ΔF² to the value, for changes ΔF from the point of linearisation and c = Σ w k² (∂I/∂F)²
         (Marquardt). Along a polar axis nothing else keeps the structure where it is.
@@ -57,14 +61,16 @@ class LinearisedTarget:
     value: float
     intensities: Sequence[FloatArray]
     rows: Sequence[FloatArray]
+    places: IntArray
     lacking: FloatArray
+    narrow: bool = False
     damping: float = 0.0
 
     @classmethod
     def at(
-        cls, target: Target, xray_structure: xray.structure, rows: Sequence[FloatArray] | None = None
+        cls, target: Target, xray_structure: xray.structure, like: LinearisedTarget | None = None
     ) -> LinearisedTarget:
-        """The target linearised at a structure, with rows of another linearisation or new ones.
+        """The target linearised at a structure, with the rows of another linearisation or new ones.
 
         Costs a forward pass and a gradient, and as much again for new rows.
 
@@ -79,31 +85,35 @@ class LinearisedTarget:
         misfits = forward.misfits(intensities, target.offsets)
         seeds = [seed for _, seed in misfits]
         gradient = target.expansion.collect(forward.gradient(f, nuisance, seeds))
-        if rows is None:
-            rows = _rows(target, f)
+        places, rows = _rows(target, f) if like is None else (like.places, like.rows)
         return cls(
             target=target,
             f=unique,
             value=sum(value for value, _ in misfits),
             intensities=intensities,
             rows=rows,
-            lacking=_parts(gradient) - _summed(seeds, rows),
+            places=places,
+            lacking=_lacking(gradient, seeds, rows, places),
         )
 
     def with_new_rows(self) -> LinearisedTarget:
         """The same with rows computed here."""
-        rows = _rows(self.target, self.target.expansion.expand(self.f))
+        places, rows = _rows(self.target, self.target.expansion.expand(self.f))
         seeds = [seed for _, seed in self.target.forward.misfits(self.intensities, self.target.offsets)]
-        return replace(self, rows=rows, lacking=self.lacking + _summed(seeds, self.rows) - _summed(seeds, rows))
+        gradient = self.lacking + _lacking(
+            np.zeros(len(self.f), dtype=complex), seeds, self.rows, self.places, sign=1.0
+        )
+        whole = gradient[: len(self.f)] + 1j * gradient[len(self.f) :]
+        return replace(self, rows=rows, places=places, lacking=_lacking(whole, seeds, rows, places))
 
-    def damped(self, damping: float) -> LinearisedTarget:
-        """The same with another damping."""
-        return replace(self, damping=damping)
+    def damped(self, damping: float, narrow: bool) -> LinearisedTarget:
+        """The same with another damping, of all structure factors or of those that rows depend on."""
+        return replace(self, damping=damping, narrow=narrow)
 
     @cached_property
     def _curvature(self) -> FloatArray:
-        """Σ w k² (∂I/∂F)² (2 U,)."""
-        target, total = self.target, np.zeros(2 * len(self.f))
+        """Σ w k² (∂I/∂F)² (2 u,)."""
+        target, total = self.target, np.zeros(2 * len(self.places))
         observed = target.observations.split(target.observations.reflections.intensity)
         for i_obs, i_calc, weights, row in zip(
             observed, self.intensities, target.forward.weights, self.rows, strict=True
@@ -112,30 +122,50 @@ class LinearisedTarget:
         return total
 
     def f_obs(self) -> miller.set:
-        """Indices of the structure factors it takes, as those of the target."""
-        return self.target.f_obs()
+        """Indices of the structure factors it takes."""
+        every = self.target.f_obs()
+        taken = np.zeros(len(self.f), dtype=bool)
+        taken[self.places] = True
+        return every.select(from_numpy(taken)) if self.narrow else every
 
     def __call__(self, f_calc: miller.array, compute_derivatives: bool) -> TargetResult:
         """Value and derivatives at structure factors in the order of ``f_obs()``."""
-        step = _parts(to_numpy(f_calc.data()) - self.f)
+        taken = self.places if self.narrow else np.arange(len(self.f))
+        moved = to_numpy(f_calc.data()) - self.f[taken]
+        own = slice(None) if self.narrow else self.places
+        step, lacking = _parts(moved[own]), self.lacking.reshape(2, -1)[:, taken].ravel()
         changes = [(row @ step.astype(row.dtype)).astype(float) for row in self.rows]
-        moved = [i + change for i, change in zip(self.intensities, changes, strict=True)]
-        misfits = self.target.forward.misfits(moved, self.target.offsets)
+        intensities = [i + change for i, change in zip(self.intensities, changes, strict=True)]
+        misfits = self.target.forward.misfits(intensities, self.target.offsets)
         damped = self.damping * self._curvature * step
-        value = sum(value for value, _ in misfits) + float((self.lacking + damped) @ step)
+        value = sum(value for value, _ in misfits) + float(lacking @ _parts(moved)) + float(damped @ step)
         scale = float(np.mean(self.target.nuisance.scales))
         if not compute_derivatives:
             return TargetResult(value, None, scale)
-        gradient = _summed([seed for _, seed in misfits], self.rows) + self.lacking + 2.0 * damped
-        number = len(self.f)
-        return TargetResult(value, from_numpy(gradient[:number] + 1j * gradient[number:]), scale)
+        gradient = lacking[: len(taken)] + 1j * lacking[len(taken) :]
+        by_rows = _summed([seed for _, seed in misfits], self.rows) + 2.0 * damped
+        gradient[own] += by_rows[: len(self.places)] + 1j * by_rows[len(self.places) :]
+        return TargetResult(value, from_numpy(gradient), scale)
 
 
-def _rows(target: Target, f: ComplexArray) -> list[FloatArray]:
-    """∂I/∂F (M, 2 U) of every frame, coarsely sampled, in single precision."""
+def _lacking(
+    gradient: ComplexArray,
+    seeds: Sequence[FloatArray],
+    rows: Sequence[FloatArray],
+    places: IntArray,
+    sign: float = -1.0,
+) -> FloatArray:
+    """A gradient (U,) less that of the rows, or with it, as real and imaginary parts (2 U,)."""
+    parts = _parts(gradient).reshape(2, -1)
+    parts[:, places] += sign * _summed(seeds, rows).reshape(2, -1)
+    return parts.ravel()
+
+
+def _rows(target: Target, f: ComplexArray) -> tuple[IntArray, list[FloatArray]]:
+    """Places (u,) of the F that rows depend on, and ∂I/∂F (M, 2 u) of every frame, coarsely sampled, in single precision."""
     number, approximation = target.expansion.unique.size(), target.forward.solver.approximation
     expect_room(
-        8.0 * len(target.observations) * number,
+        12.0 * len(target.observations) * number,
         f"derivatives of {len(target.observations)} intensities by {number} structure factors",
         "take fewer frames, or a smaller g_max",
     )
@@ -143,7 +173,11 @@ def _rows(target: Target, f: ComplexArray) -> list[FloatArray]:
     if approximation is None:
         source = Target.of(*target.scattering.at_level(FOR_ROWS, target.nuisance))
     kind = Rows.usual(source.forward.solver)
-    return list(source.forward.jacobian(f, source.nuisance, _ByStructureFactors(target.expansion), kind))
+    rows = list(source.forward.jacobian(f, source.nuisance, _ByStructureFactors(target.expansion), kind))
+    places = np.flatnonzero(np.any([np.any(row.reshape(len(row), 2, -1), axis=(0, 1)) for row in rows], axis=0))
+    return places, [
+        np.ascontiguousarray(row.reshape(len(row), 2, -1)[:, :, places]).reshape(len(row), -1) for row in rows
+    ]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import scitbx.lbfgs
 from cctbx import xray
 from libtbx.utils import Sorry
 
@@ -22,7 +23,11 @@ _BOUNDED = "xray.set_scatterer_grad_flags(structure.scatterers(), ..., u_iso=Tru
 _LEAST_SHIFT = 0.01
 """Shift in s.u.s that the target may still ask for: it falls by the square of that beside a mean residual."""
 
-_MOST_PASSES = 20
+_NEARLY = 1000.0
+"""Times that fall of the target from which on linearisations take all structure factors."""
+
+_MOST_PASSES, _ITERATIONS = 30, 60
+"""Most passes over the observations, and most iterations between two of them."""
 
 _DAMPING, _LEAST_DAMPING, _STRONGER = 0.03, 1e-3, 5.0
 """First and least damping, and by how much it rises or falls: the error of the rows slows convergence by more."""
@@ -113,16 +118,23 @@ def _by_passes(
     linear: LinearisedTarget, structure: xray.structure, report: Reporter, kwds: dict[str, Any]
 ) -> xray.minimization.lbfgs:
     """Minimise linearisations, each from the minimum of the one before, until it would no longer matter."""
-    target, first, damping = linear.target, linear.value, _DAMPING
+    target, first, damping, narrow = linear.target, linear.value, _DAMPING, True
     least, noise = _LEAST_SHIFT**2 / len(target.observations), _of_noise(target)
     for passes in range(2, _MOST_PASSES + 1):
         before = atoms_of(structure)
-        minimiser = xray.minimization.lbfgs(target_functor=linear.damped(damping), xray_structure=structure, **kwds)
-        moved = LinearisedTarget.at(target, structure, linear.rows)
+        minimiser = xray.minimization.lbfgs(
+            target_functor=linear.damped(damping, narrow),
+            xray_structure=structure,
+            lbfgs_termination_params=scitbx.lbfgs.termination_parameters(max_iterations=_ITERATIONS),
+            **kwds,
+        )
+        moved = LinearisedTarget.at(target, structure, linear)
         expected, fell = linear.value - minimiser.final_target_value, linear.value - moved.value
         report.say(f"pass {passes} over the observations: target {moved.value:.6g}, {linear.value:.6g} before")
-        if expected < least * max(linear.value, noise):
+        small = expected < least * max(linear.value, noise)
+        if small and not narrow:
             break
+        narrow = narrow and expected > _NEARLY * least * max(linear.value, noise)
         if fell < _UNEXPECTED * expected:
             damping *= _STRONGER
         elif fell > _AS_EXPECTED * expected:

@@ -112,8 +112,8 @@ from the third on some 1.8 times as much as the one before."""
 USUAL = LEVELS[2]
 """The level at which thickness laws are compared: none of the crystals in hand errs by more than 0.25 there."""
 
-_FINER = 2
-"""Errors of a level are measured against the one so many levels finer."""
+_FINER, _LEAST_FINE = 2, 3
+"""Errors of a level are measured against the one so many levels finer, or against the fourth: the first three are close."""
 
 _FRAMES = 3
 
@@ -147,12 +147,12 @@ def level_for(
     tenth of the misfit adds a hundredth to the sum of squares, and shifts parameters by a tenth of their s.u.s.
 
     The model gives frames and reflections; its own sampling does not matter. Levels that the memory does not hold are left
-    out, unless they are the first three.
+    out, unless they are the first and the one it is measured against.
 
     Raises
     ------
     TooLarge
-        The memory does not hold the first three.
+        The memory does not hold these.
     """
     places = _typical(model)
     sample = nuisance.at(places)
@@ -164,7 +164,8 @@ def level_for(
     known: dict[int, list[FloatArray]] = {}
     chosen: ChosenLevel | None = None
     for place, level in enumerate(levels[:-_FINER]):
-        for number in (place, place + _FINER):
+        finer = max(place + _FINER, _LEAST_FINE)
+        for number in (place, finer):
             if number not in known:
                 try:
                     known[number] = intensities(levels[number])
@@ -172,7 +173,7 @@ def level_for(
                     if chosen is None:
                         raise
                     return chosen
-        error = intensity_error(model, places, known[place], known[place + _FINER])
+        error = intensity_error(model, places, known[place], known[finer])
         misfit = _misfit(model, places, known[place])
         chosen = ChosenLevel(level=level, error=error, misfit=misfit, kept=error <= tolerance * max(misfit, 1.0))
         if chosen.kept:
