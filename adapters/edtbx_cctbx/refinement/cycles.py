@@ -97,10 +97,12 @@ class Cycles:
         target = Target.of(scattering, start)
         exact = target.forward.solver.approximation is None
         rows_from = Target.of(*scattering.at_level(FOR_ROWS, start)) if exact else target
-        by_rows = exact and to_the_end  # else they would end the stage where only their own gradient vanishes
+        cheap_rows = rows_from.forward.scan.work_of_rows() < _LITTLE_WORK * target.forward.scan.orientations
+        by_rows = (
+            exact and cheap_rows and to_the_end
+        )  # else they would end the stage where only their own gradient vanishes
         if by_rows and draft is None:
             draft = scattering
-        cheap_rows = rows_from.forward.scan.work_of_rows() < _LITTLE_WORK * target.forward.scan.orientations
         ls = crystallographic_ls(
             target,
             model.reparametrisation(settings.refined),
@@ -166,7 +168,7 @@ class Cycles:
                 iterations.forget()
                 columns = (ls.fo_sq.data(), ls.fo_sq.sigmas(), ls.fc_sq.data())
                 ls.weighting_scheme = flat_weighting(*(to_numpy(column) for column in columns))
-            ls.renew_rows, ls.renew_sizes = (by_rows and cheap_rows) or shift > _FAR, shift > _SETTLED or new_weights
+            ls.renew_rows, ls.renew_sizes = by_rows or shift > _FAR, shift > _SETTLED or new_weights
             iterations.step_forward()
         self.a, self.correction = ls.weighting_scheme.a, iterations.learnt
         if draft is not None:

@@ -151,7 +151,7 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
         restraints = self._restraints()
         if objective_only:
             return
-        self.data.build(f, self._slopes(), self.renew_rows)
+        self.data.build(f, self.data.slopes_at(f, self._slopes), self.renew_rows)
         self._start_with_data(restraints)
 
     def correct(self) -> None:
@@ -160,7 +160,7 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
         Called after ``build_up``, at the same structure; costs a pass over all frames at the sampling of the observations.
         """
         f = self.observations.structure_factors(self.xray_structure)
-        self.data.correct(f, self._slopes(), self.weighting_scheme, self.renew_sizes)
+        self.data.correct(f, self.data.slopes_at(f, self._slopes), self.weighting_scheme, self.renew_sizes)
         self._take_residuals()
         self._start_with_data(self._restraints())
 
@@ -238,7 +238,7 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
         for name in _STATE:
             if name in state:
                 setattr(self, name, state[name])
-        self.data.renew(f, self._slopes(), self.renew_rows)
+        self.data.renew(f, self.data.slopes_at(f, self._slopes), self.renew_rows)
         self._start_with(self.normal_matrix, self.right_hand_side)
 
     def complete(self) -> None:

@@ -11,7 +11,7 @@ H. J. Stetter, Numer. Math. 29, 425 (1978), doi:10.1007/BF01432879 (defect corre
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -103,6 +103,13 @@ class DataEquations:
     _design: DesignRows | None = None
     _computed: Sequence[FrameCube] = ()
     _correction: _Correction | None = None
+    _slopes: tuple[ComplexArray, StructureSlopes] | None = None
+
+    def slopes_at(self, f: ComplexArray, compute: Callable[[], StructureSlopes]) -> StructureSlopes:
+        """Derivatives of the structure factors where these are f (G,), computed once there."""
+        if self._slopes is None or not np.array_equal(self._slopes[0], f):
+            self._slopes = f, compute()
+        return self._slopes[1]
 
     @property
     def weighted(self) -> Reweighted:

@@ -27,8 +27,8 @@ _SMALL = 0.05
 _FIRST = 1.0
 """Shifts in s.u.s of the draft below which the first pass over the observations is due: their sampling shifts by as much."""
 
-_GROWS = 2.0
-"""Times the shift that the last pass asked for beyond which a draft leads astray, and a pass is due."""
+_FALLS = 0.8
+"""Part of the shift before to which that of a draft must fall; a draft that does not leads astray, and a pass is due."""
 
 _PART = 0.15
 """The part of the last shift that the observations asked for below which the next pass over them is due."""
@@ -69,9 +69,6 @@ class Iterations:
     _step: FloatArray = field(default_factory=lambda: np.zeros(0))
     _comparable: bool = False
     _secants: list[tuple[FloatArray, FloatArray]] = field(default_factory=list)
-    _of_passes: list[tuple[FloatArray, FloatArray]] = field(default_factory=list)
-    _at_pass: FloatArray | None = None
-    _since_pass: FloatArray | float = 0.0
     _asked: float = math.inf
 
     def build_up(self) -> dict[str, Any]:
@@ -83,44 +80,32 @@ class Iterations:
 
     def _pass_is_due(self) -> bool:
         shift = self._curvature_and_shift(self._with_newest())[1]
-        limit = _FIRST if math.isinf(self._asked) else max(_PART * self._asked, 0.5 * self.least)
-        return shift < limit or shift > max(_GROWS * self._asked, _FIRST) or self.drafts >= _MOST_DRAFTS
+        if math.isinf(self._asked):
+            return shift < _FIRST or self.drafts >= _MOST_DRAFTS
+        leads_astray = self.drafts > 0 and shift > _FALLS * self.shift
+        return leads_astray or shift < max(_PART * self._asked, 0.5 * self.least) or self.drafts >= _MOST_DRAFTS
 
     def take(self) -> None:
         """Find the shift and the next step of the equations at hand."""
-        if self.ls.is_draft or self.ls.data.draft is None:
+        if self.ls.is_draft or self.ls.data.draft is None:  # else the right-hand side has changed by more than the step
             self._secants = self._with_newest()
-        else:  # the right-hand side has changed by more than the step
-            if self._at_pass is not None and _SMALL < self._asked < _FIRST:  # elsewhere the curvature is another
-                self._of_passes.append((np.asarray(self._since_pass), self._at_pass - self.ls.right_hand_side))
-            self._secants = list(self._of_passes)
-            self._at_pass, self._since_pass = self.ls.right_hand_side, 0.0
         self._matrix, self.shift = self._curvature_and_shift(self._secants)
-        self._before, self._comparable = self._right_hand_side, True
+        self._before, self._comparable = self.ls.right_hand_side, True
         self._step = bounded_step(self._matrix, self._before, self.usual, self._step)
         if self.ls.is_draft:
             self.drafts, self.all_drafts = self.drafts + 1, self.all_drafts + 1
         else:
             self.passes, self.drafts, self._asked = self.passes + 1, 0, self.shift
 
-    @property
-    def _right_hand_side(self) -> FloatArray:
-        """Right-hand side at hand; of a draft with what passes have told of the curvature that its rows do not know."""
-        right = self.ls.right_hand_side
-        if not self.ls.is_draft or not self._of_passes:
-            return right
-        known = corrected(self.ls.normal_matrix, self.correction)
-        return np.asarray(right + (self.ls.normal_matrix - curvature(known, self._of_passes)) @ self._since_pass)
-
     def _with_newest(self) -> list[tuple[FloatArray, FloatArray]]:
         """Secants, with that of the last step unless it was too short."""
         if not self._comparable or self.shift <= _SMALL:
             return self._secants
-        return [*self._secants, (self._step, self._before - self._right_hand_side)]
+        return [*self._secants, (self._step, self._before - self.ls.right_hand_side)]
 
     def _curvature_and_shift(self, secants: list[tuple[FloatArray, FloatArray]]) -> tuple[FloatArray, float]:
         matrix = curvature(corrected(self.ls.normal_matrix, self.correction), secants)
-        return matrix, self.ls.shift_over_su(np.linalg.solve(matrix, self._right_hand_side).astype(float))
+        return matrix, self.ls.shift_over_su(np.linalg.solve(matrix, self.ls.right_hand_side))
 
     @property
     def is_at_end(self) -> bool:
@@ -134,9 +119,8 @@ class Iterations:
 
     def forget(self) -> None:
         """Drop the secants: the objective changes."""
-        self._secants, self._of_passes, self._comparable, self._at_pass = [], [], False, None
+        self._secants, self._comparable = [], False
 
     def step_forward(self) -> None:
         """Shift the structure by a bounded step."""
-        self._since_pass = self._since_pass + self._step
         self.ls.step_forward(self._step)
