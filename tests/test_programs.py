@@ -45,6 +45,10 @@ def test_compare_writes_what_scripts_rely_on(tmp_path, capsys):
     assert [frame["id"] for frame in found["frames"]] == [1, 2]
     assert found["parameters"]["frames.last"] == 2
     assert found["seconds"]["total"] >= found["seconds"]["forward"] > 0.0
+    kinds = ("coarse", "level", "fine")
+    assert found["seconds"]["total"] >= sum(found["seconds"][kind] for kind in kinds) > 0.0
+    assert found["passes"]["coarse"] >= 2  # one for each theory
+    assert set(found["passes"]) == set(kinds)
     with (tmp_path / "x_reflections.csv").open() as table:
         rows = list(csv.DictReader(table))
     assert {row["frame"] for row in rows} == {"1", "2"}
