@@ -164,7 +164,7 @@ def level_for(
     known: dict[int, list[FloatArray]] = {}
     chosen: ChosenLevel | None = None
     for place, level in enumerate(levels[:-_FINER]):
-        finer = max(place + _FINER, _LEAST_FINE)
+        finer = min(max(place + _FINER, _LEAST_FINE), len(levels) - 1)
         for number in (place, finer):
             if number not in known:
                 try:
