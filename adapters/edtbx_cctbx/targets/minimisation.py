@@ -131,19 +131,20 @@ def _by_passes(
         moved = LinearisedTarget.at(target, structure, linear)
         expected, fell = linear.value - minimiser.final_target_value, linear.value - moved.value
         report.say(f"pass {passes} over the observations: target {moved.value:.6g}, {linear.value:.6g} before")
-        small = expected < least * max(linear.value, noise)
-        if small and not narrow:
+        matters = least * max(linear.value, noise)
+        at_end = expected < matters and not narrow
+        if fell < 0.0:
+            put_atoms(structure, before)
+        else:
+            linear = moved.with_new_rows() if fell < _UNEXPECTED * expected and not at_end else moved
+        if at_end:
             break
-        narrow = narrow and expected > _NEARLY * least * max(linear.value, noise)
+        narrow = narrow and expected > _NEARLY * matters
         if fell < _UNEXPECTED * expected:
             damping *= _STRONGER
         elif fell > _AS_EXPECTED * expected:
             damping = max(damping / _STRONGER, _LEAST_DAMPING)
-        if fell < 0.0:
-            put_atoms(structure, before)
-        else:
-            linear = moved.with_new_rows() if fell < _UNEXPECTED * expected else moved
-    minimiser.first_target_value, minimiser.final_target_value, minimiser.passes = first, moved.value, passes
+    minimiser.first_target_value, minimiser.final_target_value, minimiser.passes = first, linear.value, passes
     return minimiser
 
 
