@@ -189,8 +189,17 @@ def test_derivatives_are_those_of_the_intensities(crystal_and_data):
     assert np.linalg.norm(local - expected) < 0.3 * np.linalg.norm(expected)
 
 
-def test_the_target_has_the_gradient_of_its_value(crystal_and_data):
-    target, structure = target_for(crystal_and_data, True)
+SCANS = {
+    "overlapping": a_scan(),
+    "apart, backwards": tuple(Frame(id=n, alpha=-0.08 * n, beta=0.0, semi_angle=SEMI) for n in range(4)),
+    "twice the same": tuple(Frame(id=n, alpha=-0.1 * (n // 2), beta=0.0, semi_angle=SEMI) for n in range(4)),
+}
+
+
+@pytest.mark.parametrize("scan", SCANS.values(), ids=SCANS)
+def test_the_target_has_the_gradient_of_its_value(scan):
+    structure = model_in("P 1")
+    target, _ = target_for((structure, experiment_for(structure, scan=scan)), True)
     forward, f, nuisance = target.forward, target.structure_factors(structure), target.nuisance
     towards = shaken(f, forward.vectors, 0.05)
     value, gradient = forward.target_and_gradient(f, nuisance)

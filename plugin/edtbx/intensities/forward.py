@@ -205,7 +205,7 @@ class ForwardModel:
             The solver gives no derivatives.
         """
         self.expect_room(f, derivatives=True)
-        if len(self.waves) > self.scan.frames:  # misfits are known once all stretches of a frame are
+        if not self.scan.are_frames:  # misfits are known once all stretches of a frame are
             misfits = self.misfits(self.intensities(f, nuisance), offsets)
             return sum(value for value, _ in misfits), self.gradient(f, nuisance, [seed for _, seed in misfits])
         waves = self.scan.summed(self._over_y(nuisance))

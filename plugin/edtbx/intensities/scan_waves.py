@@ -97,6 +97,11 @@ class ScanWaves:
         return cls(waves=waves, shares=shares, frames=len(hkl)), bases
 
     @property
+    def are_frames(self) -> bool:
+        """Whether every stretch is a frame of its own, in the order of the frames."""
+        return all([share.frame for share, _ in shares] == [n] for n, shares in enumerate(self.shares))
+
+    @property
     def orientations(self) -> int:
         """Number of orientations, those that frames share once."""
         return sum(len(waves.orientations.x) for waves in self.waves)
