@@ -97,10 +97,9 @@ class Cycles:
         target = Target.of(scattering, start)
         exact = target.forward.solver.approximation is None
         rows_from = Target.of(*scattering.at_level(FOR_ROWS, start)) if exact else target
-        cheap_rows = rows_from.forward.scan.work_of_rows() < _LITTLE_WORK * target.forward.scan.orientations
-        by_rows = (
-            exact and cheap_rows and to_the_end
-        )  # else they would end the stage where only their own gradient vanishes
+        waves = target.forward.scan.orientations
+        # drafts by rows would end a first stage where only their own gradient vanishes
+        by_rows = to_the_end and exact and rows_from.forward.scan.work_of_rows() < _LITTLE_WORK * waves
         if by_rows and draft is None:
             draft = scattering
         ls = crystallographic_ls(

@@ -47,8 +47,8 @@ class LinearisedTarget:
         Their derivatives by real and imaginary parts of those F that rows depend on.
     places : (u,)
         Where these are in the asymmetric unit.
-    lacking : (2 U,)
-        What the gradient of the rows lacks there.
+    gradient : (U,) complex
+        The gradient of the target there, ∂T/∂Re F + i ∂T/∂Im F.
     narrow : bool
         Whether it takes these F only, a fifth of all; the gradient by the others is then left out.
     damping : float
@@ -62,7 +62,7 @@ class LinearisedTarget:
     intensities: Sequence[FloatArray]
     rows: Sequence[FloatArray]
     places: IntArray
-    lacking: FloatArray
+    gradient: ComplexArray
     narrow: bool = False
     damping: float = 0.0
 
@@ -83,8 +83,7 @@ class LinearisedTarget:
         f, forward, nuisance = target.expansion.expand(unique), target.forward, target.nuisance
         intensities = forward.intensities(f, nuisance)
         misfits = forward.misfits(intensities, target.offsets)
-        seeds = [seed for _, seed in misfits]
-        gradient = target.expansion.collect(forward.gradient(f, nuisance, seeds))
+        gradient = target.expansion.collect(forward.gradient(f, nuisance, [seed for _, seed in misfits]))
         places, rows = _rows(target, f) if like is None else (like.places, like.rows)
         return cls(
             target=target,
@@ -93,22 +92,25 @@ class LinearisedTarget:
             intensities=intensities,
             rows=rows,
             places=places,
-            lacking=_lacking(gradient, seeds, rows, places),
+            gradient=gradient,
         )
 
     def with_new_rows(self) -> LinearisedTarget:
         """The same with rows computed here."""
         places, rows = _rows(self.target, self.target.expansion.expand(self.f))
-        seeds = [seed for _, seed in self.target.forward.misfits(self.intensities, self.target.offsets)]
-        gradient = self.lacking + _lacking(
-            np.zeros(len(self.f), dtype=complex), seeds, self.rows, self.places, sign=1.0
-        )
-        whole = gradient[: len(self.f)] + 1j * gradient[len(self.f) :]
-        return replace(self, rows=rows, places=places, lacking=_lacking(whole, seeds, rows, places))
+        return replace(self, rows=rows, places=places)
 
     def damped(self, damping: float, narrow: bool) -> LinearisedTarget:
         """The same with another damping, of all structure factors or of those that rows depend on."""
         return replace(self, damping=damping, narrow=narrow)
+
+    @cached_property
+    def _lacking(self) -> FloatArray:
+        """What the gradient of the rows lacks there, by real and imaginary parts (2, U)."""
+        misfits = self.target.forward.misfits(self.intensities, self.target.offsets)
+        parts = _parts(self.gradient).reshape(2, -1)
+        parts[:, self.places] -= _summed([seed for _, seed in misfits], self.rows).reshape(2, -1)
+        return parts
 
     @cached_property
     def _curvature(self) -> FloatArray:
@@ -133,7 +135,7 @@ class LinearisedTarget:
         taken = self.places if self.narrow else np.arange(len(self.f))
         moved = to_numpy(f_calc.data()) - self.f[taken]
         own = slice(None) if self.narrow else self.places
-        step, lacking = _parts(moved[own]), self.lacking.reshape(2, -1)[:, taken].ravel()
+        step, lacking = _parts(moved[own]), self._lacking[:, taken].ravel()
         changes = [(row @ step.astype(row.dtype)).astype(float) for row in self.rows]
         intensities = [i + change for i, change in zip(self.intensities, changes, strict=True)]
         misfits = self.target.forward.misfits(intensities, self.target.offsets)
@@ -146,19 +148,6 @@ class LinearisedTarget:
         by_rows = _summed([seed for _, seed in misfits], self.rows) + 2.0 * damped
         gradient[own] += by_rows[: len(self.places)] + 1j * by_rows[len(self.places) :]
         return TargetResult(value, from_numpy(gradient), scale)
-
-
-def _lacking(
-    gradient: ComplexArray,
-    seeds: Sequence[FloatArray],
-    rows: Sequence[FloatArray],
-    places: IntArray,
-    sign: float = -1.0,
-) -> FloatArray:
-    """A gradient (U,) less that of the rows, or with it, as real and imaginary parts (2 U,)."""
-    parts = _parts(gradient).reshape(2, -1)
-    parts[:, places] += sign * _summed(seeds, rows).reshape(2, -1)
-    return parts.ravel()
 
 
 def _rows(target: Target, f: ComplexArray) -> tuple[IntArray, list[FloatArray]]:

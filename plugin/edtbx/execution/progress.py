@@ -98,7 +98,7 @@ class CountingReporter(Reporter):
         self._reporter.say(line)
 
 
-KINDS = ("coarse", "law", "level", "rows", "fine", "map", "hydrogen")
+KINDS = ("coarse", "law", "level", "rows", "fine", "hydrogen")
 """Kinds of work that are counted apart; all else are cycles of refinement."""
 
 SILENT = Reporter()

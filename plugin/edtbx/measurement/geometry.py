@@ -98,10 +98,14 @@ def place_in_frame(
 
     Up to a turn about the beam, which no excitation error depends on.
     """
-    beam = np.stack(np.broadcast_arrays(-np.cos(x) * np.sin(y), np.sin(x), np.cos(x) * np.cos(y)), axis=-1)
     turn = _goniometer(frame) @ _goniometer(other).T
-    there = beam @ turn.T
+    there = _beam(x, y) @ turn.T
     return np.arcsin(there[..., 1]), np.arctan2(-there[..., 0], there[..., 2])
+
+
+def _beam(x: FloatArray | float, y: FloatArray | float) -> FloatArray:
+    """Direction of lab z (..., 3) seen from a crystal that is turned by Rx(x) Ry(y)."""
+    return np.stack(np.broadcast_arrays(-np.cos(x) * np.sin(y), np.sin(x), np.cos(x) * np.cos(y)), axis=-1)
 
 
 def _goniometer(frame: Frame) -> FloatArray:
@@ -125,8 +129,7 @@ def excitation_error(g: FloatArray, wavevector: float) -> FloatArray:
 
 def excitation_errors(g: FloatArray, x: FloatArray, y: FloatArray, wavevector: float) -> FloatArray:
     """Excitation errors S_g (B, N) in Å⁻¹ of vectors g (N, 3) turned by Rx(x) Ry(y), x and y (B,) in radians."""
-    depth = np.column_stack([-np.cos(x) * np.sin(y), np.sin(x), np.cos(x) * np.cos(y)])
-    return np.asarray(depth @ g.T - np.sum(g * g, axis=1) / (2.0 * wavevector))
+    return np.asarray(_beam(x, y) @ g.T - np.sum(g * g, axis=1) / (2.0 * wavevector))
 
 
 def excitation_error_slopes(g: FloatArray, x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -66,8 +65,8 @@ class Stretch:
 class _Scan:
     """Frames that overlap: their places in the list, and where they stand beside the first, in radians."""
 
-    places: list[int] = field(default_factory=list)
-    beside: list[float] = field(default_factory=list)
+    places: list[int]
+    beside: list[float]
 
 
 def whole_frames(
@@ -160,35 +159,35 @@ def _cut(
     middle = {place: round((bases[place] + beside[place]) / step) for place in scan.places}
     width = {place: 2.0 * frames[place].semi_angle / tilts[place] for place in scan.places}
     cuts = _cuts([frames[place] for place in scan.places], _SAME_CUT * min(width.values()))
+    centres, lengths = 0.5 * (cuts[1:] + cuts[:-1]), np.diff(cuts)
+    inside: list[list[int]] = [[] for _ in centres]
+    length = {}
+    for place in scan.places:
+        alpha, semi = frames[place].alpha, frames[place].semi_angle
+        own = range(*np.searchsorted(centres, [alpha - semi, alpha + semi]))
+        length[place] = float(lengths[own].sum())
+        for n in own:
+            inside[n].append(place)
     stretches = []
-    for start, end in pairwise(cuts):
-        centre = 0.5 * (start + end)
-        inside = [place for place in scan.places if abs(centre - frames[place].alpha) < frames[place].semi_angle]
-        first = min(middle[place] for place in inside) - half
-        numbers = np.arange(first, max(middle[place] for place in inside) + half + 1)
-        shares = [
-            Share(frame=place, part=(end - start) / _length(frames[place], cuts), first=middle[place] - half - first)
-            for place in inside
-        ]
+    for centre, extent, places in zip(centres.tolist(), lengths.tolist(), inside, strict=True):
+        first = min(middle[place] for place in places) - half
+        numbers = np.arange(first, max(middle[place] for place in places) + half + 1)
         stretches.append(
             Stretch(
-                frame=replace(frames[inside[0]], alpha=centre, semi_angle=0.5 * (end - start)),
-                tilts=math.ceil((end - start) / min(width[place] for place in inside) - 1e-6),
-                y=step * numbers - beside[inside[0]],
+                frame=replace(frames[places[0]], alpha=centre, semi_angle=0.5 * extent),
+                tilts=math.ceil(extent / min(width[place] for place in places) - 1e-6),
+                y=step * numbers - beside[places[0]],
                 first=first,
-                shares=tuple(shares),
+                shares=tuple(
+                    Share(frame=place, part=extent / length[place], first=middle[place] - half - first)
+                    for place in places
+                ),
             )
         )
     return stretches
 
 
-def _cuts(frames: Sequence[Frame], same: float) -> list[float]:
+def _cuts(frames: Sequence[Frame], same: float) -> FloatArray:
     """Ends of frames in radians, ascending; of those nearer than ``same`` the first."""
-    ends = sorted(frame.alpha + sign * frame.semi_angle for frame in frames for sign in (-1.0, 1.0))
-    return [end for n, end in enumerate(ends) if n == 0 or end - ends[n - 1] > same]
-
-
-def _length(frame: Frame, cuts: Sequence[float]) -> float:
-    """Length of the stretches of a frame, in radians."""
-    inside = [b - a for a, b in pairwise(cuts) if abs(0.5 * (a + b) - frame.alpha) < frame.semi_angle]
-    return math.fsum(inside)
+    ends = np.sort([frame.alpha + sign * frame.semi_angle for frame in frames for sign in (-1.0, 1.0)])
+    return ends[np.diff(ends, prepend=-math.inf) > same]
