@@ -33,7 +33,7 @@ def measured(truth, noise=0.0, rows=(40, 40, 40, 40), seed=0):
     over_t = truth.over_thickness(GRID)
     cubes = []
     for n, m in enumerate(rows):
-        cube, over_y = cube_of(n)[:, :m], truth.over_spread(GRID, n)
+        cube, over_y = cube_of(n)[:, :m], truth.over_spread(GRID)[n]
         true = np.zeros(m)
         for j, w_y in enumerate(over_y):
             for k, w_t in enumerate(over_t):

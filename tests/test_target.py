@@ -284,7 +284,7 @@ def test_intensities_against_plain_sums(geometry):
         total = np.zeros(len(indices[n]))
         wanted = [place[tuple(h)] for h in indices[n].tolist()]
         orientations = target.forward.waves[n].orientations
-        over_y = nuisance.over_spread(grid, n) @ orientations.weights
+        over_y = nuisance.over_spread(grid)[n] @ orientations.weights
         for w_y, x, y in zip(over_y, orientations.x, orientations.y, strict=True):
             if w_y:
                 g = [

@@ -31,7 +31,7 @@ class WeightedCubes:
 
     Attributes
     ----------
-    intensities : (J, R, T)
+    intensities : (T, J, R)
         √w I of all rows, one frame after the other.
     observed : (R,)
         √w I_obs.
@@ -58,7 +58,7 @@ class WeightedCubes:
         rows = np.array([len(root) for root in roots])
         joined = [cube.intensities * root[:, None] for cube, root in zip(cubes, roots, strict=True)]
         return cls(
-            intensities=np.concatenate(joined, axis=1),
+            intensities=np.ascontiguousarray(np.moveaxis(np.concatenate(joined, axis=1), 2, 0)),
             observed=np.concatenate([cube.observed * root for cube, root in zip(cubes, roots, strict=True)]),
             places=np.stack([np.repeat(np.arange(len(rows)), rows), np.concatenate([np.arange(n) for n in rows])]),
             rows=rows,
@@ -84,7 +84,9 @@ class WeightedCubes:
         nodes = np.zeros((number, int(self.rows.max()), len(self.grid.y)))
         observed = np.zeros(nodes.shape[:2])
         frame, place = self.places
-        nodes[frame, place] = (self.intensities @ law).T
+        times = np.flatnonzero(law)
+        some = slice(times[0], times[-1] + 1) if len(times) else slice(0)
+        nodes[frame, place] = np.tensordot(law[some], self.intensities[some], 1).T
         observed[frame, place] = self.observed
         across = np.swapaxes(nodes, 1, 2)
         return FrameCosts(

@@ -147,12 +147,13 @@ def _settle(cubes: Sequence[FrameCube], weighted: WeightedCubes, shape: str, t: 
 
 def rescale(nuisance: Nuisance, grid: Grid, cubes: Sequence[FrameCube]) -> Nuisance:
     """The nuisance parameters with the best scale of each frame."""
-    unit = replace(nuisance, scales=np.ones(len(cubes)))
-    scales = [
-        best_scale(calc, cube.observed, cube.weights)
-        for calc, cube in zip(unit.intensities(grid, cubes), cubes, strict=True)
-    ]
-    return replace(nuisance, scales=np.array(scales))
+    return replace(nuisance, scales=best_scales(nuisance.unscaled(grid, cubes), cubes))
+
+
+def best_scales(unscaled: Sequence[FloatArray], cubes: Sequence[FrameCube]) -> FloatArray:
+    """Best scale of each frame (F,), for unscaled I_calc (M,) of each."""
+    pairs = zip(unscaled, cubes, strict=True)
+    return np.array([best_scale(calc, cube.observed, cube.weights) for calc, cube in pairs])
 
 
 def misfit(nuisance: Nuisance, grid: Grid, cubes: Sequence[FrameCube]) -> float:
@@ -171,11 +172,12 @@ def _weighted_residuals(nuisance: Nuisance, grid: Grid, cubes: Sequence[FrameCub
 def _fit_histogram(cubes: Sequence[FrameCube], grid: Grid, start: Nuisance) -> Nuisance:
     """Nuisance parameters with a free non-negative histogram as law, fitted in turn with the scales; the spread is held."""
     nuisance = replace(start, shape="free", histogram=np.stack([grid.thickness, start.over_thickness(grid)]))
+    over_y = start.over_spread(grid, np.array([cube.base for cube in cubes]))
     for _ in range(10):
         rows, aims = [], []
         for n, cube in enumerate(cubes):
             root = np.sqrt(cube.weights)[:, None]
-            design = np.tensordot(nuisance.over_spread(grid, n, cube.base), cube.intensities, 1)
+            design = np.tensordot(over_y[n], cube.intensities, 1)
             rows.append(root * nuisance.scales[n] * design)
             aims.append(root[:, 0] * cube.observed)
         histogram, _ = nnls(np.concatenate(rows), np.concatenate(aims))

@@ -11,7 +11,7 @@ import numpy as np
 from edtbx.arrays import FloatArray
 from edtbx.fitting.loss import loss_factors, usual_sizes
 from edtbx.fitting.nuisance_bounds import NuisanceBounds
-from edtbx.fitting.nuisance_fit import polish_nuisance, rescale
+from edtbx.fitting.nuisance_fit import best_scales, polish_nuisance
 from edtbx.intensities.nuisance import FrameCube, Grid, Nuisance
 from edtbx.measurement.observations import Observations
 
@@ -71,23 +71,31 @@ def reweight(
         Whether thickness, spread and centres are fitted.
     """
     measured = observations.reflections
+    unscaled = nuisance.unscaled(grid, cubes)
     for number in range(_ROUNDS):
-        calculated = np.concatenate(nuisance.intensities(grid, cubes))
+        calculated = _scaled(nuisance, unscaled)
         weights = weighting(measured.intensity, measured.sigma, calculated)
         weighted = np.sqrt(weights) * (measured.intensity - calculated)
         usual = usual_sizes(weighted, calculated) if sizes is None else sizes
         residuals = weighted / usual
         parts = observations.split(weights * loss_factors(loss, residuals) / shares)
         cubes = [replace(cube, weights=part) for cube, part in zip(cubes, parts, strict=True)]
-        before, nuisance = nuisance, rescale(nuisance, grid, cubes)
         if number == 0 and polish:
             nuisance = polish_nuisance(cubes, grid, bounds, nuisance)
-        elif np.allclose(nuisance.scales, before.scales, rtol=1e-6, atol=0.0):
+            unscaled = nuisance.unscaled(grid, cubes)
+            continue
+        before, nuisance = nuisance, replace(nuisance, scales=best_scales(unscaled, cubes))
+        if np.allclose(nuisance.scales, before.scales, rtol=1e-6, atol=0.0):
             break
     return Reweighted(
         nuisance=nuisance,
         cubes=list(cubes),
-        calculated=np.concatenate(nuisance.intensities(grid, cubes)),
+        calculated=_scaled(nuisance, unscaled),
         residuals=residuals,
         sizes=usual,
     )
+
+
+def _scaled(nuisance: Nuisance, unscaled: Sequence[FloatArray]) -> FloatArray:
+    """Scaled I_calc (M,) of all rows."""
+    return np.concatenate([scale * own for scale, own in zip(nuisance.scales, unscaled, strict=True)])

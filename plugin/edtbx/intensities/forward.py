@@ -284,8 +284,8 @@ class ForwardModel:
                 f"nuisance parameters of {len(nuisance.centres)} frames given for a model of {self.scan.frames} (frames "
                 "without reflections have none): fit them to it, or pick them with nuisance.at(places)"
             )
-        over_y = [nuisance.over_spread(self.grid, n, float(base)) for n, base in enumerate(self.bases)]
-        return [np.where(weights > 1e-6, weights, 0.0) for weights in over_y]
+        weights = nuisance.over_spread(self.grid, self.bases)
+        return list(np.where(weights > 1e-6, weights, 0.0))
 
 
 def _of_approximation(sampling: Sampling) -> Sampling:

@@ -92,22 +92,23 @@ class FrameWaves:
         hkl: IntArray,
         *,
         vectors: GVectors,
+        candidates: IntArray,
         accuracy: Accuracy,
         wavenumber: float,
     ) -> FrameWaves:
-        """Beams for reflections hkl (M, 3) in a stretch: these, and all of |g| ≤ g_max that come within |S_g| ≤ s_max.
+        """Beams for reflections hkl (M, 3) in a stretch: these, and all candidates (C, 3) that come within |S_g| ≤ s_max.
 
         ``wavenumber`` is K in Å⁻¹ inside the crystal.
         """
         frame = stretch.frame
         quadrature = Quadrature(tilts=stretch.tilts, y=stretch.y, first=stretch.first)
         orientations = quadrature.orientations(experiment.geometry, frame.semi_angle)
-        candidates = vectors.hkl
         g = frame_vectors(experiment, frame, candidates)
-        near = _come_near(g, orientations, accuracy.s_max, wavenumber) & (np.sum(g * g, axis=1) <= vectors.g_max**2)
+        near = np.zeros(len(vectors.hkl), dtype=bool)
+        near[vectors.find(candidates[_come_near(g, orientations, accuracy.s_max, wavenumber)])] = True
         near[vectors.find(hkl)] = True
         near[vectors.find(np.zeros(3, dtype=np.int64))] = False
-        beams = np.concatenate([np.zeros((1, 3), dtype=np.int64), candidates[near]])
+        beams = np.concatenate([np.zeros((1, 3), dtype=np.int64), vectors.hkl[near]])
         place = np.cumsum(near)
         return cls(
             vectors=vectors,

@@ -115,9 +115,9 @@ class Nuisance(Summarised):
             return histogram_weights(grid.thickness, *self.histogram)
         return thickness_weights(grid.thickness, self.shape, self.thickness)
 
-    def over_spread(self, grid: Grid, frame: int, base: float = 0.0) -> FloatArray:
-        """Weights (J,) on the y nodes for the frame in that place, whose nodes have their zero at the base."""
-        return spread_weights(grid.y, float(self.centres[frame]) - base, self.sigma)
+    def over_spread(self, grid: Grid, bases: FloatArray | float = 0.0) -> FloatArray:
+        """Weights (F, J) on the y nodes of every frame, whose nodes have their zeros at the bases (F,)."""
+        return spread_weights(grid.y, self.centres - bases, self.sigma)
 
     def slopes_over_thickness(self, grid: Grid) -> FloatArray:
         """Derivatives (T,) of ``over_thickness`` by the thickness, per Å; 0 for a free histogram."""
@@ -125,27 +125,41 @@ class Nuisance(Summarised):
             return np.zeros_like(grid.thickness)
         return thickness_slopes(grid.thickness, self.shape, self.thickness)
 
-    def slopes_over_spread(self, grid: Grid, frame: int, base: float = 0.0) -> FloatArray:
-        """Derivatives (2, J) of ``over_spread`` by centre and σ, per radian."""
-        return spread_slopes(grid.y, float(self.centres[frame]) - base, self.sigma)
+    def slopes_over_spread(self, grid: Grid, bases: FloatArray | float = 0.0) -> FloatArray:
+        """Derivatives (2, F, J) of ``over_spread`` by centre and σ, per radian."""
+        return spread_slopes(grid.y, self.centres - bases, self.sigma)
 
     def intensities(self, grid: Grid, cubes: Sequence[FrameCube]) -> list[FloatArray]:
         """Scaled I_calc (M,) of each frame."""
-        over_t = self.over_thickness(grid)
-        return [
-            self.scales[n] * (self.over_spread(grid, n, cube.base) @ (cube.intensities @ over_t))
-            for n, cube in enumerate(cubes)
-        ]
+        return [scale * own for scale, own in zip(self.scales, self.unscaled(grid, cubes), strict=True)]
+
+    def unscaled(self, grid: Grid, cubes: Sequence[FrameCube]) -> list[FloatArray]:
+        """Unscaled I_calc (M,) of each frame."""
+        over_t, over_y = self.over_thickness(grid), self.over_spread(grid, _bases(cubes))
+        return [_over_nodes(cube, own) @ over_t for cube, own in zip(cubes, over_y, strict=True)]
 
     def slopes(self, grid: Grid, cubes: Sequence[FrameCube]) -> list[FloatArray]:
         """Derivatives (M, 3) of the unscaled I_calc of each frame by centre and σ, per radian, and by thickness, per Å."""
-        laws = np.stack([self.over_thickness(grid), self.slopes_over_thickness(grid)], axis=1)
-        slopes = []
-        for n, cube in enumerate(cubes):
-            over_law, by_thickness = np.moveaxis(cube.intensities @ laws, -1, 0)
-            by_spread = self.slopes_over_spread(grid, n, cube.base) @ over_law
-            slopes.append(np.stack([*by_spread, self.over_spread(grid, n, cube.base) @ by_thickness], axis=1))
-        return slopes
+        over_t, by_thickness = self.over_thickness(grid), self.slopes_over_thickness(grid)
+        over_y, by_spread = self.over_spread(grid, _bases(cubes)), self.slopes_over_spread(grid, _bases(cubes))
+        return [
+            np.stack(
+                [*(_over_nodes(cube, line) @ over_t for line in by_spread[:, n]), _over_nodes(cube, over_y[n]) @ by_thickness],
+                axis=1,
+            )
+            for n, cube in enumerate(cubes)
+        ]
+
+
+def _bases(cubes: Sequence[FrameCube]) -> FloatArray:
+    return np.array([cube.base for cube in cubes])
+
+
+def _over_nodes(cube: FrameCube, weights: FloatArray) -> FloatArray:
+    """Sum (M, T) over the y nodes, of which few have weight."""
+    nodes = np.flatnonzero(weights)
+    some = slice(nodes[0], nodes[-1] + 1) if len(nodes) else slice(0)
+    return np.asarray(np.tensordot(weights[some], cube.intensities[some], 1))
 
 
 def intensity_weights(observed: FloatArray, sigma: FloatArray) -> FloatArray:

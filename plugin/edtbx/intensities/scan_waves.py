@@ -20,7 +20,7 @@ from edtbx.intensities.potential import GVectors
 from edtbx.intensities.quadrature import tilts_needed
 from edtbx.intensities.sampling import Sampling
 from edtbx.measurement.experiment import Experiment, Frame, ScanGeometry
-from edtbx.measurement.geometry import frame_vectors, scan_lever
+from edtbx.measurement.geometry import frame_vectors, scan_lever, ub_matrix
 from edtbx.measurement.observations import Observations
 from edtbx.measurement.stretches import Share, stretches_of_scans, whole_frames
 
@@ -78,6 +78,7 @@ class ScanWaves:
         )
         shared = sampling.shared and experiment.geometry is ScanGeometry.ROTATION
         stretches, bases = (stretches_of_scans if shared else whole_frames)(frames, tilts, nodes, bases)
+        candidates = _candidates(experiment, vectors, sampling.accuracy.s_max)
         waves, shares = [], []
         for stretch in stretches:
             found = [vectors.find(hkl[share.frame]) for share in stretch.shares]
@@ -90,6 +91,7 @@ class ScanWaves:
                     stretch,
                     vectors.hkl[places],
                     vectors=vectors,
+                    candidates=candidates,
                     accuracy=sampling.accuracy,
                     wavenumber=wavenumber,
                 )
@@ -179,6 +181,13 @@ class ScanWaves:
             while following < self.frames and not left[following]:
                 yield totals.pop(following)
                 following += 1
+
+
+def _candidates(experiment: Experiment, vectors: GVectors, s_max: float) -> IntArray:
+    """Indices (C, 3) of the beams that may come within |S_g| ≤ s_max: those of |g| ≤ g_max, none for a negative limit."""
+    if s_max < 0.0:
+        return vectors.hkl[:0]
+    return vectors.hkl[np.linalg.norm(vectors.hkl @ ub_matrix(experiment).T, axis=1) <= vectors.g_max]
 
 
 def _tilts(experiment: Experiment, sampling: Sampling, frame: Frame, hkl: IntArray) -> int:
