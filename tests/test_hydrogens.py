@@ -180,10 +180,15 @@ PYRIDINE = [("N", 1.43, 0, 0), *RING[1:]]  # 117° at N
 NITRILE = [("C", 0, 0, 0), ("C", 1.46, 0, 0), ("N", 2.61, 0, 0)]
 AMIDE = [("C", 0, 0, 0), ("C", 1.51, 0, 0), ("O", 2.13, 1.06, 0), ("N", 2.19, -1.15, 0), ("C", 3.64, -1.2, 0)]
 
+UREA_STRETCHED = [("C", 0, 0, 0), ("O", 1.29, 0, 0), ("N", -0.675, 1.169, 0), ("N", -0.675, -1.169, 0)]
+PHENOL = [*RING, ("O", 2.75, 0, 0)]
+
 
 @pytest.mark.parametrize(
     ("atoms", "expected"),
     [
+        (UREA_STRETCHED, {"N3": 2, "N4": 2}),  # C=O as long as a model without hydrogen makes it
+        (PHENOL, {**{f"C{n}": 1 for n in range(2, 7)}, "O7": 1}),
         (ACID, {"C1": 3, "O4": 1}),
         (CARBOXYLATE, {"C1": 3}),
         (METHYLAMINE, {"C1": 3, "N2": 2}),

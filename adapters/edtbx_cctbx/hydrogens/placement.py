@@ -29,6 +29,9 @@ _MULTIPLE = 0.09
 _TRIPLE = 0.27
 """A bond shorter than single by this much, in Å, is a triple one."""
 
+_LONGEST_CARBONYL = 1.32
+"""C-O bonds longer than this, in Å, are those of hydroxyl, also where no other bond of the carbon is shorter."""
+
 _SAME = 0.065
 """Greatest difference in Å between the C-O bonds of a carboxylate; in a carboxylic acid it is 0.1 Å."""
 
@@ -205,7 +208,19 @@ def _on_oxygen(neighbours: list[_Neighbour]) -> int | None:
     if _is_carboxylate(neighbours):
         return 0
     least = {"C": 1.28, "N": 1.36, "P": 1.54, "S": 1.53, "B": 1.33}.get(neighbours[0].element)
+    if neighbours[0].element == "C" and _has_the_double_bond(neighbours[0]):
+        least = _LONGEST_CARBONYL
     return 0 if least is None or neighbours[0].length < least else 1
+
+
+def _has_the_double_bond(carbon: _Neighbour) -> bool:
+    """Whether a planar carbon beside the parent has two more neighbours, and bonds to both are less short than the parent's.
+
+    One of the three is a double bond, and where a model still lacks hydrogen lengths are off by some hundredths.
+    """
+    lengths = [(element, float(np.linalg.norm(far - carbon.bond))) for element, far in carbon.further]
+    shortest = min((length - _SINGLE.get(element, 1.53) for element, length in lengths), default=0.0)
+    return len(lengths) == 2 and carbon.length - _SINGLE["O"] < shortest
 
 
 def _is_carboxylate(neighbours: list[_Neighbour]) -> bool:

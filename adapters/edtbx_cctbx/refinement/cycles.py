@@ -48,8 +48,8 @@ every draft: measured ratios of times are 0.14, 0.24, 1.2 and 2.4 for 7e3 (urea)
 _SETTLED = 0.5
 """Shifts in s.u.s below which weights are chosen, and the scale of the loss is kept."""
 
-_FAR = 4.0
-"""Shifts in s.u.s above which the design matrix is recomputed in any case."""
+_FAR = 12.0
+"""Sum of the shifts in s.u.s since the design matrix was computed above which it is computed again."""
 
 _START = 0.02
 """The a of the weights in the first cycles."""
@@ -121,7 +121,7 @@ class Cycles:
             correction=self.correction,
             least=least,
         )
-        weighted, fit = settings.weighting is not None, math.inf
+        weighted, fit, moved = settings.weighting is not None, math.inf, 0.0
         while True:
             built_up = False
 
@@ -152,9 +152,11 @@ class Cycles:
             )
             if built_up:
                 self.checkpoint.latest = self._fit_so_far(target, ls, shift, where)
-            if iterations.passes > most or (weighted and iterations.is_at_end):
+            at_end = iterations.passes > most or (weighted and iterations.is_at_end)
+            if not to_the_end and (at_end or ls.restrained_goof() > (1.0 - _GAIN) * fit):
+                iterations.step_forward()  # nobody asks for the equations after it
                 break
-            if not to_the_end and ls.restrained_goof() > (1.0 - _GAIN) * fit:
+            if at_end:
                 break
             fit = ls.restrained_goof()
             if not ls.is_draft and shift < _SETTLED and stop is not None:
@@ -167,7 +169,8 @@ class Cycles:
                 iterations.forget()
                 columns = (ls.fo_sq.data(), ls.fo_sq.sigmas(), ls.fc_sq.data())
                 ls.weighting_scheme = flat_weighting(*(to_numpy(column) for column in columns))
-            ls.renew_rows, ls.renew_sizes = by_rows or shift > _FAR, shift > _SETTLED or new_weights
+            moved = shift if ls.renew_rows else moved + shift
+            ls.renew_rows, ls.renew_sizes = by_rows or moved > _FAR, shift > _SETTLED or new_weights
             iterations.step_forward()
         self.a, self.correction = ls.weighting_scheme.a, iterations.learnt
         if draft is not None:
