@@ -14,6 +14,7 @@ from cctbx import crystal, xray
 from cctbx.array_family import flex
 from libtbx import easy_mp
 from libtbx.utils import Sorry
+from scitbx import lbfgs
 from smtbx.refinement import constraints
 from smtbx.utils import connectivity_table
 from test_target import experiment_for, model_in, nuisance_for, refining, target_for
@@ -338,7 +339,7 @@ def test_unbounded_displacements_are_named(structure, target):
         pytest.warns(UnboundedDisplacements, match=r"set_scatterer_grad_flags\(.*tan_u_iso=True, param=15\)"),
         pytest.raises(Sorry, match=r"has run away.*: bound it, xray.set_scatterer_grad_flags\(.*tan_u_iso=True"),
     ):
-        minimise_with_lbfgs(target, moving)
+        minimise_with_lbfgs(target, moving, lbfgs_termination_params=lbfgs.termination_parameters())
     with pytest.raises(Sorry, match="no parameter of the structure is to be refined"):
         minimise_with_lbfgs(target, refining(structure.deep_copy_scatterers()))
 

@@ -80,6 +80,8 @@ class DataEquations:
         Where rows come from, and how.
     loss, shares : str, (M,)
         Robust loss, and how many rows share the weight of each.
+    drafts : bool
+        Whether the next equations may be those of the draft.
     is_draft : bool
         Whether the equations at hand are those of a draft.
     right : (P,)
@@ -95,6 +97,7 @@ class DataEquations:
     shares: FloatArray
     progress: Progress[Any]
     rows_progress: Progress[Any]
+    drafts: bool = True
     is_draft: bool = False
     right: FloatArray | None = None
     sizes: FloatArray | None = None
@@ -138,7 +141,7 @@ class DataEquations:
     def weigh(self, f: ComplexArray, weighting_scheme: Any, renew_sizes: bool) -> None:
         """Intensities for structure factors f (G,), of a draft if there is one; weights and nuisance parameters."""
         correction = _Correction(offsets=self.target.offsets)
-        self.is_draft = self.draft is not None
+        self.is_draft = self.draft is not None and self.drafts
         if self.is_draft:
             correction = self._correction or correction
         self._computed = self.scattering.forward.cubes(f, self.progress)

@@ -70,13 +70,21 @@ class Iterations:
     _comparable: bool = False
     _secants: list[tuple[FloatArray, FloatArray]] = field(default_factory=list)
     _asked: float = math.inf
+    _asked_before: float = math.inf
 
     def build_up(self) -> dict[str, Any]:
         """Build the equations at the current structure, of the draft or, when due, of the observations; their state."""
+        self.ls.data.drafts = not self._ends_with_the_next
         self.ls.build_up()
         if self.ls.is_draft and self._pass_is_due():
             self.ls.correct()
         return self.ls.state()
+
+    @property
+    def _ends_with_the_next(self) -> bool:
+        """Whether shifts have fallen from pass to pass so fast that the next, without drafts before, will be the last."""
+        known = not self.drafts and math.isfinite(self._asked_before)
+        return known and self._asked**2 < self.least * self._asked_before
 
     def _pass_is_due(self) -> bool:
         shift = self._curvature_and_shift(self._with_newest())[1]
@@ -95,7 +103,8 @@ class Iterations:
         if self.ls.is_draft:
             self.drafts, self.all_drafts = self.drafts + 1, self.all_drafts + 1
         else:
-            self.passes, self.drafts, self._asked = self.passes + 1, 0, self.shift
+            self.passes, self.drafts = self.passes + 1, 0
+            self._asked, self._asked_before = self.shift, self._asked
 
     def _with_newest(self) -> list[tuple[FloatArray, FloatArray]]:
         """Secants, with that of the last step unless it was too short."""
@@ -119,7 +128,7 @@ class Iterations:
 
     def forget(self) -> None:
         """Drop the secants: the objective changes."""
-        self._secants, self._comparable = [], False
+        self._secants, self._comparable, self._asked_before = [], False, math.inf
 
     def step_forward(self) -> None:
         """Shift the structure by a bounded step."""

@@ -5,17 +5,18 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-import scitbx.lbfgs
 from cctbx import xray
 from libtbx.utils import Sorry
 
 from edtbx.execution.memory import TooLarge
 from edtbx.execution.progress import SILENT, Reporter
 from edtbx.intensities.frame_waves import Rows
+from edtbx_cctbx.arrays import from_numpy
 from edtbx_cctbx.io.checkpoint import atoms_of, put_atoms
-from edtbx_cctbx.targets.linearised import LinearisedTarget
+from edtbx_cctbx.targets.linearised import LinearisedTarget, independent_parameters
 from edtbx_cctbx.targets.target import Target, expect_target
 
 _BOUNDED = "xray.set_scatterer_grad_flags(structure.scatterers(), ..., u_iso=True, tan_u_iso=True, param=15)"
@@ -23,10 +24,7 @@ _BOUNDED = "xray.set_scatterer_grad_flags(structure.scatterers(), ..., u_iso=Tru
 _LEAST_SHIFT = 0.01
 """Shift in s.u.s that the target may still ask for: it falls by the square of that beside a mean residual."""
 
-_NEARLY = 1000.0
-"""Times that fall of the target from which on linearisations take all structure factors."""
-
-_MOST_PASSES, _ITERATIONS = 30, 60
+_MOST_PASSES, _ITERATIONS = 30, 300
 """Most passes over the observations, and most iterations between two of them."""
 
 _DAMPING, _LEAST_DAMPING, _STRONGER = 0.03, 1e-3, 5.0
@@ -40,6 +38,27 @@ class UnboundedDisplacements(UserWarning):
     """U_iso is refined without bounds, and a step may make it too negative for cctbx."""
 
 
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class MinimisedByPasses:
+    """What a minimisation by linearisations reached, by the names of ``xray.minimization.lbfgs``.
+
+    Attributes
+    ----------
+    xray_structure, target_functor
+        The refined structure, and the target.
+    first_target_value, final_target_value : float
+        Of the target itself, at the start and at the end.
+    passes : int
+        Number of passes over the observations.
+    """
+
+    xray_structure: xray.structure
+    target_functor: Target
+    first_target_value: float
+    final_target_value: float
+    passes: int
+
+
 def minimise_with_lbfgs(
     target: Target,
     xray_structure: xray.structure,
@@ -48,13 +67,14 @@ def minimise_with_lbfgs(
     occupancy_penalty: Any = None,
     verbose: int = 0,
     report: Reporter = SILENT,
-) -> xray.minimization.lbfgs:
-    """Refine a structure in place; the finished ``xray.minimization.lbfgs``.
+) -> MinimisedByPasses | xray.minimization.lbfgs:
+    """Refine a structure in place; what was reached, by the names of ``xray.minimization.lbfgs``.
 
     Structure factors and their derivatives come from direct summation without tables; the defaults of lbfgs (FFT, tables)
     are off by 1 and 2 %. It minimises linearisations of the target, at the cost of a product each evaluation, and between
     them takes passes over the observations, until the target would fall by no more than a shift of 0.01 s.u.s makes it;
-    the minimum is that of the target. With termination parameters or a penalty it minimises the target itself.
+    the minimum is that of the target. With termination parameters or a penalty it minimises the target itself, and returns
+    the finished ``xray.minimization.lbfgs``.
 
     Parameters
     ----------
@@ -76,25 +96,26 @@ def minimise_with_lbfgs(
     Warns
     -----
     UnboundedDisplacements
-        U_iso moves without ``tan_u_iso``: its first step is often too long.
+        U_iso moves without ``tan_u_iso`` where the target itself is minimised: the first step is often too long.
     """
     structure = expect_target(target).accepted(xray_structure)
     flags = [scatterer.flags for scatterer in structure.scatterers()]
     if not structure.n_parameters():
         raise Sorry("no parameter of the structure is to be refined: call xray.set_scatterer_grad_flags first")
-    if any(flag.grad_u_iso() and flag.use_u_iso() and not flag.tan_u_iso() for flag in flags):
-        warnings.warn(
-            f"U_iso is refined without bounds, which often ends in a RuntimeError: call {_BOUNDED} in place of u_iso=True "
-            "alone",
-            UnboundedDisplacements,
-            stacklevel=2,
-        )
+    others = any(flag.grad_fp() or flag.grad_fdp() for flag in flags)
     kwds = {"structure_factor_algorithm": "direct", "cos_sin_table": False, "verbose": verbose}
     with _one_line_for_displacements():
-        if lbfgs_termination_params is None and occupancy_penalty is None:
-            linear = _linearised(target, structure)
-            if linear is not None:
-                return _by_passes(linear, structure, report, kwds)
+        if lbfgs_termination_params is None and occupancy_penalty is None and not others:
+            minimised = _by_passes(target, structure, report)
+            if minimised is not None:
+                return minimised
+        if any(flag.grad_u_iso() and flag.use_u_iso() and not flag.tan_u_iso() for flag in flags):
+            warnings.warn(
+                f"U_iso is refined without bounds, which often ends in a RuntimeError: call {_BOUNDED} in place of "
+                "u_iso=True alone",
+                UnboundedDisplacements,
+                stacklevel=2,
+            )
         return xray.minimization.lbfgs(
             target_functor=target,
             xray_structure=structure,
@@ -104,48 +125,48 @@ def minimise_with_lbfgs(
         )
 
 
-def _linearised(target: Target, structure: xray.structure) -> LinearisedTarget | None:
-    """The target linearised at the structure, where rows take few passes and fit the memory."""
+def _by_passes(target: Target, structure: xray.structure, report: Reporter) -> MinimisedByPasses | None:
+    """Minimise linearisations, each from the minimum of the one before, until it would no longer matter.
+
+    None where rows of the design matrix take too many passes, or too much memory.
+    """
     if Rows.usual(target.forward.solver) is Rows.EXACT:
         return None
+    moving = independent_parameters(structure)
     try:
-        return LinearisedTarget.at(target, structure)
+        linear = LinearisedTarget.at(target, moving)
     except TooLarge:
         return None
-
-
-def _by_passes(
-    linear: LinearisedTarget, structure: xray.structure, report: Reporter, kwds: dict[str, Any]
-) -> xray.minimization.lbfgs:
-    """Minimise linearisations, each from the minimum of the one before, until it would no longer matter."""
-    target, first, damping, narrow = linear.target, linear.value, _DAMPING, True
+    first, damping = linear.value, _DAMPING
     least, noise = _LEAST_SHIFT**2 / len(target.observations), _of_noise(target)
     for passes in range(2, _MOST_PASSES + 1):
         before = atoms_of(structure)
-        minimiser = xray.minimization.lbfgs(
-            target_functor=linear.damped(damping, narrow),
-            xray_structure=structure,
-            lbfgs_termination_params=scitbx.lbfgs.termination_parameters(max_iterations=_ITERATIONS),
-            **kwds,
-        )
-        moved = LinearisedTarget.at(target, structure, linear)
-        expected, fell = linear.value - minimiser.final_target_value, linear.value - moved.value
+        shifts, lowest = linear.minimum(damping, _ITERATIONS)
+        moving.apply_shifts(from_numpy(shifts))
+        moving.linearise()
+        moving.store()
+        moved = LinearisedTarget.at(target, moving, linear)
+        expected, fell = linear.value - lowest, linear.value - moved.value
         report.say(f"pass {passes} over the observations: target {moved.value:.6g}, {linear.value:.6g} before")
-        matters = least * max(linear.value, noise)
-        at_end = expected < matters and not narrow
+        at_end = expected < least * max(linear.value, noise)
         if fell < 0.0:
             put_atoms(structure, before)
+            moving = independent_parameters(structure)
         else:
-            linear = moved.with_new_rows() if fell < _UNEXPECTED * expected and not at_end else moved
+            linear = moved.with_new_rows(moving) if fell < _UNEXPECTED * expected and not at_end else moved
         if at_end:
             break
-        narrow = narrow and expected > _NEARLY * matters
         if fell < _UNEXPECTED * expected:
             damping *= _STRONGER
         elif fell > _AS_EXPECTED * expected:
             damping = max(damping / _STRONGER, _LEAST_DAMPING)
-    minimiser.first_target_value, minimiser.final_target_value, minimiser.passes = first, linear.value, passes
-    return minimiser
+    return MinimisedByPasses(
+        xray_structure=structure,
+        target_functor=target,
+        first_target_value=first,
+        final_target_value=linear.value,
+        passes=passes,
+    )
 
 
 def _of_noise(target: Target) -> float:

@@ -142,13 +142,11 @@ class Nuisance(Summarised):
         """Derivatives (M, 3) of the unscaled I_calc of each frame by centre and σ, per radian, and by thickness, per Å."""
         over_t, by_thickness = self.over_thickness(grid), self.slopes_over_thickness(grid)
         over_y, by_spread = self.over_spread(grid, _bases(cubes)), self.slopes_over_spread(grid, _bases(cubes))
-        return [
-            np.stack(
-                [*(_over_nodes(cube, line) @ over_t for line in by_spread[:, n]), _over_nodes(cube, over_y[n]) @ by_thickness],
-                axis=1,
-            )
-            for n, cube in enumerate(cubes)
-        ]
+        slopes = []
+        for n, cube in enumerate(cubes):
+            by_centre, by_sigma = (_over_nodes(cube, line) @ over_t for line in by_spread[:, n])
+            slopes.append(np.stack([by_centre, by_sigma, _over_nodes(cube, over_y[n]) @ by_thickness], axis=1))
+        return slopes
 
 
 def _bases(cubes: Sequence[FrameCube]) -> FloatArray:

@@ -16,7 +16,6 @@ from numba import njit
 from edtbx.arrays import FloatArray, IntArray
 from edtbx.solvers.block import Adjoint, Block, Solver
 
-
 _SMALL = 1e-4
 """Phase below which sin(phase)/phase is taken for that of this phase: it differs from 1 by 2e-9."""
 
@@ -38,7 +37,8 @@ class KinematicalSolver(Solver):
         by_u, by_s = np.zeros_like(block.u), np.zeros_like(block.s_g)
         np.add.at(by_u[:, 0], block.wanted, 2.0 * block.u[block.wanted, 0] * by_square)
         square = np.abs(block.u[block.wanted, 0]) ** 2
-        np.add.at(by_s.T, block.wanted, square[:, None] * _slopes(*_arguments(block), np.ascontiguousarray(np.swapaxes(seed, 1, 2))).T)
+        slopes = _slopes(*_arguments(block), np.ascontiguousarray(np.swapaxes(seed, 1, 2)))
+        np.add.at(by_s.T, block.wanted, square[:, None] * slopes.T)
         return Adjoint(u=by_u, s_g=by_s)
 
 
