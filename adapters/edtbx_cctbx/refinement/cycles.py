@@ -14,7 +14,7 @@ from smtbx.refinement.least_squares import mainstream_shelx_weighting
 
 from edtbx.arrays import FloatArray
 from edtbx.execution.progress import Reporter
-from edtbx.fitting.sampling_levels import FOR_ROWS, ChosenLevel
+from edtbx.fitting.sampling_levels import DRAFT, FOR_ROWS, ChosenLevel
 from edtbx.intensities.nuisance import Nuisance
 from edtbx.measurement.observations import Observations
 from edtbx_cctbx.arrays import to_numpy
@@ -33,7 +33,7 @@ from edtbx_cctbx.targets.weighting import flat_weighting
 _FIRST_CYCLES = 5
 """Most cycles of each stage on some of the frames."""
 
-_FIRST_SHIFT = 1.0
+_FIRST_SHIFT = 2.5
 """Shifts in s.u.s that end these stages: going over to all frames shifts by as much; laws are chosen and hydrogen is placed
 by what they leave."""
 
@@ -96,10 +96,14 @@ class Cycles:
         model, settings, solver = self.model, self.settings, scattering.solver_name
         target = Target.of(scattering, start)
         exact = target.forward.solver.approximation is None
-        rows_from = Target.of(*scattering.at_level(FOR_ROWS, start)) if exact else target
-        waves = target.forward.scan.orientations
-        # drafts by rows would end a first stage where only their own gradient vanishes
-        by_rows = to_the_end and exact and rows_from.forward.scan.work_of_rows() < _LITTLE_WORK * waves
+        rows_from, by_rows = target, False
+        if exact:
+            rows_from = Target.of(*scattering.at_level(FOR_ROWS, start))
+            little = rows_from.forward.scan.work_of_rows() < _LITTLE_WORK * target.forward.scan.orientations
+            # drafts by rows would end a first stage where only their own gradient vanishes
+            by_rows = to_the_end and little
+            if not little:  # a normal matrix need not be as good
+                rows_from = Target.of(*scattering.at_level(DRAFT, start))
         if by_rows and draft is None:
             draft = scattering
         ls = crystallographic_ls(
@@ -170,7 +174,8 @@ class Cycles:
                 columns = (ls.fo_sq.data(), ls.fo_sq.sigmas(), ls.fc_sq.data())
                 ls.weighting_scheme = flat_weighting(*(to_numpy(column) for column in columns))
             moved = shift if ls.renew_rows else moved + shift
-            ls.renew_rows, ls.renew_sizes = by_rows or moved > _FAR, shift > _SETTLED or new_weights
+            ls.renew_rows = moved > _FAR or (by_rows and not iterations.ends_with_the_next)
+            ls.renew_sizes = shift > _SETTLED or new_weights
             iterations.step_forward()
         self.a, self.correction = ls.weighting_scheme.a, iterations.learnt
         if draft is not None:

@@ -74,14 +74,14 @@ class Iterations:
 
     def build_up(self) -> dict[str, Any]:
         """Build the equations at the current structure, of the draft or, when due, of the observations; their state."""
-        self.ls.data.drafts = not self._ends_with_the_next
+        self.ls.data.drafts = not self.ends_with_the_next
         self.ls.build_up()
         if self.ls.is_draft and self._pass_is_due():
             self.ls.correct()
         return self.ls.state()
 
     @property
-    def _ends_with_the_next(self) -> bool:
+    def ends_with_the_next(self) -> bool:
         """Whether shifts have fallen from pass to pass so fast that the next, without drafts before, will be the last."""
         known = not self.drafts and math.isfinite(self._asked_before)
         return known and self._asked**2 < self.least * self._asked_before

@@ -7,6 +7,8 @@ on a few frames against the next finer one but one, is small beside the misfit.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from edtbx.arrays import ComplexArray, FloatArray
-from edtbx.execution.memory import TooLarge
+from edtbx.execution.memory import TooLarge, at_once
 from edtbx.execution.progress import Progress, no_progress
 from edtbx.fitting.nuisance_bounds import NuisanceBounds
 from edtbx.intensities.forward import ForwardModel
@@ -24,7 +26,7 @@ from edtbx.intensities.thickness import mean_thickness
 from edtbx.solvers.block import Accuracy
 
 COARSE = Sampling(
-    accuracy=Accuracy(s_max=0.03, s_strong=0.003, tolerance=1e-4),
+    accuracy=Accuracy(s_max=0.02, s_strong=0.002, tolerance=1e-4),
     tilt_thickness=800.0,
     spread_reach=float(np.radians(0.4)),
     spread_spacing=float(np.radians(0.1)),
@@ -93,7 +95,7 @@ DRAFT = Level(accuracy=Accuracy(s_max=0.03, s_strong=0.003, tolerance=1e-4), til
 """The level at which atoms move, corrected by a finer one."""
 
 FOR_ROWS = Level(accuracy=Accuracy(s_max=0.03, s_strong=0.003, tolerance=1e-4), tilts=0.35, spacing=4.0)
-"""The level of the rows of a design matrix: another 0.03 (paracetamol) to 0.1 (urea) of their length off the mark."""
+"""The level of rows of a design matrix that stand for gradients: another 0.03 (paracetamol) to 0.1 (urea) of their length off the mark."""
 
 LEVELS = (
     Level(accuracy=Accuracy(s_max=0.02, s_strong=0.002, tolerance=1e-5), tilts=0.35, spacing=2.0),
@@ -123,13 +125,14 @@ class ChosenLevel:
     """A level, its numerical error and the misfit that it leaves, and whether the error is ``kept`` within the tolerance.
 
     Both are root mean squares over a few frames: of ΔI/max(σ, 0.01 I_obs) against a finer level, and of
-    (I_obs − k I_calc)/max(σ, 0.01 I_obs).
+    (I_obs − k I_calc)/max(σ, 0.01 I_obs). ``seconds`` is what a forward pass over all frames takes, from these few.
     """
 
     level: Level
     error: float
     misfit: float
     kept: bool
+    seconds: float
 
 
 def level_for(
@@ -159,9 +162,16 @@ def level_for(
 
     def intensities(level: Level) -> list[FloatArray]:
         sampling = level.sampling(nuisance, bounds, model.g_max)
-        return model.resampled(sampling, places, sample.centres).intensities(f, sample, progress)
+        sampled = model.resampled(sampling, places, sample.centres)
+        began = time.perf_counter()
+        found = sampled.intensities(f, sample, progress)
+        taken[level] = time.perf_counter() - began
+        return found
 
     known: dict[int, list[FloatArray]] = {}
+    taken: dict[Level, float] = {}
+    threads = max(at_once(model.executor), 1)
+    of_all = model.scan.frames / (threads * math.ceil(len(places) / threads))
     chosen: ChosenLevel | None = None
     for place, level in enumerate(levels[:-_FINER]):
         finer = min(max(place + _FINER, _LEAST_FINE), len(levels) - 1)
@@ -175,7 +185,13 @@ def level_for(
                     return chosen
         error = intensity_error(model, places, known[place], known[finer])
         misfit = _misfit(model, places, known[place])
-        chosen = ChosenLevel(level=level, error=error, misfit=misfit, kept=error <= tolerance * max(misfit, 1.0))
+        chosen = ChosenLevel(
+            level=level,
+            error=error,
+            misfit=misfit,
+            kept=error <= tolerance * max(misfit, 1.0),
+            seconds=of_all * taken[level],
+        )
         if chosen.kept:
             break
     assert chosen is not None

@@ -101,7 +101,9 @@ def add_differences(
     for i in range(len(beams)):
         h, k, l = extent[0] - beams[i, 0], extent[1] - beams[i, 1], extent[2] - beams[i, 2]
         for j in range(len(beams)):
-            total[position[h + beams[j, 0], k + beams[j, 1], l + beams[j, 2]]] += by_coupling[i, j]
+            value = by_coupling[i, j]
+            if value != 0.0:  # of beams that are never strong together
+                total[position[h + beams[j, 0], k + beams[j, 1], l + beams[j, 2]]] += value
 
 
 @njit(nogil=True, cache=True)
