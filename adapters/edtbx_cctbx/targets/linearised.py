@@ -1,13 +1,8 @@
-"""A target whose intensities are linear in the parameters of a structure, exact to first order where it was made.
+"""A target as a parabola about a structure: its exact gradient, and curvature from rows of the design matrix.
 
-Minimisers evaluate a target some fifty times, each time at the cost of four forward passes. Of this one an evaluation costs
-a product with the rows ∂I/∂p of its reflections. These are local rows, off by a tenth; what the exact gradient of the target
-has beside theirs is added as a constant, so that value and gradient are those of the target itself at the point of
-linearisation. A minimum of the target is one of its linearisation there, and the other way round (defect correction).
-
-References
-----------
-H. J. Stetter, Numer. Math. 29, 425 (1978), doi:10.1007/BF01432879.
+Minimisers that know only value and gradient evaluate a target some fifty times, each time at the cost of four forward
+passes. Local rows ∂I/∂p are off by a tenth, and so are steps; their gradients are exact, so that steps end in the minimum of
+the target. What rows do not know, second derivatives of the intensities, secants of former steps tell (BFGS).
 """
 
 from __future__ import annotations
@@ -18,17 +13,15 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import scitbx.lbfgs
 from cctbx import xray
-from cctbx.array_family import flex
 from smtbx.refinement import constraints
 
 from edtbx.arrays import FloatArray
 from edtbx.execution.memory import expect_room
+from edtbx.fitting.bounded_steps import curvature
 from edtbx.fitting.sampling_levels import FOR_ROWS
 from edtbx.intensities.frame_waves import Rows
 from edtbx.intensities.nuisance import best_scale
-from edtbx_cctbx.arrays import from_numpy, to_numpy
 from edtbx_cctbx.structure.connectivity import connectivity
 from edtbx_cctbx.structure.f_calc_derivatives import StructureSlopes
 from edtbx_cctbx.targets.target import Target
@@ -50,7 +43,7 @@ def independent_parameters(structure: xray.structure) -> Any:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LinearisedTarget:
-    """Target as a function of shifts of the P independent parameters of a structure, nuisance parameters held.
+    """Target about a structure, by P independent parameters of it, nuisance parameters held.
 
     Attributes
     ----------
@@ -63,9 +56,9 @@ class LinearisedTarget:
         Unscaled I_calc of every frame there.
     rows : list of (M, P)
         Their derivatives, near there.
-    damping : float
-        Adds so many times Σ c Δp² to the value, for shifts Δp and c = Σ w k² (∂I/∂p)² (Marquardt). Along a polar axis
-        nothing else keeps the structure where it is.
+    secants : tuple of pairs of (P,)
+        Former steps, and the changes of the gradient over them: they correct the second derivatives that rows give (BFGS),
+        which lack those of the intensities.
     """
 
     target: Target
@@ -73,7 +66,7 @@ class LinearisedTarget:
     gradient: FloatArray
     intensities: Sequence[FloatArray]
     rows: Sequence[FloatArray]
-    damping: float = 0.0
+    secants: tuple[tuple[FloatArray, FloatArray], ...] = ()
 
     @classmethod
     def at(cls, target: Target, reparametrisation: Any, like: LinearisedTarget | None = None) -> LinearisedTarget:
@@ -97,66 +90,43 @@ class LinearisedTarget:
             gradient=slopes(np.arange(len(gradient)), gradient[None])[0],
             intensities=intensities,
             rows=_rows(target, reparametrisation) if like is None else like.rows,
+            secants=() if like is None else like.secants,
         )
 
     def with_new_rows(self, reparametrisation: Any) -> LinearisedTarget:
         """The same with rows computed at the structure of a reparametrisation."""
         return replace(self, rows=_rows(self.target, reparametrisation))
 
-    def minimum(self, damping: float, iterations: int) -> tuple[FloatArray, float]:
-        """Shifts (P,) at the minimum with a damping, and the value there, by lbfgs."""
-        search = _Search(replace(self, damping=damping))
-        scitbx.lbfgs.run(
-            target_evaluator=search,
-            termination_params=scitbx.lbfgs.termination_parameters(max_iterations=iterations),
-        )
-        return search.shifts, search.value
+    def with_secant(self, shifts: FloatArray, there: LinearisedTarget) -> LinearisedTarget:
+        """The same with the secant to another linearisation, which lies at shifts (P,) from this one."""
+        return replace(self, secants=(*self.secants, (shifts, there.gradient - self.gradient)))
+
+    def step(self, damping: float) -> tuple[FloatArray, float]:
+        """Shifts (P,) to the minimum of a parabola, and the value there.
+
+        ``damping`` times its curvature by rows is added to that of every parameter (Marquardt): along a polar axis nothing
+        else keeps the structure where it is.
+        """
+        by_rows = self._by_rows
+        matrix = curvature(by_rows, list(self.secants)) + damping * np.diag(by_rows.diagonal())
+        shifts = np.asarray(-np.linalg.solve(matrix, self.gradient), dtype=float)
+        return shifts, self.value + 0.5 * float(self.gradient @ shifts)
 
     @cached_property
-    def _lacking(self) -> FloatArray:
-        """What the gradient of the rows lacks there (P,)."""
-        misfits = self.target.forward.misfits(self.intensities, self.target.offsets)
-        return self.gradient - _summed([seed for _, seed in misfits], self.rows)
-
-    @cached_property
-    def curvature(self) -> FloatArray:
-        """Σ w k² (∂I/∂p)² (P,)."""
+    def _by_rows(self) -> FloatArray:
+        """Second derivatives (P, P) of the target where intensities are linear, the scales of the frames following."""
         target = self.target
         observed = target.observations.split(target.observations.reflections.intensity)
         columns = observed, self.intensities, target.forward.weights, self.rows
-        parts = [
-            (weights * best_scale(i_calc, i_obs, weights) ** 2) @ row**2
-            for i_obs, i_calc, weights, row in zip(*columns, strict=True)
-        ]
-        return np.asarray(sum(parts))
-
-    def __call__(self, shifts: FloatArray) -> tuple[float, FloatArray]:
-        """Value and gradient (P,) at shifts (P,)."""
-        intensities = [i + row @ shifts for i, row in zip(self.intensities, self.rows, strict=True)]
-        misfits = self.target.forward.misfits(intensities, self.target.offsets)
-        damped = self.damping * self.curvature * shifts
-        value = sum(value for value, _ in misfits) + float((self._lacking + damped) @ shifts)
-        return value, self._lacking + _summed([seed for _, seed in misfits], self.rows) + 2.0 * damped
-
-
-class _Search:
-    """Evaluator of cctbx's lbfgs; its variables are shifts in units that make curvatures alike."""
-
-    def __init__(self, linear: LinearisedTarget) -> None:
-        self._linear, self.value = linear, linear.value
-        roots = np.sqrt(linear.curvature)
-        self._units = 1.0 / np.maximum(roots, 1e-6 * max(float(roots.max(initial=0.0)), 1e-300))
-        self.x = flex.double(len(roots), 0.0)
-
-    @property
-    def shifts(self) -> FloatArray:
-        """Shifts (P,) at the variables at hand."""
-        return np.asarray(self._units * to_numpy(self.x))
-
-    def compute_functional_and_gradients(self) -> tuple[float, flex.double]:
-        """Value and gradient by the variables."""
-        self.value, gradient = self._linear(self.shifts)
-        return self.value, from_numpy(self._units * gradient)
+        matrix = np.zeros((len(self.gradient), len(self.gradient)))
+        for i_obs, i_calc, weights, row in zip(*columns, strict=True):
+            root = np.sqrt(weights)
+            along = root * i_calc / max(float(np.linalg.norm(root * i_calc)), 1e-300)
+            scaled = best_scale(i_calc, i_obs, weights) * root[:, None] * row
+            matrix += 2.0 * (scaled.T @ scaled - np.outer(along @ scaled, along @ scaled))
+        # a parameter that no intensity depends on stays
+        diagonal = matrix.diagonal()
+        return matrix + np.diag(np.maximum(1e-9 * diagonal, 1e-12 * max(float(diagonal.max(initial=0.0)), 1e-300)))
 
 
 def _slopes(target: Target, reparametrisation: Any) -> StructureSlopes:
@@ -179,8 +149,3 @@ def _rows(target: Target, reparametrisation: Any) -> list[FloatArray]:
         source = Target.of(*target.scattering.at_level(FOR_ROWS, target.nuisance))
     f, slopes = target.structure_factors(reparametrisation.structure), _slopes(target, reparametrisation)
     return list(source.forward.jacobian(f, source.nuisance, slopes, Rows.usual(source.forward.solver)))
-
-
-def _summed(seeds: Sequence[FloatArray], rows: Sequence[FloatArray]) -> FloatArray:
-    """Σ seed · row (P,)."""
-    return np.asarray(sum(seed @ row for seed, row in zip(seeds, rows, strict=True)))

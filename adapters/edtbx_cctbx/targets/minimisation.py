@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cctbx import xray
@@ -24,8 +24,8 @@ _BOUNDED = "xray.set_scatterer_grad_flags(structure.scatterers(), ..., u_iso=Tru
 _LEAST_SHIFT = 0.01
 """Shift in s.u.s that the target may still ask for: it falls by the square of that beside a mean residual."""
 
-_MOST_PASSES, _ITERATIONS = 30, 300
-"""Most passes over the observations, and most iterations between two of them."""
+_MOST_PASSES = 60
+"""Most passes over the observations."""
 
 _DAMPING, _LEAST_DAMPING, _STRONGER = 0.03, 1e-3, 5.0
 """First and least damping, and by how much it rises or falls: the error of the rows slows convergence by more."""
@@ -141,11 +141,13 @@ def _by_passes(target: Target, structure: xray.structure, report: Reporter) -> M
     least, noise = _LEAST_SHIFT**2 / len(target.observations), _of_noise(target)
     for passes in range(2, _MOST_PASSES + 1):
         before = atoms_of(structure)
-        shifts, lowest = linear.minimum(damping, _ITERATIONS)
+        shifts, lowest = linear.step(damping)
         moving.apply_shifts(from_numpy(shifts))
         moving.linearise()
         moving.store()
         moved = LinearisedTarget.at(target, moving, linear)
+        linear = linear.with_secant(shifts, moved)
+        moved = replace(moved, secants=linear.secants)
         expected, fell = linear.value - lowest, linear.value - moved.value
         report.say(f"pass {passes} over the observations: target {moved.value:.6g}, {linear.value:.6g} before")
         at_end = expected < least * max(linear.value, noise)

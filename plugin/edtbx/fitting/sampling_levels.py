@@ -95,7 +95,8 @@ DRAFT = Level(accuracy=Accuracy(s_max=0.03, s_strong=0.003, tolerance=1e-4), til
 """The level at which atoms move, corrected by a finer one."""
 
 FOR_ROWS = Level(accuracy=Accuracy(s_max=0.03, s_strong=0.003, tolerance=1e-4), tilts=0.35, spacing=4.0)
-"""The level of rows of a design matrix that stand for gradients: another 0.03 (paracetamol) to 0.1 (urea) of their length off the mark."""
+"""The level of rows of a design matrix that stand for gradients: another 0.03 (paracetamol) to 0.1 (urea) of their length
+off the mark."""
 
 LEVELS = (
     Level(accuracy=Accuracy(s_max=0.02, s_strong=0.002, tolerance=1e-5), tilts=0.35, spacing=2.0),
