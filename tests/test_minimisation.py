@@ -16,7 +16,7 @@ from edtbx.execution.progress import Reporter
 from edtbx_cctbx import InexactStructureFactors, KinematicalTarget, minimise_with_lbfgs
 from edtbx_cctbx.arrays import from_numpy
 from edtbx_cctbx.structure.form_factors import set_electron_form_factors
-from edtbx_cctbx.targets.linearised import LinearisedTarget, independent_parameters
+from edtbx_cctbx.targets.parabola import TargetParabola, independent_parameters
 
 REACH = {"g_max": 1.0}
 
@@ -99,7 +99,7 @@ def test_the_helper_refines_with_exact_structure_factors(monkeypatch):
     assert "minimise_with_lbfgs" in edtbx_cctbx.__all__
 
 
-# ---- linearisations, and passes between them --------------------------------------------------------------------------
+# ---- parabolas, and passes between them ---------------------------------------------------------------------------
 
 
 def displaced(true, size=0.004):
@@ -126,17 +126,17 @@ def moved(structure, shifts):
     return parameters.structure
 
 
-def test_a_linearised_target_is_exact_to_first_order(dynamical):
+def test_a_parabola_is_exact_to_first_order(dynamical):
     target, true = dynamical
     structure = refining(displaced(true, 0.001), site=True)
-    linear = LinearisedTarget.at(target, independent_parameters(structure))
+    parabola = TargetParabola.at(target, independent_parameters(structure))
 
     def value(shifts):
         return target(f_calc(target, moved(structure, shifts), "direct"), False).target()
 
-    assert linear.value == pytest.approx(value(0.0 * linear.gradient), rel=1e-9)
-    towards = -1e-3 * linear.gradient / np.abs(linear.gradient).max()
-    assert linear.gradient @ towards == pytest.approx(derivative(lambda d: value(d * towards), 0.05), rel=1e-4)
+    assert parabola.value == pytest.approx(value(0.0 * parabola.gradient), rel=1e-9)
+    towards = -1e-3 * parabola.gradient / np.abs(parabola.gradient).max()
+    assert parabola.gradient @ towards == pytest.approx(derivative(lambda d: value(d * towards), 0.05), rel=1e-4)
 
 
 def test_a_step_from_nearby_goes_to_the_structure_that_the_data_come_from(dynamical):
@@ -144,23 +144,23 @@ def test_a_step_from_nearby_goes_to_the_structure_that_the_data_come_from(dynami
     structure = true.deep_copy_scatterers()
     set_electron_form_factors(structure)
     shifts = 2e-4 * np.random.default_rng(3).standard_normal(3 * structure.scatterers().size())
-    linear = LinearisedTarget.at(target, independent_parameters(refining(moved(structure, shifts), site=True)))
-    step, lowest = linear.step(0.03)
+    parabola = TargetParabola.at(target, independent_parameters(refining(moved(structure, shifts), site=True)))
+    step, lowest = parabola.step(0.03)
     after = target(f_calc(target, moved(moved(structure, shifts), step), "direct"), False).target()
-    assert after < 0.25 * linear.value  # rows of so few beams are off by more than usual
-    assert lowest < 0.1 * linear.value
+    assert after < 0.25 * parabola.value  # rows of so few beams are off by more than usual
+    assert lowest < 0.1 * parabola.value
 
 
 def test_secants_make_up_for_rows_that_are_off(dynamical):
     target, true = dynamical
     structure = refining(displaced(true, 0.001), site=True)
-    linear = LinearisedTarget.at(target, independent_parameters(structure))
-    wrong = replace(linear, rows=[0.5 * row for row in linear.rows])
-    shifts, _ = linear.step(0.03)
-    there = LinearisedTarget.at(target, independent_parameters(refining(moved(structure, shifts), site=True)), wrong)
+    parabola = TargetParabola.at(target, independent_parameters(structure))
+    wrong = replace(parabola, rows=[0.5 * row for row in parabola.rows])
+    shifts, _ = parabola.step(0.03)
+    there = TargetParabola.at(target, independent_parameters(refining(moved(structure, shifts), site=True)), wrong)
     with_secant = wrong.with_secant(shifts, there)
-    assert wrong.step(0.0)[0] @ linear.gradient < 1.5 * (with_secant.step(0.0)[0] @ linear.gradient)
-    assert linear.with_new_rows(independent_parameters(structure)).value == linear.value
+    assert wrong.step(0.0)[0] @ parabola.gradient < 1.5 * (with_secant.step(0.0)[0] @ parabola.gradient)
+    assert parabola.with_new_rows(independent_parameters(structure)).value == parabola.value
 
 
 class Lines(Reporter):
@@ -171,7 +171,7 @@ class Lines(Reporter):
         self.lines.append(line)
 
 
-def test_passes_between_linearisations_end_in_the_minimum_of_the_target(dynamical):
+def test_passes_end_in_the_minimum_of_the_target(dynamical):
     target, true = dynamical
     structure, by_itself = (refining(displaced(true), site=True) for _ in range(2))
     report = Lines()
@@ -189,17 +189,17 @@ def test_passes_between_linearisations_end_in_the_minimum_of_the_target(dynamica
 
 
 def test_a_step_too_long_is_taken_back(dynamical, monkeypatch):
-    """Nothing is lost where intensities are not linear over the whole way: the target never ends above where it began."""
+    """Nothing is lost where intensities are not parabola over the whole way: the target never ends above where it began."""
     target, true = dynamical
     structure = refining(displaced(true, 0.03), site=True)
     values = []
-    made = LinearisedTarget.at.__func__
+    made = TargetParabola.at.__func__
 
     def watched(cls, *args, **kwargs):
         values.append(made(cls, *args, **kwargs))
         return values[-1]
 
-    monkeypatch.setattr(LinearisedTarget, "at", classmethod(watched))
+    monkeypatch.setattr(TargetParabola, "at", classmethod(watched))
     refined = minimise_with_lbfgs(target, structure)
-    assert refined.final_target_value <= min(linear.value for linear in values) * (1.0 + 1e-9)
+    assert refined.final_target_value <= min(parabola.value for parabola in values) * (1.0 + 1e-9)
     assert refined.final_target_value < refined.first_target_value

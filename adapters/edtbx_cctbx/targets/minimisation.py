@@ -16,7 +16,7 @@ from edtbx.execution.progress import SILENT, Reporter
 from edtbx.intensities.frame_waves import Rows
 from edtbx_cctbx.arrays import from_numpy
 from edtbx_cctbx.io.checkpoint import atoms_of, put_atoms
-from edtbx_cctbx.targets.linearised import LinearisedTarget, independent_parameters
+from edtbx_cctbx.targets.parabola import TargetParabola, independent_parameters
 from edtbx_cctbx.targets.target import Target, expect_target
 
 _BOUNDED = "xray.set_scatterer_grad_flags(structure.scatterers(), ..., u_iso=True, tan_u_iso=True, param=15)"
@@ -40,7 +40,7 @@ class UnboundedDisplacements(UserWarning):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class MinimisedByPasses:
-    """What a minimisation by linearisations reached, by the names of ``xray.minimization.lbfgs``.
+    """What a minimisation by parabolas reached, by the names of ``xray.minimization.lbfgs``.
 
     Attributes
     ----------
@@ -71,10 +71,10 @@ def minimise_with_lbfgs(
     """Refine a structure in place; what was reached, by the names of ``xray.minimization.lbfgs``.
 
     Structure factors and their derivatives come from direct summation without tables; the defaults of lbfgs (FFT, tables)
-    are off by 1 and 2 %. It minimises linearisations of the target, at the cost of a product each evaluation, and between
-    them takes passes over the observations, until the target would fall by no more than a shift of 0.01 s.u.s makes it;
-    the minimum is that of the target. With termination parameters or a penalty it minimises the target itself, and returns
-    the finished ``xray.minimization.lbfgs``.
+    are off by 1 and 2 %. Where the solver gives rows of a design matrix at little cost, each pass over the observations
+    gives the exact gradient, and the step after it is that of a parabola with the curvature of the rows and of former
+    steps, until the target would fall by no more than a shift of 0.01 s.u.s makes it. With termination parameters or a
+    penalty lbfgs minimises the target itself, and the finished ``xray.minimization.lbfgs`` is returned.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def minimise_with_lbfgs(
 
 
 def _by_passes(target: Target, structure: xray.structure, report: Reporter) -> MinimisedByPasses | None:
-    """Minimise linearisations, each from the minimum of the one before, until it would no longer matter.
+    """Steps from pass to pass over the observations, until a further one would no longer matter.
 
     None where rows of the design matrix take too many passes, or too much memory.
     """
@@ -134,28 +134,28 @@ def _by_passes(target: Target, structure: xray.structure, report: Reporter) -> M
         return None
     moving = independent_parameters(structure)
     try:
-        linear = LinearisedTarget.at(target, moving)
+        parabola = TargetParabola.at(target, moving)
     except TooLarge:
         return None
-    first, damping = linear.value, _DAMPING
+    first, damping = parabola.value, _DAMPING
     least, noise = _LEAST_SHIFT**2 / len(target.observations), _of_noise(target)
     for passes in range(2, _MOST_PASSES + 1):
         before = atoms_of(structure)
-        shifts, lowest = linear.step(damping)
+        shifts, lowest = parabola.step(damping)
         moving.apply_shifts(from_numpy(shifts))
         moving.linearise()
         moving.store()
-        moved = LinearisedTarget.at(target, moving, linear)
-        linear = linear.with_secant(shifts, moved)
-        moved = replace(moved, secants=linear.secants)
-        expected, fell = linear.value - lowest, linear.value - moved.value
-        report.say(f"pass {passes} over the observations: target {moved.value:.6g}, {linear.value:.6g} before")
-        at_end = expected < least * max(linear.value, noise)
+        moved = TargetParabola.at(target, moving, parabola)
+        parabola = parabola.with_secant(shifts, moved)
+        moved = replace(moved, secants=parabola.secants)
+        expected, fell = parabola.value - lowest, parabola.value - moved.value
+        report.say(f"pass {passes} over the observations: target {moved.value:.6g}, {parabola.value:.6g} before")
+        at_end = expected < least * max(parabola.value, noise)
         if fell < 0.0:
             put_atoms(structure, before)
             moving = independent_parameters(structure)
         else:
-            linear = moved.with_new_rows(moving) if fell < _UNEXPECTED * expected and not at_end else moved
+            parabola = moved.with_new_rows(moving) if fell < _UNEXPECTED * expected and not at_end else moved
         if at_end:
             break
         if fell < _UNEXPECTED * expected:
@@ -166,7 +166,7 @@ def _by_passes(target: Target, structure: xray.structure, report: Reporter) -> M
         xray_structure=structure,
         target_functor=target,
         first_target_value=first,
-        final_target_value=linear.value,
+        final_target_value=parabola.value,
         passes=passes,
     )
 

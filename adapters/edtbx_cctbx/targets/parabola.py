@@ -16,7 +16,7 @@ import numpy as np
 from cctbx import xray
 from smtbx.refinement import constraints
 
-from edtbx.arrays import FloatArray
+from edtbx.arrays import ComplexArray, FloatArray
 from edtbx.execution.memory import expect_room
 from edtbx.fitting.bounded_steps import curvature
 from edtbx.fitting.sampling_levels import FOR_ROWS
@@ -42,7 +42,7 @@ def independent_parameters(structure: xray.structure) -> Any:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class LinearisedTarget:
+class TargetParabola:
     """Target about a structure, by P independent parameters of it, nuisance parameters held.
 
     Attributes
@@ -69,8 +69,8 @@ class LinearisedTarget:
     secants: tuple[tuple[FloatArray, FloatArray], ...] = ()
 
     @classmethod
-    def at(cls, target: Target, reparametrisation: Any, like: LinearisedTarget | None = None) -> LinearisedTarget:
-        """The target linearised at the structure of a reparametrisation, with rows of another linearisation or new ones.
+    def at(cls, target: Target, reparametrisation: Any, like: TargetParabola | None = None) -> TargetParabola:
+        """The parabola at the structure of a reparametrisation, with rows and secants of another one or new rows.
 
         Costs a forward pass and a gradient, and as much again for new rows.
 
@@ -89,16 +89,17 @@ class LinearisedTarget:
             value=sum(value for value, _ in misfits),
             gradient=slopes(np.arange(len(gradient)), gradient[None])[0],
             intensities=intensities,
-            rows=_rows(target, reparametrisation) if like is None else like.rows,
+            rows=_rows(target, f, slopes) if like is None else like.rows,
             secants=() if like is None else like.secants,
         )
 
-    def with_new_rows(self, reparametrisation: Any) -> LinearisedTarget:
+    def with_new_rows(self, reparametrisation: Any) -> TargetParabola:
         """The same with rows computed at the structure of a reparametrisation."""
-        return replace(self, rows=_rows(self.target, reparametrisation))
+        f = self.target.structure_factors(reparametrisation.structure)
+        return replace(self, rows=_rows(self.target, f, _slopes(self.target, reparametrisation)))
 
-    def with_secant(self, shifts: FloatArray, there: LinearisedTarget) -> LinearisedTarget:
-        """The same with the secant to another linearisation, which lies at shifts (P,) from this one."""
+    def with_secant(self, shifts: FloatArray, there: TargetParabola) -> TargetParabola:
+        """The same with the secant to another parabola, which is that at shifts (P,) from this one."""
         return replace(self, secants=(*self.secants, (shifts, there.gradient - self.gradient)))
 
     def step(self, damping: float) -> tuple[FloatArray, float]:
@@ -142,10 +143,9 @@ def _slopes(target: Target, reparametrisation: Any) -> StructureSlopes:
     return StructureSlopes.of(target.expansion, reparametrisation)
 
 
-def _rows(target: Target, reparametrisation: Any) -> list[FloatArray]:
+def _rows(target: Target, f: ComplexArray, slopes: StructureSlopes) -> list[FloatArray]:
     """∂I/∂p (M, P) of every frame, coarsely sampled."""
     source = target
     if target.forward.solver.approximation is None:
         source = Target.of(*target.scattering.at_level(FOR_ROWS, target.nuisance))
-    f, slopes = target.structure_factors(reparametrisation.structure), _slopes(target, reparametrisation)
     return list(source.forward.jacobian(f, source.nuisance, slopes, Rows.usual(source.forward.solver)))
