@@ -34,8 +34,8 @@ COARSE = Sampling(
     thickness_max=3000.0,
     thickness_step=50.0,
 )
-"""Sampling for an unknown thickness: an error of 2 to 5 % in amplitudes on crystals of 1000 to 2000 Å. With beams out to 0.02
-and 0.002 Å⁻¹ urea without hydrogen is found to be 1430 Å thick in place of 1800."""
+"""Sampling for an unknown thickness: an error of 2 to 5 % in amplitudes on crystals of 1000 to 2000 Å. With beams out to
+0.02 and 0.002 Å⁻¹ urea without hydrogen is found to be 1430 Å thick in place of 1800."""
 
 _MOVE = float(np.radians(0.06))
 """Largest shift of the centre of a frame (radians) at one of the levels below, from where a coarser one left it."""
