@@ -49,9 +49,6 @@ _ROWS_FOR_LAW = 1000
 _BETTER = 0.98
 """Ratio of misfits below which another law is taken: laws that fit alike would alternate."""
 
-_FORWARD_PASSES = 30.0
-"""Forward passes that cycles on all frames take the time of."""
-
 _LAST = "all frames"
 
 
@@ -86,7 +83,7 @@ def refine_by_least_squares(
     )
     report.say(
         f"{scattering.solver_name}: sampling with an error of {chosen.error:.3f}, beside a misfit of {chosen.misfit:.2f} "
-        f"(both in max(σ, 1 % I)); about {_in_words(_FORWARD_PASSES * chosen.seconds)} for all frames"
+        "(both in max(σ, 1 % I))"
     )
     ls, shift = run.on_all_frames(chosen.level)
     return theory_fit(
@@ -98,10 +95,6 @@ def refine_by_least_squares(
         time.perf_counter() - began,
         LeastSquaresFit.of(ls, shift, model=model),
     )
-
-
-def _in_words(seconds: float) -> str:
-    return f"{seconds / 60.0:.0f} min" if seconds > 100.0 else f"{seconds:.0f} s"
 
 
 @dataclass(slots=True, eq=False)

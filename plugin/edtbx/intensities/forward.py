@@ -129,6 +129,13 @@ class ForwardModel:
         """Mean number of orientations a frame."""
         return self.scan.orientations / self.scan.frames
 
+    def part_with_weight(self, nuisance: Nuisance) -> float:
+        """Part of the orientations that intensities for given nuisance parameters need; cubes need all."""
+        return (
+            sum(len(waves.orientations.x) for waves in self.scan.summed(self._over_y(nuisance)))
+            / self.scan.orientations
+        )
+
     @property
     def beams_per_frame(self) -> float:
         """Mean number of beams that come near the Ewald sphere somewhere in a frame, or in a stretch that frames share."""
