@@ -16,7 +16,7 @@ ADAPTERS = ("adapters/edtbx_abtem", "adapters/edtbx_cctbx", "adapters/edtbx_laun
 MAX_LINES = 300
 LONGER = {
     "edtbx_cctbx.maps.coefficients": 335,
-    "edtbx_cctbx.targets.crystallographic_ls": 343,
+    "edtbx_cctbx.targets.crystallographic_ls": 336,
 }  # modules still to be cut: none may grow, none may join
 MAX_MODULES = 12
 MAX_ARGUMENTS = 7  # without a keyword

@@ -160,7 +160,7 @@ def test_secants_make_up_for_rows_that_are_off(dynamical):
     there = TargetParabola.at(target, independent_parameters(refining(moved(structure, shifts), site=True)), wrong)
     with_secant = wrong.with_secant(shifts, there)
     assert wrong.step(0.0)[0] @ parabola.gradient < 1.5 * (with_secant.step(0.0)[0] @ parabola.gradient)
-    assert parabola.with_new_rows(independent_parameters(structure)).value == parabola.value
+    assert parabola.with_new_rows().value == parabola.value
 
 
 class Lines(Reporter):
@@ -189,7 +189,7 @@ def test_passes_end_in_the_minimum_of_the_target(dynamical):
 
 
 def test_a_step_too_long_is_taken_back(dynamical, monkeypatch):
-    """Nothing is lost where intensities are not parabola over the whole way: the target never ends above where it began."""
+    """Nothing is lost where the target is no parabola over the whole way: the target never ends above where it began."""
     target, true = dynamical
     structure = refining(displaced(true, 0.03), site=True)
     values = []

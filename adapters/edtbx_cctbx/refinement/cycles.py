@@ -55,8 +55,7 @@ _FAR = 12.0
 _START = 0.02
 """The a of the weights in the first cycles."""
 
-
-_CUBES, _REST = {True: 5.0, False: 7.0}, {True: 17.0, False: 25.0}
+_BY_ROWS, _PLAIN = (5.0, 17.0), (7.0, 25.0)
 """What all cycles on all frames take, with drafts by rows or without: so many times the cubes, and so many forward passes
 for gradients and rows. In all 41 forward passes on quartz, where cubes take five; 36 on paracetamol."""
 
@@ -165,10 +164,9 @@ class Cycles:
             if built_up:
                 self.checkpoint.latest = self._fit_so_far(target, ls, shift, where)
             at_end = iterations.passes > most or (weighted and iterations.is_at_end)
-            if not to_the_end and (at_end or ls.restrained_goof() > (1.0 - _GAIN) * fit):
-                iterations.step_forward()  # nobody asks for the equations after it
-                break
-            if at_end:
+            if at_end or (not to_the_end and ls.restrained_goof() > (1.0 - _GAIN) * fit):
+                if not to_the_end:  # nobody asks for the equations after the last step
+                    iterations.step_forward()
                 break
             fit = ls.restrained_goof()
             if not ls.is_draft and shift < _SETTLED and stop is not None:
@@ -194,12 +192,12 @@ class Cycles:
 
     def _estimate(self, forward_pass: float, by_rows: bool, target: Target) -> None:
         """Say how long cycles take, for the seconds of a forward pass."""
-        passes = _CUBES[by_rows] / target.forward.part_with_weight(target.nuisance) + _REST[by_rows]
-        seconds, threads = passes * forward_pass, at_once(target.forward.executor)
-        self.report.say(
-            f"{target.solver_name}: about {f'{seconds / 60.0:.0f} min' if seconds > 100.0 else f'{seconds:.0f} s'} for the "
-            f"cycles on all frames{f', {threads} at a time' if threads else ''}"
-        )
+        cubes, rest = _BY_ROWS if by_rows else _PLAIN
+        seconds = forward_pass * (cubes / target.forward.part_with_weight(target.nuisance) + rest)
+        threads = at_once(target.forward.executor)
+        time = f"{seconds / 60.0:.0f} min" if seconds > 100.0 else f"{seconds:.0f} s"
+        together = f", {threads} at a time" if threads else ""
+        self.report.say(f"{target.solver_name}: about {time} for the cycles on all frames{together}")
 
     def some_frames(self, observations: Observations, rows: int, fewest: int) -> list[int]:
         """Indices of frames, evenly over the scan, with at least so many rows per parameter, and so many frames."""

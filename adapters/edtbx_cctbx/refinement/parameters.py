@@ -11,6 +11,7 @@ from cctbx.array_family import flex
 from smtbx.structure_factors import direct
 
 from edtbx.arrays import FloatArray, IntArray
+from edtbx.fitting.least_squares import at_best_scale
 from edtbx.intensities.nuisance import intensity_weights
 from edtbx_cctbx.arrays import from_numpy, parameter_jacobian, to_numpy
 from edtbx_cctbx.refinement.model import RefinementModel, usual_shifts
@@ -75,13 +76,9 @@ class StructureParameters:
         calculated = target.scattering.i_calc(self.structure, target.nuisance)
         weights = intensity_weights(measured.intensity, measured.sigma)
         total = np.zeros((len(self), len(self)))
-        for root, calc, frame_slopes in zip(
-            *(observations.split(column) for column in (np.sqrt(weights), calculated, slopes)), strict=True
-        ):
-            unit = root * calc / max(float(np.linalg.norm(root * calc)), 1e-300)
-            rows = (root * calc)[:, None] * frame_slopes
-            rows = rows - np.outer(unit, unit @ rows)
-            total += rows.T @ rows
+        columns = (observations.split(column) for column in (calculated, slopes, weights))
+        for calc, frame_slopes, own in zip(*columns, strict=True):
+            total += at_best_scale(calc, calc[:, None] * frame_slopes, own)
         return np.asarray(2.0 * total / float(weights @ measured.intensity**2))
 
     def _logarithmic_slopes(self, hkl: IntArray) -> FloatArray:

@@ -9,8 +9,12 @@ import numpy as np
 from smtbx.structure_factors import direct
 
 from edtbx.arrays import ComplexArray, FloatArray, IntArray
+from edtbx.execution.memory import expect_room
 from edtbx_cctbx.arrays import parameter_jacobian, to_numpy
 from edtbx_cctbx.structure.structure_factors import Expansion
+
+_BYTES_PER_SLOPE, _BYTES_PER_ROW = 32.0, 24.0
+"""Bytes for a derivative of a structure factor, and of an intensity, by a parameter; two or three copies exist at once."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -35,6 +39,24 @@ class StructureSlopes:
             by_atom.append(to_numpy(linear.grad_f_calc))
         jacobian = parameter_jacobian(reparametrisation)
         return cls(expansion=expansion, slopes=np.array(by_atom) @ jacobian.T)
+
+    @classmethod
+    def with_room(cls, expansion: Expansion, reparametrisation: Any, rows: int, remedy: str) -> StructureSlopes:
+        """The same where the memory holds them and the derivatives of so many intensities.
+
+        Raises
+        ------
+        TooLarge
+            It does not; the remedy says what to do.
+        """
+        number, atoms = expansion.unique.size(), reparametrisation.structure.scatterers().size()
+        parameters = reparametrisation.n_independents
+        expect_room(
+            _BYTES_PER_SLOPE * number * 9 * atoms + _BYTES_PER_ROW * rows * parameters,
+            f"derivatives of {number} structure factors and {rows} intensities by {parameters} parameters",
+            remedy,
+        )
+        return cls.of(expansion, reparametrisation)
 
     def __call__(self, where: IntArray, rows: ComplexArray) -> FloatArray:
         """∂I/∂p (m, P) from ∂I/∂Re F + i ∂I/∂Im F (m, n) by F at the g vectors of these indices (n,)."""

@@ -17,7 +17,6 @@ from smtbx.refinement import least_squares
 
 from edtbx.arrays import ComplexArray, FloatArray
 from edtbx.checks import expect_word
-from edtbx.execution.memory import expect_room
 from edtbx.execution.progress import no_progress
 from edtbx.fitting.loss import LOSSES, variance_factor
 from edtbx.intensities.frame_waves import Rows
@@ -30,9 +29,6 @@ from edtbx_cctbx.targets.target import Target, expect_target
 
 _WEIGHT = 0.02
 """Default a of w = 1/(σ² + (a P)²), P = (max(I_obs, 0) + 2 I_calc)/3."""
-
-_BYTES_PER_SLOPE, _BYTES_PER_ROW = 32.0, 24.0
-"""Bytes for a derivative of a structure factor, and of an intensity, by a parameter; two or three copies exist at once."""
 
 _STATE = (
     "fc_sq",
@@ -181,15 +177,12 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
 
     def _slopes(self) -> StructureSlopes:
         """Derivatives of the structure factors by the parameters of the structure, unless the memory does not hold them."""
-        target = self.observations
-        expect_room(
-            _BYTES_PER_SLOPE * target.f_obs().size() * 9 * self.xray_structure.scatterers().size()
-            + _BYTES_PER_ROW * self.n_equations * self.n_parameters,
-            f"derivatives of {target.f_obs().size()} structure factors and {self.n_equations} intensities by "
-            f"{self.n_parameters} parameters",
+        return StructureSlopes.with_room(
+            self.observations.expansion,
+            self.reparametrisation,
+            self.n_equations,
             "refine by gradients (minimise_with_lbfgs, refinement.method=gradient), or take a smaller g_max",
         )
-        return StructureSlopes.of(target.expansion, self.reparametrisation)
 
     def _start_with_data(self, restraints: tuple[FloatArray, FloatArray, FloatArray] | None) -> None:
         """Normal equations of the data at hand, restraints and origin fixing added."""

@@ -102,10 +102,10 @@ def minimise_with_lbfgs(
     flags = [scatterer.flags for scatterer in structure.scatterers()]
     if not structure.n_parameters():
         raise Sorry("no parameter of the structure is to be refined: call xray.set_scatterer_grad_flags first")
-    others = any(flag.grad_fp() or flag.grad_fdp() for flag in flags)
+    known = not any(flag.grad_fp() or flag.grad_fdp() for flag in flags)  # to smtbx
     kwds = {"structure_factor_algorithm": "direct", "cos_sin_table": False, "verbose": verbose}
     with _one_line_for_displacements():
-        if lbfgs_termination_params is None and occupancy_penalty is None and not others:
+        if lbfgs_termination_params is None and occupancy_penalty is None and known:
             minimised = _by_passes(target, structure, report)
             if minimised is not None:
                 return minimised
@@ -155,7 +155,7 @@ def _by_passes(target: Target, structure: xray.structure, report: Reporter) -> M
             put_atoms(structure, before)
             moving = independent_parameters(structure)
         else:
-            parabola = moved.with_new_rows(moving) if fell < _UNEXPECTED * expected and not at_end else moved
+            parabola = moved.with_new_rows() if fell < _UNEXPECTED * expected and not at_end else moved
         if at_end:
             break
         if fell < _UNEXPECTED * expected:

@@ -17,8 +17,8 @@ from cctbx import xray
 from smtbx.refinement import constraints
 
 from edtbx.arrays import ComplexArray, FloatArray
-from edtbx.execution.memory import expect_room
 from edtbx.fitting.bounded_steps import curvature
+from edtbx.fitting.least_squares import at_best_scale
 from edtbx.fitting.sampling_levels import FOR_ROWS
 from edtbx.intensities.frame_waves import Rows
 from edtbx.intensities.nuisance import best_scale
@@ -26,8 +26,7 @@ from edtbx_cctbx.structure.connectivity import connectivity
 from edtbx_cctbx.structure.f_calc_derivatives import StructureSlopes
 from edtbx_cctbx.targets.target import Target
 
-_BYTES_PER_SLOPE, _BYTES_PER_ROW = 32.0, 24.0
-"""Bytes for a derivative of a structure factor, and of an intensity, by a parameter."""
+_REMEDY = "take fewer frames, or a smaller g_max"
 
 
 def independent_parameters(structure: xray.structure) -> Any:
@@ -48,10 +47,14 @@ class TargetParabola:
     Attributes
     ----------
     target : Target
+    f : (G,) complex, Å
+        Structure factors of the structure, where it is exact.
+    slopes : StructureSlopes
+        Their derivatives by the parameters.
     value : float
-        The target where it is exact, at shifts of zero.
+        The target there.
     gradient : (P,)
-        That of the target there.
+        Its gradient there.
     intensities : list of (M,)
         Unscaled I_calc of every frame there.
     rows : list of (M, P)
@@ -62,6 +65,8 @@ class TargetParabola:
     """
 
     target: Target
+    f: ComplexArray
+    slopes: StructureSlopes
     value: float
     gradient: FloatArray
     intensities: Sequence[FloatArray]
@@ -70,7 +75,7 @@ class TargetParabola:
 
     @classmethod
     def at(cls, target: Target, reparametrisation: Any, like: TargetParabola | None = None) -> TargetParabola:
-        """The parabola at the structure of a reparametrisation, with rows and secants of another one or new rows.
+        """The parabola at the structure of a reparametrisation, with the rows of another one or new rows.
 
         Costs a forward pass and a gradient, and as much again for new rows.
 
@@ -79,24 +84,25 @@ class TargetParabola:
         TooLarge
             The memory does not hold the rows.
         """
-        slopes = _slopes(target, reparametrisation)
+        reparametrisation.linearise()
+        slopes = StructureSlopes.with_room(target.expansion, reparametrisation, len(target.observations), _REMEDY)
         f, forward, nuisance = target.structure_factors(reparametrisation.structure), target.forward, target.nuisance
         intensities = forward.intensities(f, nuisance)
         misfits = forward.misfits(intensities, target.offsets)
         gradient = forward.gradient(f, nuisance, [seed for _, seed in misfits])
         return cls(
             target=target,
+            f=f,
+            slopes=slopes,
             value=sum(value for value, _ in misfits),
             gradient=slopes(np.arange(len(gradient)), gradient[None])[0],
             intensities=intensities,
             rows=_rows(target, f, slopes) if like is None else like.rows,
-            secants=() if like is None else like.secants,
         )
 
-    def with_new_rows(self, reparametrisation: Any) -> TargetParabola:
-        """The same with rows computed at the structure of a reparametrisation."""
-        f = self.target.structure_factors(reparametrisation.structure)
-        return replace(self, rows=_rows(self.target, f, _slopes(self.target, reparametrisation)))
+    def with_new_rows(self) -> TargetParabola:
+        """The same with rows computed here."""
+        return replace(self, rows=_rows(self.target, self.f, self.slopes))
 
     def with_secant(self, shifts: FloatArray, there: TargetParabola) -> TargetParabola:
         """The same with the secant to another parabola, which is that at shifts (P,) from this one."""
@@ -121,26 +127,10 @@ class TargetParabola:
         columns = observed, self.intensities, target.forward.weights, self.rows
         matrix = np.zeros((len(self.gradient), len(self.gradient)))
         for i_obs, i_calc, weights, row in zip(*columns, strict=True):
-            root = np.sqrt(weights)
-            along = root * i_calc / max(float(np.linalg.norm(root * i_calc)), 1e-300)
-            scaled = best_scale(i_calc, i_obs, weights) * root[:, None] * row
-            matrix += 2.0 * (scaled.T @ scaled - np.outer(along @ scaled, along @ scaled))
+            matrix += 2.0 * best_scale(i_calc, i_obs, weights) ** 2 * at_best_scale(i_calc, row, weights)
         # a parameter that no intensity depends on stays
         diagonal = matrix.diagonal()
         return matrix + np.diag(np.maximum(1e-9 * diagonal, 1e-12 * max(float(diagonal.max(initial=0.0)), 1e-300)))
-
-
-def _slopes(target: Target, reparametrisation: Any) -> StructureSlopes:
-    """Derivatives of the structure factors by the parameters, unless the memory does not hold them."""
-    atoms, rows = reparametrisation.structure.scatterers().size(), len(target.observations)
-    parameters = reparametrisation.n_independents
-    expect_room(
-        _BYTES_PER_SLOPE * target.f_obs().size() * 9 * atoms + _BYTES_PER_ROW * rows * parameters,
-        f"derivatives of {target.f_obs().size()} structure factors and {rows} intensities by {parameters} parameters",
-        "take fewer frames, or a smaller g_max",
-    )
-    reparametrisation.linearise()
-    return StructureSlopes.of(target.expansion, reparametrisation)
 
 
 def _rows(target: Target, f: ComplexArray, slopes: StructureSlopes) -> list[FloatArray]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from edtbx.arrays import BoolArray, FloatArray
 from edtbx.fitting.nuisance_bounds import NuisanceBounds
-from edtbx.intensities.nuisance import FrameCube, Grid
+from edtbx.intensities.nuisance import FrameCube, Grid, weighted_sum
 from edtbx.intensities.quadrature import spread_weights
 
 _TRIED = 21
@@ -84,9 +84,7 @@ class WeightedCubes:
         nodes = np.zeros((number, int(self.rows.max()), len(self.grid.y)))
         observed = np.zeros(nodes.shape[:2])
         frame, place = self.places
-        times = np.flatnonzero(law)
-        some = slice(times[0], times[-1] + 1) if len(times) else slice(0)
-        nodes[frame, place] = np.tensordot(law[some], self.intensities[some], 1).T
+        nodes[frame, place] = weighted_sum(law, self.intensities).T
         observed[frame, place] = self.observed
         across = np.swapaxes(nodes, 1, 2)
         return FrameCosts(

@@ -254,3 +254,12 @@ class ReducedEquations:
             following = slopes[1:] - slopes[0] * lever
             scales.append(1.0 / frame._square + slopes[0] ** 2 / pivot + following @ whole @ following)
         return whole[:2, :2], np.array(centres), np.array(scales)
+
+
+def at_best_scale(calculated: FloatArray, rows: FloatArray, weights: FloatArray) -> FloatArray:
+    """Normal matrix (P, P) of one frame whose scale follows, for I_calc (M,), its derivatives (M, P) and weights (M,)."""
+    root = np.sqrt(weights)
+    along = root * calculated / max(float(np.linalg.norm(root * calculated)), 1e-300)
+    design = root[:, None] * rows
+    design = design - np.outer(along, along @ design)
+    return np.asarray(design.T @ design)

@@ -172,15 +172,11 @@ def _weighted_residuals(nuisance: Nuisance, grid: Grid, cubes: Sequence[FrameCub
 def _fit_histogram(cubes: Sequence[FrameCube], grid: Grid, start: Nuisance) -> Nuisance:
     """Nuisance parameters with a free non-negative histogram as law, fitted in turn with the scales; the spread is held."""
     nuisance = replace(start, shape="free", histogram=np.stack([grid.thickness, start.over_thickness(grid)]))
-    over_y = start.over_spread(grid, np.array([cube.base for cube in cubes]))
+    roots, over_nodes = [np.sqrt(cube.weights) for cube in cubes], start.over_nodes(grid, cubes)
+    aims = np.concatenate([root * cube.observed for root, cube in zip(roots, cubes, strict=True)])
     for _ in range(10):
-        rows, aims = [], []
-        for n, cube in enumerate(cubes):
-            root = np.sqrt(cube.weights)[:, None]
-            design = np.tensordot(over_y[n], cube.intensities, 1)
-            rows.append(root * nuisance.scales[n] * design)
-            aims.append(root[:, 0] * cube.observed)
-        histogram, _ = nnls(np.concatenate(rows), np.concatenate(aims))
+        columns = zip(roots, nuisance.scales, over_nodes, strict=True)
+        histogram, _ = nnls(np.concatenate([root[:, None] * scale * sums for root, scale, sums in columns]), aims)
         histogram = histogram / histogram.sum()
         thickness = float(histogram @ grid.thickness)
         histogram = np.stack([grid.thickness, histogram])

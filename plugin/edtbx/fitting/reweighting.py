@@ -73,7 +73,7 @@ def reweight(
     measured = observations.reflections
     unscaled = nuisance.unscaled(grid, cubes)
     for number in range(_ROUNDS):
-        calculated = _scaled(nuisance, unscaled)
+        calculated = np.concatenate(nuisance.scaled(unscaled))
         weights = weighting(measured.intensity, measured.sigma, calculated)
         weighted = np.sqrt(weights) * (measured.intensity - calculated)
         usual = usual_sizes(weighted, calculated) if sizes is None else sizes
@@ -90,12 +90,7 @@ def reweight(
     return Reweighted(
         nuisance=nuisance,
         cubes=list(cubes),
-        calculated=_scaled(nuisance, unscaled),
+        calculated=np.concatenate(nuisance.scaled(unscaled)),
         residuals=residuals,
         sizes=usual,
     )
-
-
-def _scaled(nuisance: Nuisance, unscaled: Sequence[FloatArray]) -> FloatArray:
-    """Scaled I_calc (M,) of all rows."""
-    return np.concatenate([scale * own for scale, own in zip(nuisance.scales, unscaled, strict=True)])

@@ -131,10 +131,8 @@ class ForwardModel:
 
     def part_with_weight(self, nuisance: Nuisance) -> float:
         """Part of the orientations that intensities for given nuisance parameters need; cubes need all."""
-        return (
-            sum(len(waves.orientations.x) for waves in self.scan.summed(self._over_y(nuisance)))
-            / self.scan.orientations
-        )
+        needed = sum(len(waves.orientations.x) for waves in self.scan.summed(self._over_y(nuisance)))
+        return needed / self.scan.orientations
 
     @property
     def beams_per_frame(self) -> float:

@@ -40,6 +40,10 @@ class FrameCube:
     weights: FloatArray
     base: float = 0.0
 
+    def over_nodes(self, weights: FloatArray) -> FloatArray:
+        """Sum (M, T) over the y nodes with weights (J,), of which few differ from 0."""
+        return weighted_sum(weights, self.intensities)
+
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Grid:
@@ -131,33 +135,44 @@ class Nuisance(Summarised):
 
     def intensities(self, grid: Grid, cubes: Sequence[FrameCube]) -> list[FloatArray]:
         """Scaled I_calc (M,) of each frame."""
-        return [scale * own for scale, own in zip(self.scales, self.unscaled(grid, cubes), strict=True)]
+        return self.scaled(self.unscaled(grid, cubes))
+
+    def scaled(self, unscaled: Sequence[FloatArray]) -> list[FloatArray]:
+        """I_calc (M,) of each frame times its scale."""
+        return [scale * own for scale, own in zip(self.scales, unscaled, strict=True)]
 
     def unscaled(self, grid: Grid, cubes: Sequence[FrameCube]) -> list[FloatArray]:
         """Unscaled I_calc (M,) of each frame."""
-        over_t, over_y = self.over_thickness(grid), self.over_spread(grid, _bases(cubes))
-        return [_over_nodes(cube, own) @ over_t for cube, own in zip(cubes, over_y, strict=True)]
+        over_t = self.over_thickness(grid)
+        return [over_law @ over_t for over_law in self.over_nodes(grid, cubes)]
+
+    def over_nodes(self, grid: Grid, cubes: Sequence[FrameCube]) -> list[FloatArray]:
+        """Sums (M, T) of each frame over its y nodes."""
+        over_y = self.over_spread(grid, _bases(cubes))
+        return [cube.over_nodes(own) for cube, own in zip(cubes, over_y, strict=True)]
 
     def slopes(self, grid: Grid, cubes: Sequence[FrameCube]) -> list[FloatArray]:
         """Derivatives (M, 3) of the unscaled I_calc of each frame by centre and σ, per radian, and by thickness, per Å."""
         over_t, by_thickness = self.over_thickness(grid), self.slopes_over_thickness(grid)
-        over_y, by_spread = self.over_spread(grid, _bases(cubes)), self.slopes_over_spread(grid, _bases(cubes))
-        slopes = []
-        for n, cube in enumerate(cubes):
-            by_centre, by_sigma = (_over_nodes(cube, line) @ over_t for line in by_spread[:, n])
-            slopes.append(np.stack([by_centre, by_sigma, _over_nodes(cube, over_y[n]) @ by_thickness], axis=1))
-        return slopes
+        by_centre, by_sigma = self.slopes_over_spread(grid, _bases(cubes))
+        columns = cubes, by_centre, by_sigma, self.over_nodes(grid, cubes)
+        return [
+            np.stack(
+                [cube.over_nodes(centre) @ over_t, cube.over_nodes(sigma) @ over_t, over_law @ by_thickness], axis=1
+            )
+            for cube, centre, sigma, over_law in zip(*columns, strict=True)
+        ]
 
 
 def _bases(cubes: Sequence[FrameCube]) -> FloatArray:
     return np.array([cube.base for cube in cubes])
 
 
-def _over_nodes(cube: FrameCube, weights: FloatArray) -> FloatArray:
-    """Sum (M, T) over the y nodes, of which few have weight."""
-    nodes = np.flatnonzero(weights)
-    some = slice(nodes[0], nodes[-1] + 1) if len(nodes) else slice(0)
-    return np.asarray(np.tensordot(weights[some], cube.intensities[some], 1))
+def weighted_sum(weights: FloatArray, values: FloatArray) -> FloatArray:
+    """Sum (...) of values (n, ...) with weights (n,), from the first to the last that is not 0."""
+    places = np.flatnonzero(weights)
+    some = slice(places[0], places[-1] + 1) if len(places) else slice(0)
+    return np.asarray(np.tensordot(weights[some], values[some], 1))
 
 
 def intensity_weights(observed: FloatArray, sigma: FloatArray) -> FloatArray:

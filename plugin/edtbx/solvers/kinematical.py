@@ -99,7 +99,7 @@ def _at_beams(
 ) -> tuple[FloatArray, FloatArray]:
     """m and |x| (M,), the latter away from 0: sin(phase x)/x is even, and no different there."""
     m, x = np.empty(len(wanted)), np.empty(len(wanted))
-    least = _SMALL / max(phase[-1], 1e-300)
+    least = _SMALL / max(np.max(phase), 1e-300)
     for row in range(len(wanted)):
         m[row] = surface[wanted[row]]
         x[row] = max(abs(wavenumber * s_g[wanted[row]] * m[row] * m[row]), least)
