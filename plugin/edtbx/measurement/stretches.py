@@ -111,8 +111,9 @@ def stretches_of_scans(
 def _scans(frames: Sequence[Frame], nodes: FloatArray, bases: FloatArray) -> list[_Scan]:
     """Frames in the order of the rotation, a new scan wherever one shares no orientation with those before."""
     scans: list[_Scan] = []
+    widest = max((frame.semi_angle for frame in frames), default=0.0)
     for place in sorted(range(len(frames)), key=lambda n: frames[n].alpha):
-        beside = _beside(scans[-1], place, frames, nodes, bases) if scans and len(nodes) > 1 else None
+        beside = _beside(scans[-1], place, frames, nodes, bases, widest) if scans and len(nodes) > 1 else None
         if beside is None:
             scans.append(_Scan(places=[place], beside=[0.0]))
         else:
@@ -121,11 +122,18 @@ def _scans(frames: Sequence[Frame], nodes: FloatArray, bases: FloatArray) -> lis
     return scans
 
 
-def _beside(scan: _Scan, place: int, frames: Sequence[Frame], nodes: FloatArray, bases: FloatArray) -> float | None:
-    """Where a frame stands beside the first of a scan; None where it shares no nodes, or their paths are askew."""
+def _beside(
+    scan: _Scan, place: int, frames: Sequence[Frame], nodes: FloatArray, bases: FloatArray, widest: float
+) -> float | None:
+    """Where a frame stands beside the first of a scan; None where it shares no nodes, or their paths are askew.
+
+    The frames of a scan are in the order of the rotation, none with a greater semi-angle than the ``widest``.
+    """
     step, reach = float(nodes[1] - nodes[0]), float(nodes[-1])
     beside: float | None = None
     for other, of_other in zip(reversed(scan.places), reversed(scan.beside), strict=True):
+        if frames[other].alpha + widest <= frames[place].alpha - frames[place].semi_angle:
+            break  # nor does any before it overlap
         ends = _overlap(frames[other], frames[place])
         if ends is None:
             continue
