@@ -31,7 +31,7 @@ from edtbx_cctbx.refinement.results import Comparison, SamplingReport, TheoryFit
 from edtbx_cctbx.report.cif import _as_text, _bare_block
 from edtbx_cctbx.report.csv_json import CSV_HEADER
 from edtbx_cctbx.report.numbers import LAWS, frame_numbers, mean_thickness
-from edtbx_cctbx.report.tables import show_comparison, write_outputs
+from edtbx_cctbx.report.tables import show_comparison, show_structure, write_outputs
 
 CELL = (5.12345, 6.0, 7.0, 90.0, 101.54321, 90.0)
 STATISTICS = {"r_obs", "wr_obs", "r_all", "wr_all", "mr_obs", "r_frames", "n_obs", "n_all"}
@@ -232,6 +232,18 @@ def test_cif_reads_back(comparison: Comparison, tmp_path: Path) -> None:
     assert block["_refine.diffraction_theory"] == "dynamical"
     assert block["_refine_ls.sample_shape_expression"] == r"F(\t) = 1 - ( 1 - \t^2^)^1/2^"
     assert f"R(obs) {comparison.kinematical.statistics.r_obs:.4f}" in " ".join(block["_refine_special_details"].split())
+
+
+def test_displacements_that_no_atom_has_are_named(comparison: Comparison) -> None:
+    def shown(fit: TheoryFit) -> str:
+        show_structure(replace(comparison, dynamical=fit), out := io.StringIO())
+        return out.getvalue()
+
+    assert comparison.dynamical is not None
+    assert "no atom has" not in shown(comparison.dynamical)
+    refined = structure()
+    refined.scatterers()[0].u_iso = -0.003
+    assert "no atom has, in Å²: C1 (U_iso -0.003). To go on" in shown(replace(comparison.dynamical, structure=refined))
 
 
 def test_cif_holds_the_structure(comparison: Comparison, tmp_path: Path) -> None:

@@ -80,23 +80,13 @@ def check_displacements(structure: xray.structure, path: str | Path, log: TextIO
         Some are not positive and ``non_positive`` is "refuse", or one is larger than 100 Å².
     """
     cell, scatterers = structure.unit_cell(), structure.scatterers()
-    principal = [
-        np.linalg.eigvalsh(_matrix(adptbx.u_star_as_u_cart(cell, scatterer.u_star)))
-        if scatterer.flags.use_u_aniso()
-        else np.array([scatterer.u_iso])
-        for scatterer in scatterers
-    ]
-    for scatterer, values in zip(scatterers, principal, strict=True):
+    for scatterer, values in zip(scatterers, _principal(structure), strict=True):
         if values[-1] > _LARGEST_U:
             raise Sorry(f"{path}: atom {scatterer.label}: U of {values[-1]:g} A^2 is impossible: correct it")
-    bad = [n for n, values in enumerate(principal) if not values[0] > 0.0]
-    if not bad:
+    not_positive = non_positive_displacements(structure)
+    if not not_positive:
         return
-    names = listed(
-        f"{scatterers[n].label.strip()} "
-        f"({'smallest principal U' if scatterers[n].flags.use_u_aniso() else 'U_iso'} {principal[n][0]:.4g})"
-        for n in bad
-    )
+    bad, names = list(not_positive), listed(not_positive.values())
     if non_positive == "refuse":
         raise Sorry(
             f"{path}: displacement parameters that are not positive, in A^2: {names}: correct them, or let them be made "
@@ -107,6 +97,25 @@ def check_displacements(structure: xray.structure, path: str | Path, log: TextIO
         if scatterers[n].flags.use_u_aniso():
             scatterers[n].u_star = _raised(scatterers[n].u_star, cell)
     print(f"{path}: displacement parameters made positive, in A^2: {names}", file=log)
+
+
+def non_positive_displacements(structure: xray.structure) -> dict[int, str]:
+    """Atoms whose displacement parameters are not positive, by place: the label, and the smallest of these in Å²."""
+    return {
+        n: f"{atom.label.strip()} ({'smallest principal U' if atom.flags.use_u_aniso() else 'U_iso'} {values[0]:.4g})"
+        for n, (atom, values) in enumerate(zip(structure.scatterers(), _principal(structure), strict=True))
+        if not values[0] > 0.0
+    }
+
+
+def _principal(structure: xray.structure) -> list[FloatArray]:
+    """Principal mean-square displacements (3,) of every atom in Å², rising; (1,) of an isotropic one."""
+    return [
+        np.asarray(np.linalg.eigvalsh(_matrix(adptbx.u_star_as_u_cart(structure.unit_cell(), scatterer.u_star))))
+        if scatterer.flags.use_u_aniso()
+        else np.array([scatterer.u_iso])
+        for scatterer in structure.scatterers()
+    ]
 
 
 def _raised(u_star: Sequence[float], cell: Any) -> tuple[float, ...]:

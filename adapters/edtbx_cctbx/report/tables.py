@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import TextIO
 
 import numpy as np
+from cctbx import xray
 
 from edtbx.measurement.experiment import number_ranges
 from edtbx.measurement.statistics import DEFINITION
 from edtbx_cctbx.io.output_files import ENDINGS, output_base, write_files
+from edtbx_cctbx.model_files.displacements import non_positive_displacements
 from edtbx_cctbx.refinement.results import Comparison
 from edtbx_cctbx.report.cif import structure_block, structure_cif
 from edtbx_cctbx.report.csv_json import reflections_csv, summary_json
 from edtbx_cctbx.report.numbers import OUTLIER, frame_numbers, mean_thickness, outliers, with_su
 from edtbx_cctbx.report.shelx import structure_res
+from edtbx_cctbx.structure.atom_names import listed
 
 _R_FACTORS = {
     "R(obs)": "r_obs",
@@ -90,6 +93,7 @@ def show_structure(comparison: Comparison, out: TextIO) -> None:
     least_squares = fit.least_squares
     if least_squares is None:
         fit.structure.show_scatterers(f=out)
+        _show_non_positive(fit.structure, out)
         return
     print(
         f"Least squares: {least_squares.parameters} parameters, {least_squares.restraints} restraints, goodness of fit "
@@ -104,6 +108,7 @@ def show_structure(comparison: Comparison, out: TextIO) -> None:
     print("".join(f"{name.replace('fract_', ''):>{width}}" for name, width in columns.items()), file=out)
     for row in zip(*(atoms[f"_atom_site_{name}"] for name in columns), strict=True):
         print("".join(f"{cell:>{width}}" for cell, width in zip(row, columns.values(), strict=True)), file=out)
+    _show_non_positive(fit.structure, out)
     worst = outliers(fit)
     if worst:
         print(
@@ -117,6 +122,17 @@ def show_structure(comparison: Comparison, out: TextIO) -> None:
         indices = "".join(f"{index:>5}" for index in outlier.hkl)
         print(
             f"{outlier.frame:>6}{indices}{outlier.i_obs:>12.5g}{outlier.sigma:>10.3g}{outlier.i_calc:>12.5g}{outlier.residual:>10.1f}",
+            file=out,
+        )
+
+
+def _show_non_positive(structure: xray.structure, out: TextIO) -> None:
+    """Name the atoms whose displacement parameters are not positive."""
+    names = non_positive_displacements(structure).values()
+    if names:
+        print(
+            f"Displacements refined to what no atom has, in Å²: {listed(names)}. To go on from this model, restrain them "
+            "(ISOR, SIMU) or keep them isotropic, and give model.mend_displacements=True",
             file=out,
         )
 
