@@ -21,7 +21,7 @@ from test_target import experiment_for, model_in, nuisance_for, refining, target
 
 import edtbx_cctbx
 from edtbx.execution.executors import frame_threads
-from edtbx.fitting import coarse_to_fine
+from edtbx.fitting import coarse_to_fine, level_search
 from edtbx.fitting.nuisance_bounds import NuisanceBounds
 from edtbx.fitting.sampling_levels import COARSE, DRAFT
 from edtbx.intensities.sampling import Sampling
@@ -429,7 +429,8 @@ def test_a_comparison_prints_nothing_and_is_copied(example, monkeypatch, capsys)
     capsys.readouterr()
     few = replace(COARSE, accuracy=Accuracy(s_max=0.01, s_strong=0.003, tolerance=1e-4), spread_reach=0.004, tilts=6)
     monkeypatch.setattr(coarse_to_fine, "COARSE", few)
-    monkeypatch.setattr(coarse_to_fine, "LEVELS", (DRAFT,) * 3)
+    drafts = level_search._Along(levels=[DRAFT] * len(level_search.BEAMS), least=0)
+    monkeypatch.setattr(level_search, "_AXES", (drafts, drafts))
     settings = Settings(rules=SelectionRules(d_min=1.1), s_max=0.01, bounds=NuisanceBounds(shapes=("slab",)), nproc=1)
     found = compare(experiment, structure, settings)
     written = capsys.readouterr()

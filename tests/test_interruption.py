@@ -18,6 +18,7 @@ from edtbx_cctbx import KinematicalTarget, crystallographic_ls, read_experiment,
 from edtbx_cctbx.arrays import to_numpy
 from edtbx_cctbx.io.checkpoint import Checkpoint
 from edtbx_cctbx.programs import compare, refine
+from edtbx_cctbx.refinement import cycles
 from edtbx_cctbx.refinement.parameters import StructureParameters
 from edtbx_cctbx.refinement.refine import refine as refine_both
 from edtbx_cctbx.refinement.settings import RefinementSettings
@@ -51,6 +52,7 @@ def stopped_after(monkeypatch, owner, method: str, calls: int, stop: BaseExcepti
 
 
 def test_a_refinement_interrupted_in_the_first_theory_has_that_one_only(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cycles, "_FIRST_SHIFT", 0.5)  # the first stage takes several cycles
     calls = stopped_after(monkeypatch, crystallographic_ls, "build_up", 2, Interrupted(signal.SIGTERM))
     with pytest.raises(SystemExit) as ended:
         refine.run([START, DATA, *FEW, f"output.prefix={tmp_path / 'x'}"])
@@ -76,6 +78,7 @@ def test_a_refinement_interrupted_in_the_first_theory_has_that_one_only(tmp_path
 
 def test_the_structure_kept_is_that_of_the_intensities(monkeypatch):
     """Both are of the last whole cycle: not those of the next one, whose structure was there when it was interrupted."""
+    monkeypatch.setattr(cycles, "_FIRST_SHIFT", 0.5)
     stopped_after(monkeypatch, crystallographic_ls, "build_up", 3, KeyboardInterrupt())
     experiment, structure = read_experiment(DATA).select_frames([1, 2, 3]), read_model(START)
     found = refine_both(experiment, structure, RefinementSettings(nproc=2)).kinematical

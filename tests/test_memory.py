@@ -21,8 +21,9 @@ from edtbx.execution.memory import (
     frames_bytes,
     vectors_bytes,
 )
+from edtbx.fitting.level_search import level_for
 from edtbx.fitting.nuisance_bounds import NuisanceBounds
-from edtbx.fitting.sampling_levels import LEVELS, level_for
+from edtbx.fitting.sampling_levels import BEAMS, ORIENTATIONS, level
 from edtbx.intensities.forward import ForwardModel
 from edtbx.intensities.simulation import Crystal, Noise, Scan
 from edtbx.measurement.experiment import ScanGeometry
@@ -187,17 +188,17 @@ def test_levels_that_do_not_fit_are_left_out(monkeypatch):
     def chosen():
         return level_for(target.forward, f, nuisance, NuisanceBounds(), 1e-9)
 
-    assert chosen().level is LEVELS[-3]
+    assert chosen().level == level(len(BEAMS) - 3, len(ORIENTATIONS) - 3)
     fits = ForwardModel.expect_room
 
     def expect_room(model, *args, **kwds):
-        if model.sampling.accuracy.s_max > LEVELS[-2].accuracy.s_max:
+        if model.sampling.accuracy.s_max > BEAMS[-2].s_max:
             raise TooLarge("the finest level does not fit")
         fits(model, *args, **kwds)
 
     monkeypatch.setattr(ForwardModel, "expect_room", expect_room)
     found = chosen()
-    assert found.level is LEVELS[-4]
+    assert found.level.accuracy == BEAMS[-4]
     assert not found.kept
     assert np.isfinite(found.error)
     monkeypatch.setattr(memory, "available_bytes", lambda: 1)

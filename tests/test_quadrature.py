@@ -65,6 +65,14 @@ def test_spanning_nodes_are_equally_spaced_and_hold_the_centre():
     assert Quadrature.spanning(1, 0.0, 0.1).y.tolist() == [0.0]
 
 
+def test_spanning_nodes_may_hold_the_centre_between_them():
+    nodes = Quadrature.spanning(1, 0.25, 0.1, between=True).y
+    np.testing.assert_allclose(nodes, [-0.25, -0.15, -0.05, 0.05, 0.15, 0.25], atol=1e-15)
+    np.testing.assert_allclose(
+        Quadrature.spanning(1, 0.26, 0.1, between=True).y, 0.1 * np.arange(-3.5, 4.0), atol=1e-15
+    )
+
+
 def rows_of(quadrature, geometry, semi):
     """x and y of the tilts at each node."""
     o = quadrature.orientations(geometry, semi)

@@ -52,8 +52,8 @@ accuracy {
     .type = float(value_min=0.001, value_max=10)
     .help = "Numerical error of intensities that is allowed, as a part of the misfit that the model leaves, or of \
       max(sigma, 1 % of I) where that is less. Tilts, spread nodes and beams follow from it; error and misfit are \
-      measured on a few frames and printed. 0.1 shifts parameters by a tenth of their s.u.s; 0.05 takes two to three \
-      times as long."
+      measured on a few frames and printed. 0.1 shifts parameters by one to three tenths of their s.u.s (root mean \
+      square); 0.05 takes two to three times as long."
 }
 beams {
   g_max = None
@@ -62,12 +62,12 @@ beams {
       a value leaves measured reflections without their neighbours."
   s_max = None
     .type = float(value_min=0.001, value_max=1)
-    .help = "Beams with a larger excitation error (1/Angstrom) are left out. None: chosen by accuracy.tolerance, 0.03 \
+    .help = "Beams with a larger excitation error (1/Angstrom) are left out. None: chosen by accuracy.tolerance, 0.02 \
       to 0.09, or 0.015 to 0.05 for a solver that cannot fold beams."
   s_strong = None
     .type = float(value_min=0.001, value_max=1)
     .help = "Beams with a larger excitation error are folded into the others by perturbation. None: chosen by \
-      accuracy.tolerance, 0.003 to 0.01."
+      accuracy.tolerance, 0.002 to 0.01."
 }
 selection {
   rsg_max = 0.7

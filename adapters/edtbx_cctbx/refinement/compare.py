@@ -13,8 +13,8 @@ from cctbx import xray
 from edtbx.arrays import FloatArray
 from edtbx.checks import given_or_default
 from edtbx.execution.progress import SILENT, CountingReporter, Reporter
+from edtbx.fitting.level_search import ChosenLevel
 from edtbx.fitting.nuisance_fit import fit_nuisance, rescale
-from edtbx.fitting.sampling_levels import ChosenLevel
 from edtbx.intensities.nuisance import FrameCube, Grid, Nuisance
 from edtbx.measurement.experiment import Experiment
 from edtbx_cctbx.indexing.diagnosis import warn_if_hopeless

@@ -15,7 +15,8 @@ from smtbx.refinement.least_squares import mainstream_shelx_weighting
 from edtbx.arrays import FloatArray
 from edtbx.execution.memory import at_once
 from edtbx.execution.progress import Reporter
-from edtbx.fitting.sampling_levels import DRAFT, FOR_ROWS, ChosenLevel
+from edtbx.fitting.level_search import ChosenLevel
+from edtbx.fitting.sampling_levels import DRAFT, FOR_ROWS
 from edtbx.intensities.nuisance import Nuisance
 from edtbx.measurement.observations import Observations
 from edtbx_cctbx.arrays import to_numpy
@@ -34,7 +35,7 @@ from edtbx_cctbx.targets.weighting import flat_weighting
 _FIRST_CYCLES = 5
 """Most cycles of each stage on some of the frames."""
 
-_FIRST_SHIFT = 2.5
+_FIRST_SHIFT = 3.0
 """Shifts in s.u.s that end these stages: going over to all frames shifts by as much; laws are chosen and hydrogen is placed
 by what they leave."""
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from edtbx.arrays import FloatArray
 from edtbx.execution.progress import Progress, Reporter
-from edtbx.fitting.nuisance_fit import fit_nuisance, misfit
-from edtbx.fitting.sampling_levels import LEVELS, USUAL, Level
+from edtbx.fitting.nuisance_fit import fit_nuisance, misfit, polish_nuisance
+from edtbx.fitting.sampling_levels import FIRST, USUAL, Level, coarser
 from edtbx.intensities.nuisance import FrameCube, Nuisance
 from edtbx.intensities.thickness import mean_thickness
 from edtbx_cctbx.io.checkpoint import Checkpoint, atoms_of, put_atoms
@@ -48,6 +48,9 @@ _ROWS_FOR_LAW = 1000
 
 _BETTER = 0.98
 """Ratio of misfits below which another law is taken: laws that fit alike would alternate."""
+
+_SPARED = 0.8
+"""Part of the nodes to which settled centres must bring them down: they cost a sum over the nodes of all frames."""
 
 _LAST = "all frames"
 
@@ -132,7 +135,7 @@ class LeastSquaresRun:
     def on_some_frames(self, stage: str) -> None:
         """A few cycles on some of the frames, coarsely sampled."""
         places = self.cycles.some_frames(self.scattering.observations, _FEWEST_ROWS, _FEWEST_FRAMES)
-        some, start = self.scattering.at_level(LEVELS[1], self.nuisance, places)
+        some, start = self.scattering.at_level(FIRST, self.nuisance, places)
 
         def cycles() -> _StageEnd:
             ls, _ = self.cycles.run(some, start, f"{stage}, {len(places)} frames", to_the_end=False)
@@ -154,7 +157,7 @@ class LeastSquaresRun:
 
         def law() -> Nuisance:
             thick, _ = self._over_all_thicknesses(places)
-            return thick.fit_nuisance(self.model.structure, self._law_progress)
+            return thick.fit_nuisance(self.model.structure, self._progress("law"))
 
         self.nuisance = self.nuisance.updated(self.checkpoint.step(step, law), places)
 
@@ -174,16 +177,15 @@ class LeastSquaresRun:
 
     def _better_law(self, places: list[int]) -> Nuisance | None:
         some, nuisance = self._over_all_thicknesses(places)
-        grid, cubes = some.forward.grid, some.cubes(self.model.structure, self._law_progress)
+        grid, cubes = some.forward.grid, some.cubes(self.model.structure, self._progress("law"))
         best = fit_nuisance(cubes, grid, some.bounds)
         if best.shape == nuisance.shape:
             return None
         same = fit_nuisance(cubes, grid, replace(some.bounds, shapes=(nuisance.shape,)))
         return best if misfit(best, grid, cubes) <= _BETTER * misfit(same, grid, cubes) else None
 
-    @property
-    def _law_progress(self) -> Progress[FrameCube]:
-        return self.report.progress(f"{self.scattering.solver_name}, law")
+    def _progress(self, step: str) -> Progress[FrameCube]:
+        return self.report.progress(f"{self.scattering.solver_name}, {step}")
 
     def _over_all_thicknesses(self, places: list[int]) -> tuple[ScatteringModel, Nuisance]:
         scattering, nuisance, bounds = self.scattering, self.nuisance, self.scattering.bounds
@@ -196,6 +198,7 @@ class LeastSquaresRun:
     def on_all_frames(self, level: Level) -> tuple[crystallographic_ls, float]:
         """All cycles on all frames, laws compared once more near the end; the equations and the last shift in s.u.s."""
         changed = False
+        level = self._settled(level)
 
         def law_changes(nuisance: Nuisance) -> bool:
             nonlocal changed
@@ -210,14 +213,29 @@ class LeastSquaresRun:
         self.nuisance = ls.observations.nuisance
         return ls, shift
 
+    def _settled(self, level: Level) -> Level:
+        """The level with centres and spread settled at it first, where that spares many of the nodes."""
+        settled = replace(level, settled=True)
+        fine, start = self.scattering.at_level(level, self.nuisance)
+        fewer, _ = self.scattering.at_level(settled, self.nuisance, [0])
+        if len(fewer.forward.grid.y) > _SPARED * len(fine.forward.grid.y):
+            return level
+
+        def settle() -> Nuisance:
+            cubes = fine.cubes(self.model.structure, self._progress("centres"))
+            return polish_nuisance(cubes, fine.forward.grid, fine.bounds, start)
+
+        self.nuisance = self.checkpoint.step("centres", settle)
+        return settled
+
     def _drafted(
         self, level: Level, stage: str, stop: Callable[[Nuisance], bool] | None = None
     ) -> tuple[crystallographic_ls, float]:
         """Cycles on all frames at a level, with drafts between where waves take time."""
         fine, start = self.scattering.at_level(level, self.nuisance)
-        place = LEVELS.index(level) - _COARSER if level in LEVELS else -1
-        cheap = place < LEVELS.index(USUAL) or fine.forward.solver.approximation is not None
-        draft = None if cheap else self.scattering.at_level(LEVELS[place], self.nuisance)[0]
+        cheap = fine.forward.solver.approximation is not None
+        sketch = None if cheap else coarser(level, _COARSER)
+        draft = None if sketch is None else self.scattering.at_level(sketch, self.nuisance)[0]
         return self.cycles.run(fine, start, stage, draft=draft, stop=stop)
 
 

@@ -23,9 +23,10 @@ from edtbx.execution.executors import frame_executor
 from edtbx.execution.memory import expect_room_for
 from edtbx.execution.progress import Progress, no_progress
 from edtbx.fitting.coarse_to_fine import AccuracySettings, choose_level, fit_coarse
+from edtbx.fitting.level_search import ChosenLevel
 from edtbx.fitting.nuisance_bounds import NuisanceBounds
 from edtbx.fitting.nuisance_fit import fit_nuisance
-from edtbx.fitting.sampling_levels import ChosenLevel, Level
+from edtbx.fitting.sampling_levels import Level
 from edtbx.intensities.forward import ForwardModel
 from edtbx.intensities.nuisance import FrameCube, Nuisance
 from edtbx.intensities.sampling import G_MAX_MARGIN, Sampling

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,10 @@ import numpy as np
 from edtbx.arrays import ComplexArray
 from edtbx.checks import expect_positive
 from edtbx.execution.progress import Progress, no_progress
+from edtbx.fitting.level_search import ChosenLevel, level_for
 from edtbx.fitting.nuisance_bounds import NuisanceBounds
 from edtbx.fitting.nuisance_fit import fit_nuisance
-from edtbx.fitting.sampling_levels import COARSE, LEVELS, ChosenLevel, Level, level_for
+from edtbx.fitting.sampling_levels import COARSE, Level
 from edtbx.intensities.forward import ForwardModel
 from edtbx.intensities.nuisance import FrameCube, Nuisance
 from edtbx.intensities.sampling import Sampling
@@ -21,6 +23,9 @@ from edtbx.solvers.block import Accuracy, Solver
 _FULL = 5.0
 """How much further than ``s_strong`` a solver reaches that folds no beams: 0.015 Å⁻¹ at the first level. On urea 0.019 errs
 by 0.005 (R of amplitudes)."""
+
+_APPROXIMATE = 4.0
+"""How much farther apart the nodes of a spread are for a solver that is an approximation on purpose: it errs by more."""
 
 _ENOUGH, _FEWEST_FRAMES = 4000, 12
 """Rows and frames that suffice to find law, thickness and spread."""
@@ -70,8 +75,9 @@ class AccuracySettings:
         return replace(COARSE, accuracy=self.beams(COARSE.accuracy, solver))
 
     def at(self, level: Level, solver: Solver) -> Level:
-        """The level with the limits on beams that the solver needs."""
-        return replace(level, accuracy=self.beams(level.accuracy, solver))
+        """The level with the limits on beams that the solver needs, and nodes that suffice for it."""
+        spacing = level.spacing if solver.approximation is None else _APPROXIMATE * level.spacing
+        return replace(level, accuracy=self.beams(level.accuracy, solver), spacing=spacing)
 
     def sampling(self, level: Level, forward: ForwardModel, nuisance: Nuisance, bounds: NuisanceBounds) -> Sampling:
         """Sampling at a level for the thickness and spread known, with the limits on beams that the solver needs."""
@@ -125,12 +131,12 @@ def choose_level(
     accuracy: AccuracySettings,
     progress: Progress[Any] = no_progress,
 ) -> ChosenLevel:
-    """Level of sampling within the tolerance, and its error (see :func:`edtbx.fitting.sampling_levels.level_for`).
+    """Level of sampling within the tolerance, and its error (see :func:`edtbx.fitting.level_search.level_for`).
 
     Raises
     ------
     TooLarge
         The memory does not hold the first levels.
     """
-    levels = [accuracy.at(level, forward.solver) for level in LEVELS]
-    return level_for(forward, f, nuisance, bounds, accuracy.tolerance, levels, progress)
+    adapt = partial(accuracy.at, solver=forward.solver)
+    return level_for(forward, f, nuisance, bounds, accuracy.tolerance, adapt, progress)

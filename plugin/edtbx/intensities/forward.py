@@ -78,7 +78,7 @@ class ForwardModel:
         self.executor = executor
         self._f_000 = f_000
         self.wavenumber = wave_number(experiment.wavelength, f_000 * u_per_f(experiment.cell, experiment.wavelength))
-        reach = Quadrature.spanning(1, sampling.spread_reach, sampling.spread_spacing)
+        reach = Quadrature.spanning(1, sampling.spread_reach, sampling.spread_spacing, sampling.between)
         self.grid = Grid(y=reach.y, thickness=sampling.thickness_grid, centre_reach=sampling.centre_reach)
         self.scan, self.bases = ScanWaves.prepare(
             experiment,

@@ -47,9 +47,10 @@ class Quadrature:
     first: int = 0
 
     @classmethod
-    def spanning(cls, tilts: int, reach: float, spacing: float) -> Quadrature:
-        """Nodes from −reach to +reach (radians) that are ``spacing`` apart."""
-        half = math.ceil(reach / spacing - 1e-9)
+    def spanning(cls, tilts: int, reach: float, spacing: float, between: bool = False) -> Quadrature:
+        """Nodes from −reach to +reach (radians) that are ``spacing`` apart, with zero at or ``between`` two of them."""
+        shift = 0.5 if between else 0.0
+        half = max(math.ceil(reach / spacing - shift - 1e-9), 0) + shift
         return cls(tilts=tilts, y=spacing * np.arange(-half, half + 1.0))
 
     def orientations(self, geometry: ScanGeometry, semi_angle: float) -> Orientations:

@@ -30,6 +30,9 @@ class Sampling:
         Thickness for which the tilts must be enough.
     spread_reach, spread_spacing : float, radians
         The y nodes go from −reach to +reach.
+    between : bool
+        Whether the zero of the nodes lies between two of them: intensities are interpolated, with a kink at every node that
+        centres had better keep away from.
     centre_reach : float, radians
         How far the centre of a frame may be from where its nodes have their zero.
     shared : bool
@@ -49,6 +52,7 @@ class Sampling:
     tilt_thickness: float = 1500.0
     spread_reach: float = np.radians(0.4)
     spread_spacing: float = np.radians(0.06)
+    between: bool = False
     centre_reach: float = math.inf
     shared: bool = False
     thickness_max: float = 3000.0
