@@ -17,6 +17,7 @@ from edtbx.execution.progress import Progress, Reporter
 from edtbx.fitting.nuisance_fit import fit_nuisance, misfit, polish_nuisance
 from edtbx.fitting.sampling_levels import FIRST, USUAL, Level, coarser
 from edtbx.intensities.nuisance import FrameCube, Nuisance
+from edtbx.intensities.sampling import Sampling
 from edtbx.intensities.thickness import mean_thickness
 from edtbx_cctbx.io.checkpoint import Checkpoint, atoms_of, put_atoms
 from edtbx_cctbx.refinement.compare import theory_fit
@@ -187,12 +188,16 @@ class LeastSquaresRun:
     def _progress(self, step: str) -> Progress[FrameCube]:
         return self.report.progress(f"{self.scattering.solver_name}, {step}")
 
+    def _sampling(self, level: Level) -> Sampling:
+        """The sampling of a level for the present thickness and spread."""
+        scattering = self.scattering
+        return scattering.accuracy.sampling(level, scattering.forward, self.nuisance, scattering.bounds)
+
     def _over_all_thicknesses(self, places: list[int]) -> tuple[ScatteringModel, Nuisance]:
         scattering, nuisance, bounds = self.scattering, self.nuisance, self.scattering.bounds
         mean = mean_thickness(nuisance.shape, nuisance.thickness)
         thickest = _THICKEST * mean if bounds.thickness is None else 1.2 * bounds.thickness
-        sampling = scattering.accuracy.sampling(USUAL, scattering.forward, nuisance, bounds)
-        sampling = replace(sampling, thickness_max=thickest, thickness_step=thickest / _LAW_STEPS)
+        sampling = replace(self._sampling(USUAL), thickness_max=thickest, thickness_step=thickest / _LAW_STEPS)
         return scattering.resampled(sampling, nuisance, places)
 
     def on_all_frames(self, level: Level) -> tuple[crystallographic_ls, float]:
@@ -216,12 +221,12 @@ class LeastSquaresRun:
     def _settled(self, level: Level) -> Level:
         """The level with centres and spread settled at it first, where that spares many of the nodes."""
         settled = replace(level, settled=True)
-        fine, start = self.scattering.at_level(level, self.nuisance)
-        fewer, _ = self.scattering.at_level(settled, self.nuisance, [0])
-        if len(fewer.forward.grid.y) > _SPARED * len(fine.forward.grid.y):
+        nodes, fewer = (len(self._sampling(one).nodes) for one in (level, settled))
+        if fewer > _SPARED * nodes:
             return level
 
         def settle() -> Nuisance:
+            fine, start = self.scattering.at_level(level, self.nuisance)
             cubes = fine.cubes(self.model.structure, self._progress("centres"))
             return polish_nuisance(cubes, fine.forward.grid, fine.bounds, start)
 

@@ -23,7 +23,6 @@ from edtbx.intensities.frame_waves import FrameWaves, Rows, is_real
 from edtbx.intensities.nuisance import FrameCube, Grid, Nuisance, intensity_weights, scaled_misfit
 from edtbx.intensities.potential import GVectors, u_per_f, wave_number
 from edtbx.intensities.propagation import Projection, Propagation
-from edtbx.intensities.quadrature import Quadrature
 from edtbx.intensities.sampling import Sampling
 from edtbx.intensities.scan_waves import ScanWaves
 from edtbx.measurement.experiment import Experiment
@@ -78,8 +77,7 @@ class ForwardModel:
         self.executor = executor
         self._f_000 = f_000
         self.wavenumber = wave_number(experiment.wavelength, f_000 * u_per_f(experiment.cell, experiment.wavelength))
-        reach = Quadrature.spanning(1, sampling.spread_reach, sampling.spread_spacing, sampling.between)
-        self.grid = Grid(y=reach.y, thickness=sampling.thickness_grid, centre_reach=sampling.centre_reach)
+        self.grid = Grid(y=sampling.nodes, thickness=sampling.thickness_grid, centre_reach=sampling.centre_reach)
         self.scan, self.bases = ScanWaves.prepare(
             experiment,
             observations,

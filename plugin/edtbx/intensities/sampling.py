@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edtbx.arrays import FloatArray
+from edtbx.intensities.quadrature import Quadrature
 from edtbx.solvers.block import Accuracy
 
 _LARGEST_REACH = 0.3
@@ -76,6 +77,11 @@ class Sampling:
                 f"thickness_max must lie between 1 and {_MOST_THICKNESSES:g} times thickness_step, "
                 f"got {self.thickness_max:g} and {self.thickness_step:g} Å"
             )
+
+    @property
+    def nodes(self) -> FloatArray:
+        """The y nodes (J,) in radians."""
+        return Quadrature.spanning(1, self.spread_reach, self.spread_spacing, self.between).y
 
     @property
     def thickness_grid(self) -> FloatArray:
