@@ -170,3 +170,25 @@ def test_a_few_strong_reflections_that_are_wrong_do_not_outvote_the_others():
     found, there = fit_nuisance(cubes, GRID, bounds), polish_nuisance(cubes, GRID, bounds, other)
     assert misfit(found, GRID, cubes) > misfit(there, GRID, cubes)
     assert found.thickness == pytest.approx(truth.thickness, rel=0.05)
+
+
+@pytest.mark.parametrize("shape", LAWS)
+def test_the_fit_ends_at_the_minimum_itself(shape):
+    """Vertices of parabolas through the objective lie within some thousandths of the s.u.s, which are 4 to 10 Å and 0.01°."""
+    cubes, bounds = measured(truth_of(shape), noise=1.0), NuisanceBounds(shapes=(shape,))
+    found = fit_nuisance(cubes, GRID, bounds)
+    usual = [misfit(found.at([n]), GRID, [cube]) / 40 for n, cube in enumerate(cubes)]
+
+    def objective(**changes):
+        moved = rescale(replace(found, **changes), GRID, cubes)
+        return misfit(moved, GRID, cubes) + float(usual @ (moved.centres / bounds.centre_prior) ** 2)
+
+    def vertex(of_shift, step):
+        low, middle, high = (of_shift(part * step) for part in (-1.0, 0.0, 1.0))
+        return 0.5 * step * (low - high) / (low - 2.0 * middle + high)
+
+    assert abs(vertex(lambda x: objective(thickness=found.thickness + x), 0.3)) < 0.02
+    assert abs(vertex(lambda x: objective(sigma=found.sigma + x), np.radians(2e-4))) < np.radians(1e-4)
+    for frame in np.eye(4):
+        shift = vertex(lambda x, frame=frame: objective(centres=found.centres + x * frame), np.radians(2e-4))
+        assert abs(shift) < np.radians(1e-4)

@@ -15,7 +15,7 @@ from cctbx.array_family import flex
 
 from edtbx.fitting.level_search import intensity_error
 from edtbx.fitting.sampling_levels import BEAMS, DRAFT, Level
-from edtbx.intensities.thickness import QUANTILES
+from edtbx.intensities.thickness import LAWS
 from edtbx.measurement.experiment import ScanGeometry
 from edtbx.solvers.block import Accuracy, Solver
 from edtbx_cctbx import read_experiment, read_model, with_model_cell
@@ -234,7 +234,7 @@ def test_a_default_may_be_given(auto, monkeypatch):
 
     def look(experiment, structure, settings, *rest):
         assert experiment.geometry is ScanGeometry.ROTATION
-        assert set(settings.bounds.shapes) == set(QUANTILES)
+        assert set(settings.bounds.shapes) == set(LAWS)
         raise Arrived
 
     monkeypatch.setattr(compare_program, "compare", look)

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edtbx.intensities.thickness import QUANTILES, histogram_weights, mean_thickness, thickness_weights
+from edtbx.intensities import thickness as module
+from edtbx.intensities.thickness import histogram_weights, mean_thickness, thickness_slopes, thickness_weights
 
 GRID = 50.0 * np.arange(1, 41)
 MEANS = {"slab": 1.0, "wedge": 1 / 2, "cylinder": np.pi / 4, "lens": 2 / 3, "thin": 1 / 3}
@@ -14,19 +15,18 @@ LAWS = sorted(MEANS)
 
 
 def test_every_law_is_tested():
-    assert set(QUANTILES) == set(LAWS)
+    assert set(module.LAWS) == set(LAWS)
 
 
 @pytest.mark.parametrize("shape", LAWS)
 def test_mean_thickness(shape):
     weights = thickness_weights(GRID, shape, 1430.0)
-    # linear interpolation keeps the mean; what is left is the Gauss quadrature over the law
-    assert weights @ GRID == pytest.approx(MEANS[shape] * 1430.0, rel=1e-5)
+    assert weights @ GRID == pytest.approx(MEANS[shape] * 1430.0, rel=1e-12)  # linear interpolation keeps it
 
 
 @pytest.mark.parametrize("shape", LAWS)
 def test_mean_thickness_in_words(shape):
-    assert mean_thickness(shape, 800.0) == pytest.approx(MEANS[shape] * 800.0, rel=1e-5)  # the same quadrature
+    assert mean_thickness(shape, 800.0) == pytest.approx(MEANS[shape] * 800.0, rel=1e-12)
     assert mean_thickness("free", 800.0) == 800.0
 
 
@@ -49,8 +49,7 @@ def test_weights_against_sampled_thicknesses(shape):
         samples = plain_reference.sampled_thicknesses(shape, thickness)
         for values in (np.cos(GRID / 300.0), GRID**2 / 1e6, np.exp(-GRID / 500.0)):
             expected = np.interp(samples, np.concatenate([[0.0], GRID]), np.concatenate([[0.0], values])).mean()
-            # 256 Gauss nodes on a function with kinks at every point of the grid: 1/256² of the step in value
-            assert thickness_weights(GRID, shape, thickness) @ values == pytest.approx(expected, abs=1e-4)
+            assert thickness_weights(GRID, shape, thickness) @ values == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("shape", LAWS)
@@ -82,8 +81,18 @@ def test_beyond_the_grid_the_last_thickness_stands_in():
 
 
 @pytest.mark.parametrize("shape", LAWS)
-def test_the_share_below_a_thickness_inverts_the_density(shape):
-    """Densities as the head of the module gives them, integrated numerically up to the quantile of a share."""
+def test_derivatives_have_no_kinks(shape):
+    """Between the points of the grid, a step of 1e-3 Å changes weights as their derivatives at its ends say."""
+    for thickness in np.arange(203.0, 1900.0, 17.3):
+        change = thickness_weights(GRID, shape, thickness + 1e-3) - thickness_weights(GRID, shape, thickness)
+        slopes = [thickness_slopes(GRID, shape, t) for t in (thickness, thickness + 1e-3)]
+        np.testing.assert_allclose(slopes[0], slopes[1], atol=2e-6)
+        np.testing.assert_allclose(change, 1e-3 * slopes[0], atol=1e-9)
+
+
+@pytest.mark.parametrize("shape", LAWS)
+def test_shares_and_their_integrals_are_those_of_the_density(shape):
+    """Densities as the head of the module gives them, integrated numerically."""
     if shape == "slab":
         return
     density = {
@@ -92,7 +101,8 @@ def test_the_share_below_a_thickness_inverts_the_density(shape):
         "lens": lambda u: 2 * u,
         "thin": lambda u: 2 * (1 - u),
     }[shape]
-    for share in (0.1, 0.5, 0.9):
-        edge = float(QUANTILES[shape](np.array([share]))[0])
-        middle = edge * (np.arange(100_000) + 0.5) / 100_000
-        assert density(middle).mean() * edge == pytest.approx(share, rel=1e-6)
+    law = module.LAWS[shape]
+    for end in (0.1, 0.5, 0.9):
+        middle = end * (np.arange(100_000) + 0.5) / 100_000
+        assert density(middle).mean() * end == pytest.approx(law.share(np.array(end)), rel=1e-6)
+        assert np.mean((end - middle) * density(middle)) * end == pytest.approx(law.integral(np.array(end)), rel=1e-6)

@@ -11,7 +11,7 @@ from libtbx.utils import Sorry
 
 from edtbx.fitting.nuisance_bounds import NuisanceBounds
 from edtbx.intensities.nuisance import THICKEST
-from edtbx.intensities.thickness import QUANTILES
+from edtbx.intensities.thickness import LAWS
 from edtbx.measurement.selection import SelectionRules
 from edtbx_cctbx.programs.cluster import check_address
 from edtbx_cctbx.refinement.settings import created
@@ -228,7 +228,7 @@ def fit_settings(params: Any, executor: Executor | None = None) -> dict[str, Any
     created(solver_name(params))
     sigma = spread.sigma if spread.sigma is not None else (None if spread.refine else 0.0)
     shape = word(thickness.shape)
-    shapes = tuple(QUANTILES) if shape == "auto" else (shape,)
+    shapes = tuple(LAWS) if shape == "auto" else (shape,)
     frames = params.frames
     return {
         "solver": solver_name(params),

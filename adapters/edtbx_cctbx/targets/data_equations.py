@@ -21,6 +21,7 @@ import numpy as np
 from edtbx.arrays import BoolArray, ComplexArray, FloatArray
 from edtbx.execution.progress import Progress
 from edtbx.fitting.least_squares import ReducedEquations, frame_equations
+from edtbx.fitting.nuisance_bounds import shared_are_free
 from edtbx.fitting.reweighting import Reweighted, reweight
 from edtbx.intensities.frame_waves import Rows
 from edtbx.intensities.nuisance import FrameCube, Nuisance
@@ -28,9 +29,6 @@ from edtbx_cctbx.structure.f_calc_derivatives import StructureSlopes
 from edtbx_cctbx.targets.scattering_model import ScatteringModel
 from edtbx_cctbx.targets.target import Target
 from edtbx_cctbx.targets.weighting import weights_of
-
-_LEAST_SPREAD = 1e-5
-"""Least orientation spread in radians that is refined: intensities do not depend on smaller ones."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -134,9 +132,7 @@ class DataEquations:
     @property
     def shared(self) -> BoolArray:
         """Whether spread and thickness are refined (2,)."""
-        bounds, nuisance = self.target.bounds, self.target.nuisance
-        spread = bounds.sigma is None and _LEAST_SPREAD < nuisance.sigma < bounds.sigma_max
-        return np.array([spread, bounds.thickness is None and nuisance.histogram is None])
+        return shared_are_free(self.target.nuisance, self.target.bounds)
 
     def weigh(self, f: ComplexArray, weighting_scheme: Any, renew_sizes: bool) -> None:
         """Intensities for structure factors f (G,), of a draft if there is one; weights and nuisance parameters."""

@@ -222,14 +222,20 @@ class ReducedEquations:
     @property
     def seeds(self) -> list[FloatArray]:
         """Seeds s (M,) of all frames such that r = Σ s·∂I/∂p: an exact gradient then gives an exact right-hand side."""
-        free, (inverse, _, right), centres = self._free, self._blocks, self._sums[2]
-        shift = inverse @ right
+        shared, centres = self.nuisance_shifts
         seeds = []
-        for frame, (pivot, pull, row) in zip(self.frames, centres, strict=True):
-            design = frame.design
-            centre = (pull - row[free] @ shift) / pivot
-            seeds.append(frame.seed(frame.residual - design[:, 1 + free] @ shift - design[:, 0] * centre))
+        for frame, centre in zip(self.frames, centres, strict=True):
+            along = frame.design[:, :3]
+            seeds.append(frame.seed(frame.residual - along[:, 0] * centre - along[:, 1:] @ shared))
         return seeds
+
+    @property
+    def nuisance_shifts(self) -> tuple[FloatArray, FloatArray]:
+        """Gauss–Newton shifts (2,) of σ and thickness, and (F,) of the centres, the structure held."""
+        free, (inverse, _, right) = self._free, self._blocks
+        shared = np.zeros(2)
+        shared[free] = inverse @ right
+        return shared, np.array([(pull - row[:2] @ shared) / pivot for pivot, pull, row in self._sums[2]])
 
     def variances(self, covariance: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Covariances (2, 2) of σ and thickness, and variances of centres (F,) and scales (F,).

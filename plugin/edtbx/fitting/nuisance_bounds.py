@@ -6,9 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edtbx.arrays import BoolArray
 from edtbx.checks import expect_number
-from edtbx.intensities.nuisance import LARGEST_ANGLE, THICKEST, Grid
-from edtbx.intensities.thickness import QUANTILES
+from edtbx.intensities.nuisance import LARGEST_ANGLE, THICKEST, Grid, Nuisance
+from edtbx.intensities.thickness import LAWS
+
+_LEAST_SPREAD = 1e-5
+"""Least orientation spread in radians that is refined: intensities do not depend on smaller ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +50,9 @@ class NuisanceBounds:
     def __post_init__(self) -> None:
         if isinstance(self.shapes, str) or not self.shapes:
             raise TypeError(f"shapes must be a tuple of names such as ('wedge', 'lens'), got {self.shapes!r}")
-        unknown = [shape for shape in self.shapes if shape not in (*QUANTILES, "free")]
+        unknown = [shape for shape in self.shapes if shape not in (*LAWS, "free")]
         if unknown:
-            raise ValueError(f"there is no thickness law {unknown[0]!r}: choose from {', '.join(QUANTILES)} and free")
+            raise ValueError(f"there is no thickness law {unknown[0]!r}: choose from {', '.join(LAWS)} and free")
         if self.thickness is not None and not 0.0 < expect_number(self.thickness, "thickness") <= THICKEST:
             limit = f"at most {THICKEST:g}" if self.thickness > 0.0 else "> 0"
             raise ValueError(f"thickness must be {limit} Å, got {self.thickness:g} (is it in nm?)")
@@ -64,3 +68,9 @@ def centre_is_free(centre: float, base: float, rows: int, grid: Grid, bounds: Nu
     """Whether a centre (radians) is fitted: not in frames of few rows, and not at a bound."""
     inside = abs(centre) < 0.999 * bounds.centre_max and abs(centre - base) < 0.999 * grid.centre_reach
     return bounds.refine_centres and rows >= bounds.min_reflections and inside
+
+
+def shared_are_free(nuisance: Nuisance, bounds: NuisanceBounds) -> BoolArray:
+    """Whether spread and thickness (2,) are fitted: no spread at a bound, no thickness of a free histogram."""
+    spread = bounds.sigma is None and _LEAST_SPREAD < nuisance.sigma < bounds.sigma_max
+    return np.array([spread, bounds.thickness is None and nuisance.histogram is None])

@@ -11,7 +11,7 @@ import numpy as np
 from edtbx.arrays import FloatArray
 from edtbx.fitting.loss import loss_factors, usual_sizes
 from edtbx.fitting.nuisance_bounds import NuisanceBounds
-from edtbx.fitting.nuisance_fit import best_scales, polish_nuisance
+from edtbx.fitting.nuisance_fit import best_scales, nearer_minimum, polish_nuisance
 from edtbx.intensities.nuisance import FrameCube, Grid, Nuisance
 from edtbx.measurement.observations import Observations
 
@@ -19,7 +19,10 @@ Weighting: TypeAlias = Callable[[FloatArray, FloatArray, FloatArray], FloatArray
 """Function from measured intensities, their s.u.s and scaled calculated intensities, (M,) each, to weights (M,)."""
 
 _ROUNDS = 20
-"""Most rounds of weights and scales in turn; spread, thickness and centres are fitted in the first."""
+"""Most rounds of weights and scales in turn."""
+
+_POLISHED = 8
+"""Rounds in which spread, thickness and centres follow the weights as well."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -55,7 +58,7 @@ def reweight(
     sizes: FloatArray | None = None,
     polish: bool = True,
 ) -> Reweighted:
-    """Iteratively reweighted scales, after one fit of thickness, spread and centres from a start nearby; the law stays.
+    """Iteratively reweighted nuisance parameters from a start nearby; the law stays.
 
     Parameters
     ----------
@@ -80,11 +83,13 @@ def reweight(
         residuals = weighted / usual
         parts = observations.split(weights * loss_factors(loss, residuals) / shares)
         cubes = [replace(cube, weights=part) for cube, part in zip(cubes, parts, strict=True)]
-        if number == 0 and polish:
-            nuisance = polish_nuisance(cubes, grid, bounds, nuisance)
-            unscaled = nuisance.unscaled(grid, cubes)
-            continue
-        before, nuisance = nuisance, replace(nuisance, scales=best_scales(unscaled, cubes))
+        before = nuisance
+        if polish and number < _POLISHED:
+            nuisance = (nearer_minimum if number else polish_nuisance)(cubes, grid, bounds, nuisance)
+            if nuisance is not before:
+                unscaled = nuisance.unscaled(grid, cubes)
+                continue
+        nuisance = replace(nuisance, scales=best_scales(unscaled, cubes))
         if np.allclose(nuisance.scales, before.scales, rtol=1e-6, atol=0.0):
             break
     return Reweighted(

@@ -3,28 +3,44 @@
 With t the greatest thickness (the one thickness of a slab) and u = thickness/t, the density over u in (0, 1] is
 ``slab`` δ(u − 1), ``wedge`` 1, ``cylinder`` u/√(1−u²) (chords of a circle), ``lens`` 2u (chords of a ball),
 ``thin`` 2(1−u) (thin parts prevail); ``free`` is any non-negative histogram on the grid itself.
+
+A law of distribution function P, integrated against the hat functions of a grid, gives second differences of t R(x/t) with
+R(u) = ∫ P over (0, u): weights and derivatives in closed form. A quadrature over the law would make a kink wherever one of
+its points passes one of the grid, at which no fit of the thickness settles.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.polynomial.legendre import leggauss
 
 from edtbx.arrays import FloatArray, IntArray
 
-QUANTILES: Mapping[str, Callable[[FloatArray], FloatArray]] = {
-    "slab": np.ones_like,
-    "wedge": lambda p: p,
-    "cylinder": lambda p: np.sqrt(1.0 - (1.0 - p) ** 2),
-    "lens": lambda p: np.sqrt(p),
-    "thin": lambda p: 1.0 - np.sqrt(1.0 - p),
-}
-"""Quantile functions: the u below which a share p of the diffracting area lies, for every law with one parameter."""
 
-_NODES, _NODE_WEIGHTS = leggauss(256)
-_SHARES = 0.5 * (_NODES + 1.0)
+@dataclass(frozen=True, slots=True)
+class _Law:
+    """A law as ufuncs of u in (0, 1): the share of the diffracting area below u, the integral of that, and the mean of u."""
+
+    share: Callable[[FloatArray], FloatArray]
+    integral: Callable[[FloatArray], FloatArray]
+    mean: float
+
+
+LAWS: Mapping[str, _Law] = {
+    "slab": _Law(np.zeros_like, np.zeros_like, 1.0),
+    "wedge": _Law(lambda u: u, lambda u: u * u / 2.0, 1.0 / 2.0),
+    "cylinder": _Law(
+        lambda u: 1.0 - np.sqrt(1.0 - u * u),
+        lambda u: u - 0.5 * (u * np.sqrt(1.0 - u * u) + np.arcsin(u)),
+        math.pi / 4.0,
+    ),
+    "lens": _Law(lambda u: u * u, lambda u: u**3 / 3.0, 2.0 / 3.0),
+    "thin": _Law(lambda u: u * (2.0 - u), lambda u: u * u * (1.0 - u / 3.0), 1.0 / 3.0),
+}
+"""Laws with one parameter, by name."""
 
 
 def thickness_weights(grid: FloatArray, shape: str, thickness: float) -> FloatArray:
@@ -36,40 +52,45 @@ def thickness_weights(grid: FloatArray, shape: str, thickness: float) -> FloatAr
     Raises
     ------
     KeyError
-        The law is not in :data:`QUANTILES`.
+        The law is not in :data:`LAWS`.
     """
-    return histogram_weights(grid, QUANTILES[shape](_SHARES) * thickness, 0.5 * _NODE_WEIGHTS)
+    law, t = LAWS[shape], max(thickness, 1e-9 * float(grid[0]))
+    padded, u = _padded(grid), np.minimum(_padded(grid) / t, 1.0)
+    ramp = t * law.integral(u) + np.maximum(padded - t, 0.0)
+    return np.maximum(_over_grid(padded, ramp, 1.0, t), 0.0)
 
 
 def thickness_slopes(grid: FloatArray, shape: str, thickness: float) -> FloatArray:
     """Derivatives (T,) of :func:`thickness_weights` by the greatest thickness, per Å."""
-    shares = QUANTILES[shape](_SHARES)
-    left, step, padded = _cells(grid, shares * thickness)
-    rise = np.where(shares * thickness < grid[-1], 0.5 * _NODE_WEIGHTS * shares / step, 0.0)
-    slopes = np.bincount(left + 1, weights=rise, minlength=len(padded))
-    slopes -= np.bincount(left, weights=rise, minlength=len(padded))
-    return np.asarray(slopes[1:])
+    law, t = LAWS[shape], max(thickness, 1e-9 * float(grid[0]))
+    padded, u = _padded(grid), np.minimum(_padded(grid) / t, 1.0)
+    return _over_grid(padded, law.integral(u) - np.where(u < 1.0, u * law.share(u), 1.0), 0.0, t)
+
+
+def _padded(grid: FloatArray) -> FloatArray:
+    return np.concatenate([[0.0], grid])
+
+
+def _over_grid(padded: FloatArray, ramp: FloatArray, end: float, thickest: float) -> FloatArray:
+    """Values (T,) on the grid: differences of the slopes of a ramp (T + 1,), the last of which is ``end``; 0 for thicker ones.
+
+    What lies beyond the grid counts at its last point.
+    """
+    slopes = np.append(np.diff(ramp) / np.diff(padded), end)
+    return np.where(padded[:-1] < thickest, np.diff(slopes), 0.0)
 
 
 def histogram_weights(grid: FloatArray, thickness: FloatArray, weight: FloatArray) -> FloatArray:
     """Weights (T,) on the grid of a histogram given by thicknesses (H,) in Å and their weights (H,)."""
     t = np.clip(thickness, 0.0, grid[-1])
-    left, step, padded = _cells(grid, t)
-    part = (t - padded[left]) / step
+    padded = _padded(grid)
+    left: IntArray = np.clip(np.searchsorted(padded, t) - 1, 0, len(grid) - 1)
+    part = (t - padded[left]) / (padded[left + 1] - padded[left])
     weights = np.bincount(left + 1, weights=weight * part, minlength=len(padded))
     weights += np.bincount(left, weights=weight * (1.0 - part), minlength=len(padded))
     return np.asarray(weights[1:])
 
 
-def _cells(grid: FloatArray, t: FloatArray) -> tuple[IntArray, FloatArray, FloatArray]:
-    """Place (H,) of the grid point below each thickness, the step (H,) there, and the grid with a 0 put before it."""
-    padded = np.concatenate([[0.0], grid])
-    left = np.clip(np.searchsorted(padded, t) - 1, 0, len(grid) - 1)
-    return left, padded[left + 1] - padded[left], padded
-
-
 def mean_thickness(shape: str, thickness: float) -> float:
     """Mean thickness in Å of a law with the given greatest one; a free histogram is named by its mean."""
-    if shape == "free":
-        return thickness
-    return thickness * float(0.5 * _NODE_WEIGHTS @ QUANTILES[shape](_SHARES))
+    return thickness if shape == "free" else thickness * LAWS[shape].mean
