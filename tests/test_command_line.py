@@ -253,6 +253,23 @@ def started(*arguments, **options):
     return subprocess.Popen([sys.executable, "-c", code, *arguments], env=environment, **options)
 
 
+@pytest.mark.parametrize("program", ["compare", "refine", "make_maps", "simulate"])
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_what_a_program_says_of_itself_needs_nothing_to_compute_with(program, option):
+    """Scipy and numba take longer to load than all the rest."""
+    code = f"""
+import sys, edtbx_launch
+sys.argv = ["edtbx", {option!r}]
+try:
+    edtbx_launch.{program}()
+except SystemExit:
+    print(*[name for name in ("numba", "scipy", "tqdm") if name in sys.modules], file=sys.stderr)
+"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "edtbx" in told.stdout
+    assert told.stderr.strip() == ""
+
+
 def test_output_that_nobody_reads_loses_no_results(folder):
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with started(MODEL, DATA, *QUICK, "output.prefix=x", **pipes) as program:

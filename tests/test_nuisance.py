@@ -174,7 +174,7 @@ def test_a_few_strong_reflections_that_are_wrong_do_not_outvote_the_others():
 
 @pytest.mark.parametrize("shape", LAWS)
 def test_the_fit_ends_at_the_minimum_itself(shape):
-    """Vertices of parabolas through the objective lie within some thousandths of the s.u.s, which are 4 to 10 Å and 0.01°."""
+    """Vertices of parabolas through the objective lie within thousandths of the s.u.s, which are 4 to 10 Å and 0.01°."""
     cubes, bounds = measured(truth_of(shape), noise=1.0), NuisanceBounds(shapes=(shape,))
     found = fit_nuisance(cubes, GRID, bounds)
     usual = [misfit(found.at([n]), GRID, [cube]) / 40 for n, cube in enumerate(cubes)]

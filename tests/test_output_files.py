@@ -274,13 +274,13 @@ def test_the_second_of_two_runs_with_one_prefix_refuses(first, second, folder, c
     )
     done = []
 
-    def start_another(*arguments):
+    def start_another(*arguments, **options):
         before = contents()
         done.append(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False))
         assert contents() == before
         raise Sorry("enough")
 
-    monkeypatch.setattr("edtbx_cctbx.programs.running.read_structure", start_another)
+    monkeypatch.setattr("edtbx_cctbx.programs.inputs.read_model", start_another)
     with pytest.raises(SystemExit):
         PROGRAMS[first].run([*files_of(first), "output.prefix=x"])
     assert capsys.readouterr().err == "Sorry: enough\n"

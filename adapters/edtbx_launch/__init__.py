@@ -6,7 +6,9 @@ import importlib
 import os
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from edtbx_launch.signals import catch_signals, exit_status, ignore_signals, leave_on_signals
@@ -36,11 +38,11 @@ def simulate() -> None:
 
 def _run(program: str) -> None:
     leave_on_signals()
-    module = importlib.import_module(f"edtbx_cctbx.programs.{program}")
+    start = _start(program)
     caught = catch_signals()
     status: Any = 0
     try:
-        module.run()
+        start()
     except KeyboardInterrupt as stop:  # for the second time
         status = exit_status(stop)
     except SystemExit as end:
@@ -53,3 +55,13 @@ def _run(program: str) -> None:
     if caught and threading.active_count() > 1:
         os._exit(status if isinstance(status, int) else 1)
     raise SystemExit(status)
+
+
+def _start(program: str) -> Callable[[], None]:
+    """What runs a program; one that only tells of itself loads nothing to compute with."""
+    running = importlib.import_module("edtbx_cctbx.programs.running")
+    if running.ONLY_TELL.intersection(sys.argv[1:]):
+        faces = importlib.import_module("edtbx_cctbx.programs.faces")
+        return partial(running.run, getattr(faces, program.capitalize()))
+    module = importlib.import_module(f"edtbx_cctbx.programs.{program}")
+    return partial(running.run, module.Program)

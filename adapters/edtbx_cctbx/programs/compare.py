@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from edtbx_cctbx.command_line.progress import ProgramReporter
-from edtbx_cctbx.io.output_files import OutputFiles, output_phil
+from edtbx_cctbx.io.output_files import OutputFiles
 from edtbx_cctbx.programs import running as command_line
 from edtbx_cctbx.programs.cluster import workers_of
 from edtbx_cctbx.programs.dry_run import reserving_outputs, show_outputs, show_target, show_workers
-from edtbx_cctbx.programs.parameters import INPUT, SHARED, WORKERS, fit_settings
-from edtbx_cctbx.programs.template import EdtbxProgram
+from edtbx_cctbx.programs.faces import Compare
+from edtbx_cctbx.programs.inputs import read_inputs
+from edtbx_cctbx.programs.parameters import fit_settings
 from edtbx_cctbx.refinement.compare import compare
 from edtbx_cctbx.refinement.results import Comparison
 from edtbx_cctbx.refinement.settings import Settings
@@ -16,18 +17,8 @@ from edtbx_cctbx.report.tables import show_comparison, write_outputs
 from edtbx_launch.signals import finishing
 
 
-class Program(EdtbxProgram):
+class Program(Compare):
     """Scales, thickness, orientation spread and centres are fitted for each theory; the structure stays as it is."""
-
-    program_name = "edtbx.compare"
-    description = """
-edtbx.compare MODEL DATA: kinematical and dynamical R-factors of a structure against 3D electron diffraction data,
-side by side on the same reflections. Scales, thickness, its law, orientation spread and the orientation of each frame
-are fitted for each theory; the structure stays as it is.
-
-Example: edtbx.compare urea.cif urea.cif_pets output.prefix=urea_compared
-"""
-    master_phil_str = INPUT + SHARED + WORKERS + output_phil(program_name)
 
     def validate(self) -> None:
         """Fail early on contradictory parameters."""
@@ -36,7 +27,7 @@ Example: edtbx.compare urea.cif urea.cif_pets output.prefix=urea_compared
 
     def plan(self) -> None:
         """Read and check everything, and say what would be done."""
-        structure, experiment = command_line.read_inputs(self.params, self.logger)
+        structure, experiment = read_inputs(self.params, self.logger)
         settings = Settings(**fit_settings(self.params))
         print("Would fit both theories, kinematical and dynamical, to the structure as it is:", file=self.logger)
         show_target(experiment, structure, settings, self.logger)
@@ -46,7 +37,7 @@ Example: edtbx.compare urea.cif urea.cif_pets output.prefix=urea_compared
     @reserving_outputs
     def run(self) -> None:
         """Fit, print, write."""
-        structure, experiment = command_line.read_inputs(self.params, self.logger)
+        structure, experiment = read_inputs(self.params, self.logger)
         with workers_of(self.params.cluster, self.logger) as executor, ProgramReporter.of(self.logger) as reporter:
             reporter.announce_compilation()
             self.comparison = compare(

@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
 from cctbx import xray
-from libtbx.program_template import ProgramTemplate
 
 from edtbx.measurement.experiment import Experiment
 from edtbx_cctbx.io.output_files import OutputFiles, listed
 from edtbx_cctbx.refinement.settings import Settings
-
-_OPTIONS = ("--dry-run", "--dry_run")
-
-
-def without_dry_run(
-    program_class: type[ProgramTemplate], arguments: Sequence[str]
-) -> tuple[type[ProgramTemplate], list[str]]:
-    """The program and its arguments; where a dry run is asked for, the program that says what it would do.
-
-    cctbx ends a dry run before the program reads its files, and says that all is well.
-    """
-    left = [argument for argument in arguments if argument not in _OPTIONS]
-    if len(left) == len(arguments):
-        return program_class, left
-    plan = {"run": program_class.plan, "get_results": lambda program: None}
-    return type(program_class.__name__, (program_class,), plan), left
 
 
 def reserving_outputs(run: Callable[[Any], None]) -> Callable[[Any], None]:

@@ -13,12 +13,13 @@ from edtbx.measurement.experiment import Experiment
 from edtbx_cctbx.command_line.progress import ProgramReporter
 from edtbx_cctbx.constraints.occupancies import parse_occupancies
 from edtbx_cctbx.io.checkpoint import Checkpoint
-from edtbx_cctbx.io.output_files import OutputFiles, output_base, output_phil
+from edtbx_cctbx.io.output_files import OutputFiles, output_base
 from edtbx_cctbx.programs import running as command_line
 from edtbx_cctbx.programs.cluster import workers_of
 from edtbx_cctbx.programs.dry_run import reserving_outputs, show_outputs, show_target, show_workers
-from edtbx_cctbx.programs.parameters import INPUT, REFINEMENT, SHARED, WORKERS, fit_settings, word
-from edtbx_cctbx.programs.template import EdtbxProgram
+from edtbx_cctbx.programs.faces import Refine
+from edtbx_cctbx.programs.inputs import read_inputs
+from edtbx_cctbx.programs.parameters import fit_settings, word
 from edtbx_cctbx.refinement.model import RefinementModel
 from edtbx_cctbx.refinement.preparation import prepared
 from edtbx_cctbx.refinement.refine import refine, without_free_frames
@@ -29,30 +30,12 @@ from edtbx_cctbx.report.csv_json import versions
 from edtbx_cctbx.report.tables import show_comparison, show_structure, write_outputs
 from edtbx_launch.signals import finishing
 
-_RESTART = """
-restart = False
-  .type = bool
-  .help = "Go on where a run of the same command was killed or interrupted, from PREFIX.checkpoint; the end is the same \\
-    as if it had not been."
-"""
-
 _MAY_CHANGE = ("input.model", "input.data", "nproc", "cluster", "output.", "restart")
 """Parameters on which the result does not depend; of the files, the contents count."""
 
 
-class Program(EdtbxProgram):
+class Program(Refine):
     """Sites, displacements and nuisance parameters in turn, for each theory on its own."""
-
-    program_name = "edtbx.refine"
-    description = """
-edtbx.refine MODEL DATA: refine sites, displacements (isotropic first, then anisotropic where the data allow) and, when
-asked, occupancies, together with scales, thickness, its law, orientation spread and the orientation of each frame.
-Both theories are refined from the same start, so that their R-factors can be compared. Ctrl-C (or SIGTERM) ends a refinement
-early and writes what is there; PREFIX.checkpoint keeps it, and restart=True goes on from there, also after a crash.
-
-Example: edtbx.refine quartz.cif quartz.cif_pets output.prefix=quartz_refined
-"""
-    master_phil_str = INPUT + SHARED + REFINEMENT + _RESTART + WORKERS + output_phil(program_name)
 
     def validate(self) -> None:
         """Fail early on contradictory parameters."""
@@ -152,7 +135,7 @@ Example: edtbx.refine quartz.cif quartz.cif_pets output.prefix=quartz_refined
 
     def _read(self) -> tuple[xray.structure | RefinementModel, Experiment]:
         """The structure, with what its SHELX file says of it, and the data."""
-        structure, experiment = command_line.read_inputs(self.params, self.logger)
+        structure, experiment = read_inputs(self.params, self.logger)
         riding = word(self.params.refinement.hydrogens) == "riding"
         model = shelx_model(self.params.input.model, structure, self._instructions(), riding, self.logger)
         if model is None:

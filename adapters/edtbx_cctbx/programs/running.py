@@ -1,4 +1,4 @@
-"""What the programs share: reading the command line, the input files, and one `Sorry:` line for bad input."""
+"""What the programs share: reading the command line, and one `Sorry:` line for bad input."""
 
 from __future__ import annotations
 
@@ -11,24 +11,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from cctbx import xray
 from iotbx.cli_parser import run_program
 from libtbx.program_template import ProgramTemplate
 from libtbx.utils import Sorry, null_out
 
-from edtbx.measurement.experiment import Experiment, ScanGeometry
 from edtbx_cctbx.command_line.arguments import holds_parameters, named_files, prepared
 from edtbx_cctbx.command_line.nearest import nearest, or_else
 from edtbx_cctbx.command_line.parameter_checks import check_values, flat, parameters_in
 from edtbx_cctbx.command_line.parser import PlainParser
 from edtbx_cctbx.command_line.streams import lasting_streams
-from edtbx_cctbx.indexing.diagnosis import check_indexing
-from edtbx_cctbx.indexing.model_cell import with_model_cell
-from edtbx_cctbx.io.cif_pets import read_experiment
 from edtbx_cctbx.io.file_kinds import DATA_SUFFIX
-from edtbx_cctbx.model_files.structures import read_model
-from edtbx_cctbx.programs.dry_run import without_dry_run
-from edtbx_cctbx.programs.parameters import word
 from edtbx_launch.signals import exit_status, leaving_at_once
 
 __all__ = [
@@ -37,16 +29,16 @@ __all__ = [
     "end_if_interrupted",
     "flat",
     "named_files",
-    "read_inputs",
-    "read_structure",
     "run",
 ]
 
 _LONGEST_LINE = 900
 """Characters of a message."""
 
-_ONLY_TELL = {"-h", "--help", "--version", "-v"}
+ONLY_TELL = {"-h", "--help", "--version", "-v"}
 """Options that make a program say something of itself, whatever else is asked."""
+
+_DRY_RUN = ("--dry-run", "--dry_run")
 
 
 def run(program_class: type[ProgramTemplate], arguments: Sequence[str] | None = None) -> None:
@@ -54,8 +46,8 @@ def run(program_class: type[ProgramTemplate], arguments: Sequence[str] | None = 
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     with lasting_streams():
         try:
-            if not _ONLY_TELL.intersection(arguments):
-                program_class, arguments = without_dry_run(program_class, arguments)
+            if not ONLY_TELL.intersection(arguments):
+                program_class, arguments = _without_dry_run(program_class, arguments)
                 arguments = prepared(program_class, arguments)
             run_program(program_class=program_class, parser_class=Parser, args=arguments)
         except Sorry as error:
@@ -76,6 +68,20 @@ def run(program_class: type[ProgramTemplate], arguments: Sequence[str] | None = 
             )
             print(f"Sorry: interrupted {done}", file=sys.stderr)
             raise SystemExit(exit_status(stop)) from None
+
+
+def _without_dry_run(
+    program_class: type[ProgramTemplate], arguments: Sequence[str]
+) -> tuple[type[ProgramTemplate], list[str]]:
+    """The program and its arguments; where a dry run is asked for, the program that says what it would do.
+
+    cctbx ends a dry run before the program reads its files, and says that all is well.
+    """
+    left = [argument for argument in arguments if argument not in _DRY_RUN]
+    if len(left) == len(arguments):
+        return program_class, left
+    plan = {"run": program_class.plan, "get_results": lambda program: None}
+    return type(program_class.__name__, (program_class,), plan), left
 
 
 def _one_line(message: str) -> str:
@@ -148,67 +154,3 @@ class Parser(PlainParser):
             yield
         finally:
             self.logger = logger
-
-
-def read_inputs(params: Any, logger: Any) -> tuple[xray.structure, Experiment]:
-    """Structure and experiment, with the notes of the readers on the log."""
-    if params.input.model is None:
-        raise Sorry("no model given: name a CIF, PDB or SHELX file on the command line")
-    if params.input.data is None:
-        raise Sorry(f"no data given: name a *{DATA_SUFFIX} file on the command line")
-    structure = read_structure(params, logger)
-    if params.model.invert:
-        structure = structure.change_hand()
-        print("  Inverted: the other hand is taken", file=logger)
-    print(f"Data: {params.input.data}", file=logger)
-    tolerance = params.input.cell_tolerance
-    experiment = read_experiment(
-        params.input.data, _geometry(params), reindex=params.input.reindex, cell_tolerance=tolerance
-    )
-    experiment = _frames(params, with_model_cell(experiment, structure, tolerance))
-    experiment = check_indexing(experiment, structure, tolerance).show_summary(f=logger, prefix="  ")
-    print(file=logger)
-    return structure, experiment
-
-
-def read_structure(params: Any, logger: Any) -> xray.structure:
-    """The model, described on the log."""
-    print(f"Model: {params.input.model}", file=logger)
-    structure = read_model(
-        params.input.model,
-        params.input.data_block,
-        log=logger,
-        cell_tolerance=params.input.cell_tolerance,
-        non_positive="mend" if params.model.mend_displacements else "refuse",
-    )
-    structure.show_summary(f=logger, prefix="  ")
-    return structure
-
-
-def _geometry(params: Any) -> ScanGeometry | None:
-    """The geometry that the user insists on; None leaves it to the data."""
-    geometry = word(params.frames.geometry)
-    return None if geometry == "auto" else ScanGeometry(geometry)
-
-
-def _frames(params: Any, experiment: Experiment) -> Experiment:
-    """The experiment with the frames asked for.
-
-    Raises
-    ------
-    Sorry
-        No frame is left, or a frame to exclude does not exist.
-    """
-    ids = [frame.id for frame in experiment.frames]
-    chosen = params.frames
-    excluded = set(chosen.exclude or [])
-    if excluded - set(ids):
-        raise Sorry(f"frames.exclude names frame {min(excluded - set(ids))}; the file has {min(ids)} to {max(ids)}")
-    first = min(ids) if chosen.first is None else chosen.first
-    last = max(ids) if chosen.last is None else chosen.last
-    left = [i for i in ids if first <= i <= last and i not in excluded]
-    if not left:
-        raise Sorry(
-            f"no frame is left: the file has {min(ids)} to {max(ids)}; look at frames.first, .last and .exclude"
-        )
-    return experiment.select_frames(left)

@@ -72,7 +72,7 @@ def _padded(grid: FloatArray) -> FloatArray:
 
 
 def _over_grid(padded: FloatArray, ramp: FloatArray, end: float, thickest: float) -> FloatArray:
-    """Values (T,) on the grid: differences of the slopes of a ramp (T + 1,), the last of which is ``end``; 0 for thicker ones.
+    """Values (T,) on the grid: differences of the slopes of a ramp (T + 1,), the last slope being ``end``; 0 beyond the law.
 
     What lies beyond the grid counts at its last point.
     """
