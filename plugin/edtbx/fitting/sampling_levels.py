@@ -35,8 +35,8 @@ where centres are settled."""
 _NARROWEST = float(np.radians(0.02))
 """Least spread (radians) for which the y nodes are laid out, so that it can grow."""
 
-_STEPS = 40.0
-"""Thicknesses of a grid. Intensities are then off by 0.002 s.u.s (slab: 0.01)."""
+_STEPS = 30.0
+"""Thicknesses of a grid. Intensities are then off by 0.004 s.u.s (slab: 0.02)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

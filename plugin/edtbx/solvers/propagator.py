@@ -284,12 +284,15 @@ class _Series:
     def _seeds(self, waves: AnyArray, seed: AnyArray) -> tuple[AnyArray, AnyArray, AnyArray]:
         """∂T/∂(picked terms) (L, m + v, w), ∂T/∂start (v,), ∂T/∂D (v, B), for a seed (T, m + v, B) of fluxes."""
         tails = slice(len(self.rows), None)
-        bar = (2.0 * seed * waves).astype(waves.dtype)
+        bar = seed.astype(self.d.dtype) * waves
+        bar += bar
         by_start, by_tails = self.following.adjoint(waves[:, tails], bar[:, tails])
         bar[:, tails] *= self.following.lever
-        by_term = (self.coefficients @ bar.reshape(len(bar), -1)).reshape(-1, *bar.shape[1:])
-        by_term[1::2] *= -1j
-        if self._columns == 2:
-            return np.ascontiguousarray(by_term.view(self.d.dtype)), by_start, by_tails
+        by_term = np.empty((len(self.coefficients), bar.shape[1], self.d.shape[1]), dtype=self.d.dtype)
         # terms of a real coupling are real, and so is what they ask of their derivatives
-        return np.ascontiguousarray(by_term.real), by_start.real, by_tails
+        complex_terms = self._columns == 2
+        halves = (bar.view(self.d.dtype), (-1j * bar).view(self.d.dtype)) if complex_terms else (bar.real, bar.imag)
+        for first, half in enumerate(halves):
+            columns = np.ascontiguousarray(half).reshape(len(half), -1)
+            np.matmul(self.coefficients[first::2], columns, out=by_term.reshape(len(by_term), -1)[first::2])
+        return by_term, by_start if complex_terms else by_start.real, by_tails
