@@ -91,8 +91,8 @@ def test_the_strength_of_the_prior_comes_from_the_data(size):
     rng, noise = np.random.default_rng(5), 0.02
     frames = frames_of(rng, noise=0.0, parameters=150, rows=400, frames=2, prior=np.inf)
     for frame in frames:
-        frame.slopes[:, :3] = 0.0
-        frame.slopes[:, 3:] *= 0.005  # changes of intensities stay small beside them
+        frame.along[:] = 0.0
+        frame.rows[:] *= 0.005  # changes of intensities stay small beside them
     change = size * rng.normal(size=150)
     for frame in frames:
         frame.observed[:] += frame.design[:, 3:] @ change + noise * rng.normal(size=len(frame.observed))
@@ -110,8 +110,8 @@ def test_errors_are_as_large_as_they_are_said_to_be(rows, parameters):
         frames = frames_of(rng, noise=0.0, parameters=parameters, rows=rows, frames=2, prior=np.inf)
         change = size * rng.normal(size=parameters)
         for frame in frames:
-            frame.slopes[:, :3] = 0.0
-            frame.slopes[:, 3:] *= 0.005
+            frame.along[:] = 0.0
+            frame.rows[:] *= 0.005
             frame.observed[:] += frame.design[:, 3:] @ change + noise * rng.normal(size=len(frame.observed))
         found = map_estimate(frames, np.array([False, False]))
         errors.append(sums @ (found.parameters - change) / np.sqrt(found.variances(sums)))

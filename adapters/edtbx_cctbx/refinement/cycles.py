@@ -50,7 +50,7 @@ every draft: measured ratios of times are 0.14, 0.24, 1.2 and 2.4 for 7e3 (urea)
 _SETTLED = 0.5
 """Shifts in s.u.s below which weights are chosen, and the scale of the loss is kept."""
 
-_FAR = 12.0
+_FAR = 20.0
 """Sum of the shifts in s.u.s since the design matrix was computed above which it is computed again."""
 
 _START = 0.02
@@ -146,13 +146,10 @@ class Cycles:
                     _expect_determined(ls)
                     raise
 
-            where = f"{stage}, cycle {iterations.passes}" + (
-                f", draft {iterations.drafts}" if draft is not None else ""
-            )
-            state = self.checkpoint.step(where, build_up)
-            if ls.data.draft is not None and not state["data"]["is_draft"]:
+            where = f"{stage}, " + (f"draft {iterations.drafts}" if ls.is_draft else f"cycle {iterations.passes}")
+            ls.restore(self.checkpoint.step(where, build_up))
+            if not ls.is_draft:
                 where = f"{stage}, cycle {iterations.passes}"
-            ls.restore(state)
             _expect_determined(ls)
             iterations.take()
             shift = iterations.shift
@@ -181,12 +178,12 @@ class Cycles:
                 columns = (ls.fo_sq.data(), ls.fo_sq.sigmas(), ls.fc_sq.data())
                 ls.weighting_scheme = flat_weighting(*(to_numpy(column) for column in columns))
             moved = shift if ls.renew_rows else moved + shift
-            ls.renew_rows = moved > _FAR or (by_rows and not iterations.ends_with_the_next)
+            ls.renew_rows = moved > _FAR or (by_rows and ls.is_draft)
             ls.renew_sizes = shift > _SETTLED or new_weights
             iterations.step_forward()
         self.a, self.correction = ls.weighting_scheme.a, iterations.learnt
         if draft is not None:
-            self.report.say(f"{solver}: {stage}: {iterations.passes} passes, {iterations.all_drafts} drafts between")
+            self.report.say(f"{solver}: {stage}: {iterations.drafts} drafts, then {iterations.passes} passes")
         if not built_up:
             ls.complete()
         return ls, shift

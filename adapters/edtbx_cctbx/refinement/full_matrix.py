@@ -236,7 +236,7 @@ class LeastSquaresRun:
     def _drafted(
         self, level: Level, stage: str, stop: Callable[[Nuisance], bool] | None = None
     ) -> tuple[crystallographic_ls, float]:
-        """Cycles on all frames at a level, with drafts between where waves take time."""
+        """Cycles on all frames at a level, after drafts where waves take time."""
         fine, start = self.scattering.at_level(level, self.nuisance)
         cheap = fine.forward.solver.approximation is not None
         sketch = None if cheap else coarser(level, _COARSER)

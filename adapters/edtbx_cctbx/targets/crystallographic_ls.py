@@ -70,9 +70,8 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
         How the rows of the design matrix are computed: local ones unless the solver is an approximation on purpose. The
         right-hand side is exact with either, and so is the minimum.
     draft : DynamicalTarget
-        A coarser sampling of the same frames, for defect correction: ``build_up`` then computes intensities and gradient at
-        the draft, corrected by what they lacked where :meth:`correct` was called last. The minimum is that of the
-        observations, once the equations that ``correct`` leaves say so. With ``draft_by_rows`` the gradient of the draft is
+        A coarser sampling of the same frames: ``build_up`` then computes intensities and gradient there, until
+        :meth:`correct` puts the observations in its place for good. With ``draft_by_rows`` the gradient of the draft is
         that of its rows, which must be those of all frames: with few beams they cost less. The draft may then be the
         observations.
     rows_from : DynamicalTarget
@@ -151,7 +150,7 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
         self._start_with_data(restraints)
 
     def correct(self) -> None:
-        """Put the equations of the observations in place of the draft's, and learn what the next drafts lack.
+        """Put the equations of the observations in place of the draft's, for this structure and all that follow.
 
         Called after ``build_up``, at the same structure; costs a pass over all frames at the sampling of the observations.
         """

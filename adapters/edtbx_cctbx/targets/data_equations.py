@@ -1,17 +1,12 @@
 """Reduced normal equations of the intensities of a target: weights, nuisance parameters, rows, gradient, and drafts.
 
-Defect correction: at a draft (a coarser sampling, or a gradient taken from the rows of the design matrix) the equations are
-corrected by what the draft lacked where the observations themselves were computed last. Their minimum is then that of the
-observations, at the cost of drafts but for a few passes.
-
-References
-----------
-H. J. Stetter, Numer. Math. 29, 425 (1978), doi:10.1007/BF01432879 (defect correction).
+Far from the minimum a draft will do: a coarser sampling, or a gradient taken from the rows of the design matrix. Its minimum
+is another one, so that near it the observations themselves are computed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -54,14 +49,6 @@ class DesignRows:
         return dict(zip(ids, self.progress(rows, len(ids)), strict=True))
 
 
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class _Correction:
-    """What a draft lacks: offsets (M,) of the unscaled intensities of every frame, and of the reduced right-hand side."""
-
-    offsets: Sequence[FloatArray] | None = None
-    right_hand_side: FloatArray | float = 0.0
-
-
 @dataclass(slots=True, eq=False, kw_only=True)
 class DataEquations:
     """Equations of the data at the structure factors given last.
@@ -71,17 +58,13 @@ class DataEquations:
     target : Target
         Its nuisance parameters follow every ``build``.
     draft : ScatteringModel or None
-        Sampling of the drafts, that of the target if only their gradients are cheaper.
+        Sampling of the drafts, that of the target if only their gradients are cheaper; None once ``correct`` has ended them.
     by_rows : bool
         Whether the gradient of a draft is that of the rows, which are then those of all frames.
     rows_from, rows : Target, Rows
         Where rows come from, and how.
     loss, shares : str, (M,)
         Robust loss, and how many rows share the weight of each.
-    drafts : bool
-        Whether the next equations may be those of the draft.
-    is_draft : bool
-        Whether the equations at hand are those of a draft.
     right : (P,)
         Right-hand side of the reduced equations at hand.
     """
@@ -95,15 +78,11 @@ class DataEquations:
     shares: FloatArray
     progress: Progress[Any]
     rows_progress: Progress[Any]
-    drafts: bool = True
-    is_draft: bool = False
     right: FloatArray | None = None
     sizes: FloatArray | None = None
     _weighted: Reweighted | None = None
     _reduced: ReducedEquations | None = None
     _design: DesignRows | None = None
-    _computed: Sequence[FrameCube] = ()
-    _correction: _Correction | None = None
     _slopes: tuple[ComplexArray, StructureSlopes] | None = None
 
     def slopes_at(self, f: ComplexArray, compute: Callable[[], StructureSlopes]) -> StructureSlopes:
@@ -125,9 +104,14 @@ class DataEquations:
         return self._reduced
 
     @property
+    def is_draft(self) -> bool:
+        """Whether the equations are those of a draft."""
+        return self.draft is not None
+
+    @property
     def scattering(self) -> ScatteringModel:
-        """The sampling of the cubes at hand."""
-        return self.draft if self.is_draft and self.draft is not None else self.target.scattering
+        """The sampling of the cubes."""
+        return self.target.scattering if self.draft is None else self.draft
 
     @property
     def shared(self) -> BoolArray:
@@ -136,21 +120,23 @@ class DataEquations:
 
     def weigh(self, f: ComplexArray, weighting_scheme: Any, renew_sizes: bool) -> None:
         """Intensities for structure factors f (G,), of a draft if there is one; weights and nuisance parameters."""
-        correction = _Correction(offsets=self.target.offsets)
-        self.is_draft = self.draft is not None and self.drafts
-        if self.is_draft:
-            correction = self._correction or correction
-        self._computed = self.scattering.forward.cubes(f, self.progress)
-        polish = correction.offsets is self.target.offsets  # those of a coarser draft have another minimum
-        cubes = self._with_offsets(self.scattering, self._computed, correction.offsets)
-        self._reweight(self.scattering, cubes, weighting_scheme, renew_sizes, polish)
+        self._weighted = reweight(
+            self._cubes(f),
+            self.target.observations,
+            self.target.nuisance,
+            grid=self.scattering.forward.grid,
+            bounds=self.scattering.bounds,
+            weighting=partial(weights_of, weighting_scheme),
+            loss=self.loss,
+            shares=self.shares,
+            sizes=None if renew_sizes else self.sizes,
+        )
+        self.target.nuisance, self.sizes = self._weighted.nuisance, self._weighted.sizes
 
     def build(self, f: ComplexArray, slopes: StructureSlopes, renew_rows: bool) -> None:
         """Reduced equations at hand after ``weigh``."""
         self.renew(f, slopes, renew_rows)
-        self.right = self._right(self.scattering, f, slopes, self.is_draft and self.by_rows)
-        if self.is_draft and self._correction is not None:
-            self.right = self.right + self._correction.right_hand_side
+        self._reduce(f, slopes)
 
     @property
     def jacobian(self) -> dict[int, FloatArray]:
@@ -173,52 +159,32 @@ class DataEquations:
         )
 
     def correct(self, f: ComplexArray, slopes: StructureSlopes, weighting_scheme: Any, renew_sizes: bool) -> None:
-        """Put the equations of the target in place of the draft's at hand, and learn what the next drafts lack."""
-        assert self.draft is not None
-        target, draft, computed = self.target, self.draft, self._computed
-        if draft is target.scattering:
-            right = self._right(draft, f, slopes)
-            offsets, lacking = target.offsets, right - self.reduced.right_hand_side
-        else:
-            fine = self._with_offsets(target.scattering, target.forward.cubes(f, self.progress), target.offsets)
-            self._reweight(target.scattering, fine, weighting_scheme, renew_sizes)
-            right = self._right(target.scattering, f, slopes)
-            kept = self.weighted, self.reduced, self.sizes
-            pairs = zip(
-                target.nuisance.intensities(target.forward.grid, fine),
-                target.nuisance.intensities(draft.forward.grid, computed),
-                target.nuisance.scales,
-                strict=True,
-            )
-            offsets = [(i_fine - i_draft) / scale for i_fine, i_draft, scale in pairs]
-            corrected = self._with_offsets(draft, computed, offsets)
-            self._reweight(draft, corrected, weighting_scheme, renew_sizes, polish=False)
-            lacking = right - self._right(draft, f, slopes, self.by_rows)
-            self._weighted, self._reduced, self.sizes = kept
-            target.nuisance = self.weighted.nuisance
-        self._correction = _Correction(offsets=offsets, right_hand_side=lacking)
-        self.is_draft, self.right = False, right
+        """Put the equations of the target in place of the draft's at hand; there are no drafts from here on."""
+        computed = self.draft is self.target.scattering
+        self.draft = None
+        if not computed:
+            self.weigh(f, weighting_scheme, renew_sizes)
+        self._reduce(f, slopes)
 
     def state(self) -> dict[str, Any]:
         """What ``build`` or ``correct`` left, without cubes, for :meth:`restore`."""
         return {
             "nuisance": self.target.nuisance,
             "sizes": self.sizes,
-            "correction": self._correction,
             "is_draft": self.is_draft,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from such a state; rows are to be renewed, and ``complete`` gives the cubes."""
         self.target.nuisance, self.sizes = state["nuisance"], state["sizes"]
-        self._correction, self.is_draft = state["correction"], state["is_draft"]
+        if not state["is_draft"]:
+            self.draft = None
 
     def complete(self, f: ComplexArray, weights: FloatArray, residuals: FloatArray) -> None:
         """Recompute the cubes and reduced equations of the target that a restored state lacks, for weights (M,)."""
         target = self.target
         parts = target.observations.split(weights)
-        cubes = self._with_offsets(target.scattering, target.forward.cubes(f, self.progress), target.offsets)
-        cubes = [replace(cube, weights=part) for cube, part in zip(cubes, parts, strict=True)]
+        cubes = [replace(cube, weights=part) for cube, part in zip(self._cubes(f), parts, strict=True)]
         assert self.sizes is not None
         self._weighted = Reweighted(
             nuisance=target.nuisance,
@@ -227,58 +193,32 @@ class DataEquations:
             residuals=residuals,
             sizes=self.sizes,
         )
-        self._reduced = self._reduce(target.scattering)
+        self._reduced = self._equations()
 
-    def _reweight(
-        self,
-        scattering: ScatteringModel,
-        cubes: Sequence[FrameCube],
-        weighting_scheme: Any,
-        renew_sizes: bool,
-        polish: bool = True,
-    ) -> None:
-        """Fit weights, scales and, with ``polish``, the other nuisance parameters to cubes."""
-        self._weighted = reweight(
-            cubes,
-            self.target.observations,
-            self.target.nuisance,
-            grid=scattering.forward.grid,
-            bounds=scattering.bounds,
-            weighting=partial(weights_of, weighting_scheme),
-            loss=self.loss,
-            shares=self.shares,
-            sizes=None if renew_sizes else self.sizes,
-            polish=polish,
-        )
-        self.target.nuisance, self.sizes = self._weighted.nuisance, self._weighted.sizes
-
-    def _right(
-        self, scattering: ScatteringModel, f: ComplexArray, slopes: StructureSlopes, by_rows: bool = False
-    ) -> FloatArray:
-        """Reduced right-hand side (P,) with the gradient of a scattering model, or that of the rows."""
-        self._reduced = self._reduce(scattering)
-        if by_rows:
-            return self._reduced.right_hand_side
-        gradient = scattering.forward.gradient(f, self.target.nuisance, self._reduced.seeds, self.progress)
-        return slopes(np.arange(len(gradient)), gradient[None])[0]
-
-    def _reduce(self, scattering: ScatteringModel) -> ReducedEquations:
-        frames = frame_equations(
-            self.weighted.cubes, scattering.forward.grid, self.target.nuisance, scattering.bounds, self.jacobian
-        )
-        return ReducedEquations(frames=frames, shared=self.shared)
-
-    def _with_offsets(
-        self, scattering: ScatteringModel, cubes: Sequence[FrameCube], offsets: Sequence[FloatArray] | None
-    ) -> Sequence[FrameCube]:
-        """Cubes such that offsets are added to the unscaled I_calc, at every node and thickness.
+    def _cubes(self, f: ComplexArray) -> list[FrameCube]:
+        """Cubes with the offsets of the target added to the unscaled I_calc, at every node and thickness.
 
         The weights of the nodes sum to one, those of a law that reaches below the first thickness to less.
         """
+        cubes, offsets = self.scattering.forward.cubes(f, self.progress), self.target.offsets
         if offsets is None:
             return cubes
-        whole = float(self.target.nuisance.over_thickness(scattering.forward.grid).sum())
+        whole = float(self.target.nuisance.over_thickness(self.scattering.forward.grid).sum())
         return [
             replace(cube, intensities=cube.intensities + offset[:, None] / whole)
             for cube, offset in zip(cubes, offsets, strict=True)
         ]
+
+    def _equations(self) -> ReducedEquations:
+        grid, bounds = self.scattering.forward.grid, self.scattering.bounds
+        frames = frame_equations(self.weighted.cubes, grid, self.target.nuisance, bounds, self.jacobian)
+        return ReducedEquations(frames=frames, shared=self.shared)
+
+    def _reduce(self, f: ComplexArray, slopes: StructureSlopes) -> None:
+        """Reduced equations, with an exact right-hand side or, of drafts by rows, that of the rows."""
+        self._reduced = self._equations()
+        if self.is_draft and self.by_rows:
+            self.right = self._reduced.right_hand_side
+            return
+        gradient = self.scattering.forward.gradient(f, self.target.nuisance, self._reduced.seeds, self.progress)
+        self.right = slopes(np.arange(len(gradient)), gradient[None])[0]

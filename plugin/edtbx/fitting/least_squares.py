@@ -36,9 +36,11 @@ class FrameEquations:
     ----------
     observed, calculated : (M,)
         √w I_obs and √w I, unscaled.
-    slopes : (M, 3 + P) or (M, 3)
-        √w times derivatives of I by centre, σ and thickness (radians, Å), and by the parameters of the structure where
-        these are at hand.
+    along : (M, 3)
+        √w times derivatives of I by centre, σ and thickness (radians, Å).
+    rows : (M, P)
+        Derivatives of I by the parameters of the structure; P is 0 where these are not at hand. They take most of the
+        memory, are shared by all equations made of them, and are weighted only while they are in use.
     root : (M,)
         √w.
     centre, prior : float
@@ -48,7 +50,8 @@ class FrameEquations:
 
     observed: FloatArray
     calculated: FloatArray
-    slopes: FloatArray
+    along: FloatArray
+    rows: FloatArray
     root: FloatArray
     centre: float
     prior: float
@@ -58,20 +61,22 @@ class FrameEquations:
         cls,
         observed: FloatArray,
         calculated: FloatArray,
-        slopes: FloatArray,
+        along: FloatArray,
+        rows: FloatArray | None,
+        *,
         weights: FloatArray,
         centre: float,
         prior: float,
     ) -> FrameEquations:
-        """Equations from measured and unscaled computed intensities (M,), slopes of the latter (M, 3 + P), and weights (M,).
-
-        Slopes keep their precision: single halves the memory of many.
+        """Equations from measured and unscaled computed intensities (M,), derivatives of the latter (M, 3) and (M, P), and
+        weights (M,).
         """
         root = np.sqrt(weights)
         return cls(
             observed=root * observed,
             calculated=root * calculated,
-            slopes=(root[:, None] * slopes).astype(slopes.dtype),
+            along=root[:, None] * along,
+            rows=np.zeros((len(observed), 0)) if rows is None else rows,
             root=root,
             centre=centre,
             prior=prior,
@@ -92,14 +97,31 @@ class FrameEquations:
         return self.observed - self.scale * self.calculated
 
     @property
+    def parameters(self) -> int:
+        """Number P of parameters of the structure."""
+        return self.rows.shape[1]
+
+    @property
     def scale_slopes(self) -> FloatArray:
         """Derivatives (3 + P,) of the scale k by all other parameters."""
-        return np.asarray((self.observed - 2.0 * self.scale * self.calculated) @ self.slopes / self._square)
+        following = self.observed - 2.0 * self.scale * self.calculated
+        return np.concatenate([following @ self.along, (self.root * following) @ self.rows]) / self._square
+
+    @property
+    def along_design(self) -> FloatArray:
+        """Derivatives of √w k I by centre, σ and thickness, the scale following, (M, 3)."""
+        following = self.observed - 2.0 * self.scale * self.calculated
+        return self.scale * self.along + np.outer(self.calculated, following @ self.along / self._square)
 
     @property
     def design(self) -> FloatArray:
-        """Derivatives of √w k I, the scale following, (M, 3 + P)."""
-        return self.scale * self.slopes + np.outer(self.calculated, self.scale_slopes)
+        """Derivatives of √w k I, the scale following, (M, 3 + P), in the precision of the rows."""
+        design = np.empty((len(self.root), 3 + self.parameters), dtype=self.rows.dtype)
+        design[:, :3] = self.along
+        np.multiply(self.rows, self.root.astype(design.dtype)[:, None], out=design[:, 3:])
+        design *= self.scale
+        design += np.outer(self.calculated, self.scale_slopes).astype(design.dtype)
+        return design
 
     def seed(self, residual: FloatArray) -> FloatArray:
         """Seed s (M,) such that s·∂I/∂p is residual·(column p of the design)."""
@@ -126,15 +148,13 @@ def frame_equations(
     for cube, calculated, slopes, scale, centre in zip(cubes, *parts, strict=True):
         misfit = float(cube.weights @ (cube.observed - calculated) ** 2) / len(cube.observed)
         free = centre_is_free(centre, cube.base, len(cube.observed), grid, bounds)
-        structure_slopes = by_structure.get(cube.frame_id)
         equations.append(
             FrameEquations.of(
                 cube.observed,
                 calculated / max(scale, 1e-300),
-                slopes
-                if structure_slopes is None
-                else np.column_stack([slopes.astype(structure_slopes.dtype), structure_slopes]),
-                cube.weights,
+                slopes,
+                by_structure.get(cube.frame_id),
+                weights=cube.weights,
                 centre=centre,
                 prior=math.sqrt(misfit) / bounds.centre_prior if free else math.inf,
             )
@@ -157,7 +177,7 @@ class ReducedEquations:
     @cached_property
     def _columns(self) -> int:
         """2 + P."""
-        return max(frame.slopes.shape[1] for frame in self.frames) - 1
+        return 2 + max(frame.parameters for frame in self.frames)
 
     @cached_property
     def _times(self) -> float:
@@ -167,7 +187,7 @@ class ReducedEquations:
         return sum(whole) / max(sum(complete), 1e-300)
 
     def _is_complete(self, frame: FrameEquations) -> bool:
-        return frame.slopes.shape[1] == self._columns + 1
+        return frame.parameters == self._columns - 2
 
     @cached_property
     def _sums(self) -> tuple[FloatArray, FloatArray, list[tuple[float, float, FloatArray]]]:
@@ -197,7 +217,7 @@ class ReducedEquations:
         """Places (σ 0, thickness 1) of the shared parameters that are refined and determined beside scales and centres."""
         left = np.diag(self._sums[0])[:2]
         complete = [frame for frame in self.frames if self._is_complete(frame)]
-        whole = self._times * sum(frame.scale**2 * np.sum(frame.slopes[:, 1:3] ** 2, axis=0) for frame in complete)
+        whole = self._times * sum(frame.scale**2 * np.sum(frame.along[:, 1:] ** 2, axis=0) for frame in complete)
         return np.flatnonzero(self.shared & (left > _DETERMINED * whole))
 
     @cached_property
@@ -225,7 +245,7 @@ class ReducedEquations:
         shared, centres = self.nuisance_shifts
         seeds = []
         for frame, centre in zip(self.frames, centres, strict=True):
-            along = frame.design[:, :3]
+            along = frame.along_design
             seeds.append(frame.seed(frame.residual - along[:, 0] * centre - along[:, 1:] @ shared))
         return seeds
 
@@ -256,7 +276,7 @@ class ReducedEquations:
             lever = row / pivot
             centres.append(1.0 / pivot + lever @ whole @ lever)
             slopes = np.zeros(1 + len(lever))
-            slopes[: frame.slopes.shape[1]] = frame.scale_slopes
+            slopes[: 3 + frame.parameters] = frame.scale_slopes
             following = slopes[1:] - slopes[0] * lever
             scales.append(1.0 / frame._square + slopes[0] ** 2 / pivot + following @ whole @ following)
         return whole[:2, :2], np.array(centres), np.array(scales)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
@@ -76,9 +76,9 @@ def map_estimate(frames: Sequence[FrameEquations], shared: BoolArray, followers:
     products with the (M, P + Q) derivatives for each of some hundred rounds, and their square on some of the rows.
     """
     residual = np.concatenate([frame.residual for frame in frames])
-    number = frames[0].slopes.shape[1] - 3 - followers
+    number = frames[0].parameters - followers
     outer = number + followers
-    first = [replace(frame, slopes=frame.slopes[:, :3]).design for frame in frames]
+    first = [frame.along_design for frame in frames]
     nuisance_columns = _nuisance_columns(frames, first, shared, float(np.linalg.norm(residual)))
     whole = np.empty((len(residual), outer + nuisance_columns.shape[1]), dtype=np.float32)
     whole[:, outer:] = nuisance_columns
