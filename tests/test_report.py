@@ -430,7 +430,7 @@ def test_table_shows_the_statistics(comparison: Comparison) -> None:
 )
 def test_mean_thickness(shape: str, mean: float) -> None:
     nuisance = Nuisance(shape=shape, thickness=800.0, sigma=0.0, centres=np.zeros(1), scales=np.ones(1))
-    assert mean_thickness(nuisance) == pytest.approx(800.0 * mean, rel=1e-5)  # 256 nodes of a quadrature
+    assert mean_thickness(nuisance) == pytest.approx(800.0 * mean, rel=1e-12)
     assert (shape in LAWS) == (shape != "free")
 
 

@@ -34,7 +34,7 @@ def fit_settings(params: Any, executor: Executor | None = None) -> dict[str, Any
     created(solver_name(params))
     sigma = spread.sigma if spread.sigma is not None else (None if spread.refine else 0.0)
     shape = word(thickness.shape)
-    shapes = tuple(LAWS) if shape == "auto" else (shape,)
+    shapes = LAWS if shape == "auto" else (shape,)
     frames = params.frames
     return {
         "solver": solver_name(params),

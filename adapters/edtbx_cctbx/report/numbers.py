@@ -8,8 +8,8 @@ import numpy as np
 from libtbx.utils import format_float_with_standard_uncertainty
 
 from edtbx.arrays import FloatArray
+from edtbx.intensities import thickness
 from edtbx.intensities.nuisance import Nuisance
-from edtbx.intensities.thickness import thickness_weights
 from edtbx.measurement.statistics import r_factor
 from edtbx_cctbx.refinement.results import TheoryFit
 
@@ -109,7 +109,4 @@ def with_su(value: float, su: float, digits: int) -> str:
 
 def mean_thickness(nuisance: Nuisance) -> float:
     """Mean thickness in Å over the diffracting area; for the law ``free`` it is the thickness itself."""
-    if nuisance.shape not in LAWS:
-        return float(nuisance.thickness)
-    share = thickness_weights(np.array([nuisance.thickness]), nuisance.shape, nuisance.thickness)
-    return float(share[0]) * nuisance.thickness
+    return thickness.mean_thickness(nuisance.shape, nuisance.thickness)

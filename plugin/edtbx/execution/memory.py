@@ -56,7 +56,7 @@ class FrameSize:
 
     @property
     def cube(self) -> float:
-        """Bytes of the intensities at every y node and thickness."""
+        """Bytes of the intensities at every y node and thickness; or of those kept in single precision, and weighted."""
         return 8.0 * self.nodes * self.rows * self.thicknesses
 
     def waves(self, coupling_bytes: float, folds: bool) -> float:

@@ -56,9 +56,15 @@ class WeightedCubes:
         """The cubes weighted and joined."""
         roots = [np.sqrt(cube.weights) for cube in cubes]
         rows = np.array([len(root) for root in roots])
-        joined = [cube.intensities * root[:, None] for cube, root in zip(cubes, roots, strict=True)]
+        ends = np.cumsum(rows)
+        nodes, _, thicknesses = cubes[0].intensities.shape
+        joined = np.empty((thicknesses, nodes, ends[-1]), dtype=cubes[0].intensities.dtype)
+        for cube, root, end in zip(cubes, roots, ends, strict=True):
+            np.multiply(
+                cube.intensities.T.swapaxes(1, 2), root, out=joined[:, :, end - len(root) : end], casting="same_kind"
+            )
         return cls(
-            intensities=np.ascontiguousarray(np.moveaxis(np.concatenate(joined, axis=1), 2, 0)),
+            intensities=joined,
             observed=np.concatenate([cube.observed * root for cube, root in zip(cubes, roots, strict=True)]),
             places=np.stack([np.repeat(np.arange(len(rows)), rows), np.concatenate([np.arange(n) for n in rows])]),
             rows=rows,
@@ -84,7 +90,7 @@ class WeightedCubes:
         nodes = np.zeros((number, int(self.rows.max()), len(self.grid.y)))
         observed = np.zeros(nodes.shape[:2])
         frame, place = self.places
-        nodes[frame, place] = weighted_sum(law, self.intensities).T
+        nodes[frame, place] = weighted_sum(law.astype(self.intensities.dtype), self.intensities).T
         observed[frame, place] = self.observed
         across = np.swapaxes(nodes, 1, 2)
         return FrameCosts(

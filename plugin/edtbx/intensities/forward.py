@@ -170,16 +170,12 @@ class ForwardModel:
         """
         self.expect_room(f)
         cube = partial(FrameWaves.cube, solver=self.solver, f=f, thickness=self.grid.thickness)
-        columns = (
-            self.observations.frame_ids,
-            self.scan.cubes(results(self.executor, cube, self.waves), len(self.grid.y)),
-            self._observed,
-            self._weights,
-            self.bases.tolist(),
-        )
+        kind = np.float32 if self.sampling.accuracy.single else np.float64  # most of the memory is theirs
+        each = self.scan.cubes(results(self.executor, cube, self.waves), len(self.grid.y))
+        columns = self.observations.frame_ids, each, self._observed, self._weights, self.bases.tolist()
         cubes = (
-            FrameCube(frame_id=frame_id, intensities=intensities, observed=observed, weights=weights, base=base)
-            for frame_id, intensities, observed, weights, base in zip(*columns, strict=True)
+            FrameCube(frame_id=frame_id, intensities=i.astype(kind), observed=observed, weights=weights, base=base)
+            for frame_id, i, observed, weights, base in zip(*columns, strict=True)
         )
         return list(progress(cubes, self.scan.frames))
 

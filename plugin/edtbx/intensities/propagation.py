@@ -62,7 +62,10 @@ class Propagation:
         return waves.gradient(self.solver, self.f, self.thickness, seed[:, :, None] * self.law).f
 
     def jacobian(self, waves: FrameWaves, rows: Rows, project: Projection) -> FloatArray:
-        """Derivatives ∂I_calc/∂p (M, P) of one frame, unscaled; the Jacobian by F is held a few rows at a time."""
+        """Derivatives ∂I_calc/∂p (M, P) of one frame, unscaled; the Jacobian by F is held a few rows at a time.
+
+        In single precision where the accuracy asks for no more.
+        """
         block = waves.block(self.f, self.thickness)
         projected: list[FloatArray] = []
         order: list[int] = []
@@ -73,7 +76,8 @@ class Propagation:
             if len(pending) == _AT_ONCE or len(order) == len(waves.wanted):
                 projected.append(project(*_side_by_side(pending, len(self.f))))
                 pending.clear()
-        return np.concatenate(projected)[np.argsort(order)]
+        kind = np.float32 if block.accuracy.single else np.float64
+        return np.concatenate(projected)[np.argsort(order)].astype(kind, copy=False)
 
 
 def _side_by_side(rows: Sequence[tuple[IntArray, ComplexArray]], number: int) -> tuple[IntArray, ComplexArray]:
