@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +14,11 @@ from edtbx.execution.memory import expect_room
 from edtbx_cctbx.arrays import parameter_jacobian, to_numpy
 from edtbx_cctbx.structure.structure_factors import Expansion
 
-_BYTES_PER_SLOPE, _BYTES_PER_ROW = 32.0, 24.0
-"""Bytes for a derivative of a structure factor, and of an intensity, by a parameter; two or three copies exist at once."""
+_BYTES_PER_SLOPE, _BYTES_PER_ROW = 16.0, 16.0
+"""Bytes for a derivative of a structure factor, and of an intensity, by a parameter."""
+
+_AT_ONCE = 2_000_000
+"""Derivatives that are made or used together: copies of all of them would take several times the memory."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -33,12 +37,16 @@ class StructureSlopes:
         structure = reparametrisation.structure
         structure.scattering_type_registry()
         linear = direct.f_calc_modulus_squared(structure)
-        by_atom: list[ComplexArray] = []
-        for h in expansion.unique.indices():
-            linear.linearise(h)
-            by_atom.append(to_numpy(linear.grad_f_calc))
         jacobian = parameter_jacobian(reparametrisation)
-        return cls(expansion=expansion, slopes=np.array(by_atom) @ jacobian.T)
+        indices = expansion.unique.indices()
+        slopes = np.empty((len(indices), len(jacobian)), dtype=complex)
+        for some in _parts(len(indices), jacobian.shape[1]):
+            by_atom: list[ComplexArray] = []
+            for h in indices[some]:
+                linear.linearise(h)
+                by_atom.append(to_numpy(linear.grad_f_calc))
+            np.matmul(np.array(by_atom), jacobian.T, out=slopes[some])
+        return cls(expansion=expansion, slopes=slopes)
 
     @classmethod
     def with_room(cls, expansion: Expansion, reparametrisation: Any, rows: int, remedy: str) -> StructureSlopes:
@@ -49,10 +57,9 @@ class StructureSlopes:
         TooLarge
             It does not; the remedy says what to do.
         """
-        number, atoms = expansion.unique.size(), reparametrisation.structure.scatterers().size()
-        parameters = reparametrisation.n_independents
+        number, parameters = expansion.unique.size(), reparametrisation.n_independents
         expect_room(
-            _BYTES_PER_SLOPE * number * 9 * atoms + _BYTES_PER_ROW * rows * parameters,
+            (_BYTES_PER_SLOPE * number + _BYTES_PER_ROW * rows) * parameters,
             f"derivatives of {number} structure factors and {rows} intensities by {parameters} parameters",
             remedy,
         )
@@ -61,5 +68,14 @@ class StructureSlopes:
     def __call__(self, where: IntArray, rows: ComplexArray) -> FloatArray:
         """∂I/∂p (m, P) from ∂I/∂Re F + i ∂I/∂Im F (m, n) by F at the g vectors of these indices (n,)."""
         unique, by_f = self.expansion.collect_some(where, rows)
-        slopes = self.slopes[unique]
-        return np.asarray(by_f.real @ slopes.real + by_f.imag @ slopes.imag)
+        total = np.zeros((len(by_f), self.slopes.shape[1]))
+        for some in _parts(len(unique), self.slopes.shape[1]):
+            slopes, own = self.slopes[unique[some]], by_f[:, some]
+            total += own.real @ slopes.real + own.imag @ slopes.imag
+        return total
+
+
+def _parts(number: int, width: int) -> Iterator[slice]:
+    """So many rows of a width, some at a time."""
+    length = max(1, _AT_ONCE // max(width, 1))
+    return (slice(start, start + length) for start in range(0, number, length))

@@ -6,9 +6,9 @@ is another one, so that near it the observations themselves are computed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,34 +19,32 @@ from edtbx.fitting.least_squares import ReducedEquations, frame_equations
 from edtbx.fitting.nuisance_bounds import shared_are_free
 from edtbx.fitting.reweighting import Reweighted, reweight
 from edtbx.intensities.frame_waves import Rows
-from edtbx.intensities.nuisance import FrameCube, Nuisance
+from edtbx.intensities.nuisance import FrameCube
 from edtbx_cctbx.structure.f_calc_derivatives import StructureSlopes
 from edtbx_cctbx.targets.scattering_model import ScatteringModel
 from edtbx_cctbx.targets.target import Target
 from edtbx_cctbx.targets.weighting import weights_of
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(slots=True, eq=False, kw_only=True)
 class DesignRows:
     """Rows of the design matrix where they were computed last, which is when they are first asked for.
 
-    ``source`` gives the frames; ``f`` (G,), ``slopes`` and ``nuisance``, of these frames, are the point of linearisation.
+    ``f`` (G,) are the structure factors at the point of linearisation; ``compute`` gives ∂I_calc/∂p (M, P), unscaled, frame
+    by frame, and goes, with all that it holds, once it has done so.
     """
 
-    source: Target
     f: ComplexArray
-    slopes: StructureSlopes
-    nuisance: Nuisance
-    kind: Rows
-    progress: Progress[Any]
+    ids: Sequence[int]
+    compute: Callable[[], Iterable[FloatArray]] | None
+    _by_frame: dict[int, FloatArray] = field(default_factory=dict)
 
-    @cached_property
+    @property
     def by_frame(self) -> dict[int, FloatArray]:
         """∂I_calc/∂p (M, P), unscaled, by frame id."""
-        forward = self.source.forward
-        ids = forward.observations.frame_ids
-        rows = forward.jacobian(self.f, self.nuisance, self.slopes, self.kind)
-        return dict(zip(ids, self.progress(rows, len(ids)), strict=True))
+        if self.compute is not None:
+            self._by_frame, self.compute = dict(zip(self.ids, self.compute(), strict=True)), None
+        return self._by_frame
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -147,16 +145,14 @@ class DataEquations:
         """Linearise here, if asked for or not done yet."""
         if self._design is not None and (not renew_rows or np.array_equal(self._design.f, f)):
             return
-        ids = self.target.observations.frame_ids
-        places = [ids.index(frame_id) for frame_id in self.rows_from.observations.frame_ids]
-        self._design = DesignRows(
-            source=self.rows_from,
-            f=f,
-            slopes=slopes,
-            nuisance=self.target.nuisance.at(places),
-            kind=self.rows,
-            progress=self.rows_progress,
-        )
+        source, every = self.rows_from, self.target.observations.frame_ids
+        ids = source.observations.frame_ids
+        nuisance = self.target.nuisance.at([every.index(frame_id) for frame_id in ids])
+
+        def compute() -> Iterable[FloatArray]:
+            return self.rows_progress(source.forward.jacobian(f, nuisance, slopes, self.rows), len(ids))
+
+        self._design = DesignRows(f=f, ids=ids, compute=compute)
 
     def correct(self, f: ComplexArray, slopes: StructureSlopes, weighting_scheme: Any, renew_sizes: bool) -> None:
         """Put the equations of the target in place of the draft's at hand; there are no drafts from here on."""
