@@ -45,13 +45,16 @@ CRYSTAL = Crystal(shape="wedge", thickness=600.0, sigma=float(np.radians(0.05)))
 
 
 def experiment_of(structure: xray.structure, frames: int, semi_angle: float, executor: Executor | None) -> Experiment:
-    """A rotation over 120° to 0.8 Å, of frames that overlap where their semi-angle (degrees) says so."""
+    """A rotation of 0.24° from frame to frame to 0.8 Å, over as many turns as the frames take.
+
+    Frames overlap where their semi-angle (degrees) says so.
+    """
     settings = SimulationSettings(
         wavelength=0.02508,
         orientation=Rotation.from_euler("xyz", [20.0, 30.0, 40.0], degrees=True).as_matrix(),
         scan=Scan(
             first=float(np.radians(-60.0)),
-            step=float(np.radians(120.0 / frames)),
+            step=float(np.radians(0.24)),
             frames=frames,
             semi_angle=float(np.radians(semi_angle)),
             d_min=0.8,
@@ -121,7 +124,7 @@ def main() -> None:
     cluster = jobs.add_parser("cluster")
     cluster.add_argument("address")
     cluster.add_argument("--frames", type=int, default=4000)
-    cluster.add_argument("--volume", type=float, default=150.0, help="in Å³")
+    cluster.add_argument("--volume", type=float, default=400.0, help="in Å³")
     asked = parser.parse_args()
     workers = workers_of(asked.address, sys.stderr) if asked.job == "cluster" else nullcontext()
     with workers as executor:
