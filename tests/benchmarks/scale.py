@@ -4,8 +4,8 @@ python tests/benchmarks/scale.py memory [--frames 500] [--volume 2000]
 python tests/benchmarks/scale.py cluster tcp://host:8786 [--frames 4000]
 
 The crystals are made up: light atoms at random places, 18 Å³ each, anisotropic, without a centre. ``memory`` builds the
-equations of all parameters, and once more after a step, at a sampling that is coarse in orientations, on which what is kept does not depend.
-``cluster`` simulates the frames and does the same, all of it on the workers.
+equations of all parameters, and once more after a step, at a sampling that is coarse in orientations, on which what is kept
+does not depend. ``cluster`` simulates the frames and does the same, all of it on the workers.
 """
 
 import edtbx_cctbx  # isort: skip  (before numpy, scipy and numba)
@@ -63,6 +63,7 @@ def experiment_of(structure: xray.structure, frames: int, semi_angle: float, exe
         crystal=CRYSTAL,
         noise=Noise(counts=500.0, background=2.0, orientation=0.0, scale=0.0),
         solver="kinematical" if executor is None else "auto",
+        s_max=0.01,
         executor=executor,
     )
     return simulate(structure, settings, np.random.default_rng(0)).experiment
@@ -124,7 +125,7 @@ def main() -> None:
     cluster = jobs.add_parser("cluster")
     cluster.add_argument("address")
     cluster.add_argument("--frames", type=int, default=4000)
-    cluster.add_argument("--volume", type=float, default=400.0, help="in Å³")
+    cluster.add_argument("--volume", type=float, default=300.0, help="in Å³")
     asked = parser.parse_args()
     workers = workers_of(asked.address, sys.stderr) if asked.job == "cluster" else nullcontext()
     with workers as executor:
