@@ -60,9 +60,8 @@ class WeightedCubes:
         nodes, _, thicknesses = cubes[0].intensities.shape
         joined = np.empty((thicknesses, nodes, ends[-1]), dtype=cubes[0].intensities.dtype)
         for cube, root, end in zip(cubes, roots, ends, strict=True):
-            np.multiply(
-                cube.intensities.T.swapaxes(1, 2), root, out=joined[:, :, end - len(root) : end], casting="same_kind"
-            )
+            place = joined[:, :, end - len(root) : end]
+            np.multiply(np.moveaxis(cube.intensities, 2, 0), root, out=place, casting="same_kind")
         return cls(
             intensities=joined,
             observed=np.concatenate([cube.observed * root for cube, root in zip(cubes, roots, strict=True)]),

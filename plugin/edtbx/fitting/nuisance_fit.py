@@ -86,7 +86,7 @@ def nearer_minimum(cubes: Sequence[FrameCube], grid: Grid, bounds: NuisanceBound
     shared = shared_are_free(nuisance, bounds)
     (by_sigma, by_thickness), by_centres = ReducedEquations(frames=frames, shared=shared).nuisance_shifts
     priors = np.array([0.0 if math.isinf(frame.prior) else frame.prior for frame in frames])
-    bases = np.array([cube.base for cube in cubes])
+    box, bases = _box(grid, bounds), np.array([cube.base for cube in cubes])
     low = np.maximum(-bounds.centre_max, bases - grid.centre_reach)
     high = np.minimum(bounds.centre_max, bases + grid.centre_reach)
 
@@ -98,10 +98,8 @@ def nearer_minimum(cubes: Sequence[FrameCube], grid: Grid, bounds: NuisanceBound
         thickness, sigma = nuisance.thickness + part * by_thickness, nuisance.sigma + part * by_sigma
         tried = replace(
             nuisance,
-            thickness=float(np.clip(thickness, 0.5 * grid.thickness[0], grid.thickness[-1]))
-            if shared[1]
-            else thickness,
-            sigma=float(np.clip(sigma, 0.0, bounds.sigma_max)) if shared[0] else sigma,
+            thickness=float(np.clip(thickness, *box[0])) if shared[1] else thickness,
+            sigma=float(np.clip(sigma, *box[1])) if shared[0] else sigma,
             centres=np.where(priors > 0.0, np.clip(nuisance.centres + part * by_centres, low, high), nuisance.centres),
         )
         tried = rescale(tried, grid, cubes)
@@ -119,7 +117,12 @@ def _law_cost(
     def cost(point: FloatArray) -> float:
         return float(weighted.under(thickness_weights(grid, shape, point[0])).total(point[1:])[0])
 
-    return cost, ((0.5 * float(grid[0]), float(grid[-1])), (0.0, weighted.bounds.sigma_max))
+    return cost, _box(weighted.grid, weighted.bounds)
+
+
+def _box(grid: Grid, bounds: NuisanceBounds) -> tuple[tuple[float, float], ...]:
+    """Least and greatest thickness (Å) and spread (radians)."""
+    return (0.5 * float(grid.thickness[0]), float(grid.thickness[-1])), (0.0, bounds.sigma_max)
 
 
 def _search(weighted: WeightedCubes, shape: str) -> list[FloatArray]:
