@@ -63,5 +63,5 @@ def _start(program: str) -> Callable[[], None]:
     if running.ONLY_TELL.intersection(sys.argv[1:]):
         faces = importlib.import_module("edtbx_cctbx.programs.faces")
         return partial(running.run, getattr(faces, program.capitalize()))
-    module = importlib.import_module(f"edtbx_cctbx.programs.{program}")
-    return partial(running.run, module.Program)
+    start: Callable[[], None] = importlib.import_module(f"edtbx_cctbx.programs.{program}").run
+    return start

@@ -102,16 +102,20 @@ class FrameEquations:
         return self.rows.shape[1]
 
     @property
+    def _following(self) -> FloatArray:
+        """Derivatives (M,) of the scale k by √w I."""
+        return (self.observed - 2.0 * self.scale * self.calculated) / self._square
+
+    @property
     def scale_slopes(self) -> FloatArray:
         """Derivatives (3 + P,) of the scale k by all other parameters."""
-        following = self.observed - 2.0 * self.scale * self.calculated
-        return np.concatenate([following @ self.along, (self.root * following) @ self.rows]) / self._square
+        following = self._following
+        return np.concatenate([following @ self.along, (self.root * following) @ self.rows])
 
     @property
     def along_design(self) -> FloatArray:
         """Derivatives of √w k I by centre, σ and thickness, the scale following, (M, 3)."""
-        following = self.observed - 2.0 * self.scale * self.calculated
-        return self.scale * self.along + np.outer(self.calculated, following @ self.along / self._square)
+        return self.scale * self.along + np.outer(self.calculated, self._following @ self.along)
 
     @property
     def design(self) -> FloatArray:
@@ -125,8 +129,7 @@ class FrameEquations:
 
     def seed(self, residual: FloatArray) -> FloatArray:
         """Seed s (M,) such that s·∂I/∂p is residual·(column p of the design)."""
-        following = (self.observed - 2.0 * self.scale * self.calculated) * (self.calculated @ residual) / self._square
-        return np.asarray(self.root * (self.scale * residual + following))
+        return np.asarray(self.root * (self.scale * residual + self._following * (self.calculated @ residual)))
 
 
 def frame_equations(

@@ -29,7 +29,6 @@ _TRIED = 40
 _ENOUGH = 3000
 """Rows that suffice to choose a law and find its minimum roughly: every n-th frame, where all have n times as many."""
 
-
 _STEPS = 6
 """Most steps from the best point found to the minimum itself."""
 

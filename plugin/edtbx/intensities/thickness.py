@@ -63,8 +63,7 @@ def thickness_weights(grid: FloatArray, shape: str, thickness: float) -> FloatAr
     """
     if shape == "slab":
         return _interpolation(grid, thickness)[0]
-    law, t = _SPREAD[shape], max(thickness, 1e-9 * float(grid[0]))
-    padded, u = _padded(grid), np.minimum(_padded(grid) / t, 1.0)
+    law, t, padded, u = _laid_out(grid, shape, thickness)
     ramp = t * law.integral(u) + np.maximum(padded - t, 0.0)
     return np.maximum(_over_grid(padded, ramp, 1.0, t), 0.0)
 
@@ -73,9 +72,14 @@ def thickness_slopes(grid: FloatArray, shape: str, thickness: float) -> FloatArr
     """Derivatives (T,) of :func:`thickness_weights` by the greatest thickness, per Å."""
     if shape == "slab":
         return _interpolation(grid, thickness)[1]
-    law, t = _SPREAD[shape], max(thickness, 1e-9 * float(grid[0]))
-    padded, u = _padded(grid), np.minimum(_padded(grid) / t, 1.0)
+    law, t, padded, u = _laid_out(grid, shape, thickness)
     return _over_grid(padded, law.integral(u) - np.where(u < 1.0, u * law.share(u), 1.0), 0.0, t)
+
+
+def _laid_out(grid: FloatArray, shape: str, thickness: float) -> tuple[_Law, float, FloatArray, FloatArray]:
+    """The law, its greatest thickness, the grid with a 0 put before it (T + 1,), and that in parts of the thickness."""
+    padded, thickest = _padded(grid), max(thickness, 1e-9 * float(grid[0]))
+    return _SPREAD[shape], thickest, padded, np.minimum(padded / thickest, 1.0)
 
 
 def _padded(grid: FloatArray) -> FloatArray:
