@@ -1,5 +1,6 @@
 """Frames in other processes: an executor of the standard library, and a Dask cluster that loses a worker."""
 
+import operator
 import os
 import re
 import signal
@@ -8,6 +9,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from io import StringIO
 from multiprocessing import get_context
 
@@ -134,6 +136,32 @@ def test_a_worker_that_dies_changes_nothing(cluster, repository):
     expected = value_and_gradient(here, structure)
     assert value == expected[0]
     np.testing.assert_array_equal(gradient, expected[1])
+
+
+class Doubled:
+    """A function that counts how often it is pickled."""
+
+    pickled = 0
+
+    def __reduce__(self):
+        Doubled.pickled += 1
+        return partial, (operator.mul, 2)
+
+    def __call__(self, number):
+        return 2 * number
+
+
+def test_a_function_goes_to_a_cluster_once_and_tasks_a_few_at_a_time(cluster):
+    address, _ = cluster
+    taken = []
+    numbers = (taken.append(n) or n for n in range(300))
+    with workers_of(address, StringIO()) as executor:
+        results = executor.map(Doubled(), numbers)
+        assert next(results) == 0
+        assert 50 < len(taken) < 80
+        assert list(results) == [2 * n for n in range(1, 300)]
+    assert len(taken) == 300
+    assert Doubled.pickled <= 2
 
 
 def test_a_refinement_on_a_cluster_that_loses_a_worker_ends_as_on_threads(cluster, repository, tmp_path, monkeypatch):

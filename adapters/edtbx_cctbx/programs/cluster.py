@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Executor, Future
 from contextlib import contextmanager
+from itertools import islice
 from pkgutil import resolve_name
 from typing import Any
 
@@ -20,6 +21,10 @@ from edtbx import __version__
 _ADDRESS = re.compile(r"((tcp|tls)://)?(\[[0-9a-fA-F:.%]+\]|[^\s:/\[\]]+):[0-9]{1,5}")
 _SECONDS = 5.0
 """How long a scheduler may take to answer, and how often a program that waits looks whether it waits in vain."""
+
+_LEAST_TASKS, _TASKS_A_THREAD = 64, 4
+"""Most tasks on their way at a time: so many for each thread, and no fewer than this. All frames of a large scan would be
+gigabytes in the scheduler."""
 
 
 class DaskExecutor(Executor):
@@ -44,15 +49,25 @@ class DaskExecutor(Executor):
         timeout: float | None = None,
         chunksize: int = 1,
     ) -> Iterator[Any]:
-        """Results in the order of the tasks; the cluster forgets each once it is fetched, and the rest when nobody asks."""
+        """Results in the order of the tasks; the cluster forgets each once it is fetched, and the rest when nobody asks.
+
+        The function goes there once, and so many tasks at a time that no thread waits for the next.
+        """
         self._require_scheduler()
-        futures = deque(self._client.map(function, *map(list, iterables), pure=False))
+        # a task of its own, unlike scattered data, is computed anew when its worker dies
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that it is large, which is why it goes there once
+            there = self._client.submit(_same, function, pure=False)
+        tasks = zip(*iterables, strict=False)
+        most = max(_LEAST_TASKS, _TASKS_A_THREAD * sum(self._client.nthreads().values()))
+        futures = deque(self._client.submit(_call, there, task, pure=False) for task in islice(tasks, most))
 
         def fetched() -> Iterator[Any]:
             try:
                 while futures:
                     result = self._fetch(futures[0])
                     futures.popleft()
+                    futures.extend(self._client.submit(_call, there, task, pure=False) for task in islice(tasks, 1))
                     yield result
             finally:
                 if futures and self._client.status == "running":
@@ -76,6 +91,14 @@ class DaskExecutor(Executor):
     def _require_scheduler(self) -> None:
         if self._client.status != "running":
             raise CancelledError("the connection to the scheduler is lost")
+
+
+def _same(function: Callable[..., Any]) -> Callable[..., Any]:
+    return function
+
+
+def _call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    return function(*arguments)
 
 
 @contextmanager
