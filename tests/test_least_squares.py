@@ -174,6 +174,22 @@ def test_a_correction_puts_the_exact_equations_in_place():
     np.testing.assert_allclose(drafted.fc_sq.data(), exact.fc_sq.data(), rtol=1e-5)
 
 
+@pytest.mark.parametrize("solver", ["kinematical", "two_beam"])
+def test_single_reflections_depend_on_their_own_structure_factors_alone(solver):
+    structure = model_in("P 1")
+    target = target_for(structure, experiment_for(structure), solver=solver)
+    rp = reparametrisation_of(structure, Refined())
+    rp.linearise()
+    rp.store()
+    own = target.forward.vectors.find(target.observations.reflections.hkl)
+    every, few = (StructureSlopes.of(target.expansion, rp, where) for where in (None, own))
+    assert np.count_nonzero(few.slopes) < 0.5 * np.count_nonzero(every.slopes)
+    seeds = [np.linspace(1.0, 2.0, len(waves.wanted)) for waves in target.forward.waves]
+    gradient = target.forward.gradient(target.structure_factors(structure), target.nuisance, seeds)
+    everywhere = np.arange(len(gradient))
+    np.testing.assert_array_equal(few(everywhere, gradient[None]), every(everywhere, gradient[None]))
+
+
 @pytest.mark.parametrize("symbol", MODELS)
 def test_rows_by_every_kind_of_parameter_against_finite_differences(symbol):
     structure = model_in(symbol)

@@ -29,27 +29,31 @@ class StructureSlopes:
     slopes: ComplexArray
 
     @classmethod
-    def of(cls, expansion: Expansion, reparametrisation: Any) -> StructureSlopes:
+    def of(cls, expansion: Expansion, reparametrisation: Any, where: IntArray | None = None) -> StructureSlopes:
         """∂F/∂p at the current structure of a linearised reparametrisation of smtbx.
 
-        The flags of the atoms must be those that it was made with: smtbx corrupts memory otherwise.
+        Those by which no intensity has a derivative may stay 0: with ``where``, all but F at the g vectors of these indices
+        (n,). The flags of the atoms must be those that it was made with: smtbx corrupts memory otherwise.
         """
         structure = reparametrisation.structure
         structure.scattering_type_registry()
         linear = direct.f_calc_modulus_squared(structure)
         jacobian = parameter_jacobian(reparametrisation)
         indices = expansion.unique.indices()
-        slopes = np.empty((len(indices), len(jacobian)), dtype=complex)
-        for some in _parts(len(indices), jacobian.shape[1]):
+        slopes = np.zeros((len(indices), len(jacobian)), dtype=complex)
+        needed = np.arange(len(indices)) if where is None else np.setdiff1d(expansion.parent[where], -1)
+        for some in _parts(len(needed), jacobian.shape[1]):
             by_atom: list[ComplexArray] = []
-            for h in indices[some]:
-                linear.linearise(h)
+            for place in needed[some].tolist():
+                linear.linearise(indices[place])
                 by_atom.append(to_numpy(linear.grad_f_calc))
-            np.matmul(np.array(by_atom), jacobian.T, out=slopes[some])
+            slopes[needed[some]] = np.array(by_atom) @ jacobian.T
         return cls(expansion=expansion, slopes=slopes)
 
     @classmethod
-    def with_room(cls, expansion: Expansion, reparametrisation: Any, rows: int, remedy: str) -> StructureSlopes:
+    def with_room(
+        cls, expansion: Expansion, reparametrisation: Any, rows: int, remedy: str, where: IntArray | None = None
+    ) -> StructureSlopes:
         """The same where the memory holds them and the derivatives of so many intensities.
 
         Raises
@@ -63,7 +67,7 @@ class StructureSlopes:
             f"derivatives of {number} structure factors and {rows} intensities by {parameters} parameters",
             remedy,
         )
-        return cls.of(expansion, reparametrisation)
+        return cls.of(expansion, reparametrisation, where)
 
     def __call__(self, where: IntArray, rows: ComplexArray) -> FloatArray:
         """∂I/∂p (m, P) from ∂I/∂Re F + i ∂I/∂Im F (m, n) by F at the g vectors of these indices (n,)."""

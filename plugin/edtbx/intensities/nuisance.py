@@ -172,7 +172,10 @@ def weighted_sum(weights: FloatArray, values: FloatArray) -> FloatArray:
     """Sum (...) of values (n, ...) with weights (n,), from the first to the last that is not 0."""
     places = np.flatnonzero(weights)
     some = slice(places[0], places[-1] + 1) if len(places) else slice(0)
-    return np.asarray(np.tensordot(weights[some], values[some], 1))
+    flat = values[some].reshape(
+        len(weights[some]), math.prod(values.shape[1:])
+    )  # tensordot takes as long again to do so
+    return np.asarray((weights[some] @ flat).reshape(values.shape[1:]))
 
 
 def intensity_weights(observed: FloatArray, sigma: FloatArray) -> FloatArray:
