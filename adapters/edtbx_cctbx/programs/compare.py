@@ -46,6 +46,7 @@ class Program(Compare):
                 Settings(**fit_settings(self.params, executor)),
                 reporter,
                 command_line.flat(self.params),
+                cross_validate=self.params.cross_validate,
             )
         with finishing():
             show_comparison(self.comparison, self.logger)

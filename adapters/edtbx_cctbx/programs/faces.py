@@ -13,6 +13,14 @@ restart = False
     as if it had not been."
 """
 
+_CROSS_VALIDATE = r"""
+cross_validate = None
+  .type = int(value_min=2, value_max=100)
+  .help = "Leave the indices out in so many parts, one after the other, their equivalents, Friedel mates and repeats with \
+    them, and print R(free) of what scales, centres, thickness and spread foretell that were fitted to the others. It costs \
+    seconds."
+"""
+
 _MAP = r"""
 map {
   kind = *newton gradient fo_fc_dynamical fo_fc_kinematical
@@ -155,7 +163,7 @@ are fitted for each theory; the structure stays as it is.
 
 Example: edtbx.compare urea.cif urea.cif_pets output.prefix=urea_compared
 """
-    master_phil_str = INPUT + SHARED + WORKERS + output_phil(program_name)
+    master_phil_str = INPUT + SHARED + _CROSS_VALIDATE + WORKERS + output_phil(program_name)
 
 
 class Refine(EdtbxProgram):

@@ -162,6 +162,10 @@ refinement {
     .type = int(value_min=2)
     .help = "Leave every n-th frame out, and print R(free) of what these measured and no other frame did: structure, \
       thickness and spread as refined, scale and centre of each frame its own."
+  free_fraction = None
+    .type = float(value_min=0.01, value_max=0.5)
+    .help = "Leave this part of the indices out, their equivalents, Friedel mates and repeats with them, and print R(free) \
+      of them: structure, thickness, spread, scales and centres as refined against the others."
   method = *auto least_squares gradient
     .type = choice
     .help = "Full-matrix least squares, with standard uncertainties, or a gradient minimiser without. auto: least \

@@ -22,7 +22,7 @@ from edtbx_cctbx.programs.inputs import read_inputs
 from edtbx_cctbx.programs.parameters import fit_settings, word
 from edtbx_cctbx.refinement.model import RefinementModel
 from edtbx_cctbx.refinement.preparation import prepared
-from edtbx_cctbx.refinement.refine import refine, without_free_frames
+from edtbx_cctbx.refinement.refine import refine, without_free_rows
 from edtbx_cctbx.refinement.results import Comparison
 from edtbx_cctbx.refinement.settings import Refined, RefinementSettings
 from edtbx_cctbx.refinement.shelx_instructions import shelx_model, with_instructions
@@ -64,10 +64,11 @@ class Program(Refine):
             "at the fine level:",
             file=self.logger,
         )
-        used, left_out = without_free_frames(experiment, start.structure, settings)
+        used, left_out = without_free_rows(experiment, start.structure, settings)
         show_target(used, start.structure, settings, self.logger)
         if left_out is not None:
-            print(f"  frames left out for R(free): {len(left_out.frames)}", file=self.logger)
+            rows, frames = len(left_out.reflections), len(left_out.frames)
+            print(f"  left out for R(free): {rows} reflections of {frames} frames", file=self.logger)
         if self.params.restart and self._checkpoint_path().exists():
             print(f"  would go on from {self._checkpoint_path()}", file=self.logger)
         show_workers(self.params, self.logger)
@@ -168,6 +169,7 @@ class Program(Refine):
             riding=word(asked.hydrogens) == "riding",
             instructions=tuple(self._instructions()),
             free_frames=asked.free_frames,
+            free_fraction=asked.free_fraction,
         )
 
 

@@ -12,15 +12,17 @@ from cctbx import xray
 
 from edtbx.arrays import FloatArray
 from edtbx.checks import given_or_default
+from edtbx.crystal.left_out import foretold, parts_of
 from edtbx.execution.progress import SILENT, CountingReporter, Reporter
 from edtbx.fitting.level_search import ChosenLevel
 from edtbx.fitting.nuisance_fit import fit_nuisance, rescale
 from edtbx.intensities.nuisance import FrameCube, Grid, Nuisance
 from edtbx.measurement.experiment import Experiment
+from edtbx.measurement.statistics import Statistics, statistics
 from edtbx_cctbx.indexing.diagnosis import warn_if_hopeless
 from edtbx_cctbx.refinement.results import Comparison, LeastSquaresFit, SamplingReport, TheoryFit
 from edtbx_cctbx.refinement.settings import Settings
-from edtbx_cctbx.targets.scattering_model import ScatteringModel
+from edtbx_cctbx.targets.scattering_model import ScatteringModel, unique_numbers
 
 
 def compare(
@@ -29,6 +31,8 @@ def compare(
     settings: Settings | None = None,
     report: Reporter = SILENT,
     parameters: dict[str, Any] | None = None,
+    *,
+    cross_validate: int | None = None,
 ) -> Comparison:
     """Kinematical and dynamical fits of the nuisance parameters of one structure, which is not changed.
 
@@ -43,6 +47,8 @@ def compare(
         Shows progress.
     parameters : dict, optional
         Kept in the result, as a record.
+    cross_validate : int, optional
+        Number of parts of the indices that are left out in turn, for R(free).
 
     Raises
     ------
@@ -57,7 +63,7 @@ def compare(
         for solver in ("kinematical", settings.solver):
             scattering = settings.scattering_model(solver, experiment, structure)
             start = scattering.fit_coarse(structure, report.progress(f"{solver}, coarse"))
-            fits.append(fit_theory(scattering, start, structure, report))
+            fits.append(fit_theory(scattering, start, structure, report, cross_validate))
     except KeyboardInterrupt as stop:
         if not fits:
             raise
@@ -80,14 +86,37 @@ def fit_theory(
     start: Nuisance,
     structure: xray.structure,
     report: Reporter = SILENT,
+    parts: int | None = None,
 ) -> TheoryFit:
-    """Fit at the sampling level that the tolerance asks for, with the thickness law of the start."""
+    """Fit at the sampling level that the tolerance asks for, with the thickness law of the start.
+
+    With a number of parts, the indices are left out in so many, for R(free).
+    """
     began = time.perf_counter()
     chosen = scattering.choose_level(structure, start, report.progress(f"{scattering.solver_name}, level"))
     fine, _ = scattering.at_level(chosen.level, start)
     cubes = fine.cubes(structure, report.progress(f"{fine.solver_name}, fine"))
     nuisance = fit_nuisance(cubes, fine.forward.grid, replace(fine.bounds, shapes=(start.shape,)))
-    return theory_fit(fine, nuisance, structure, cubes, chosen, time.perf_counter() - began)
+    fit = theory_fit(fine, nuisance, structure, cubes, chosen, time.perf_counter() - began)
+    if parts is None:
+        return fit
+    free = _cross_validated(fine, nuisance, cubes, parts)
+    return replace(fit, free=free, free_of=f"indices left out of the fits in {parts} parts, one after the other")
+
+
+def _cross_validated(
+    scattering: ScatteringModel, nuisance: Nuisance, cubes: Sequence[FrameCube], parts: int
+) -> Statistics:
+    """R factors of all rows, each foretold by nuisance parameters that it took no part in."""
+    observations = scattering.observations
+    measured = observations.reflections
+    # a mate would tell nearly as much as the index itself
+    numbers = unique_numbers(scattering.expansion.unique, measured.hkl, mates_apart=False)
+    split = observations.split(parts_of(numbers, parts))
+    calculated = np.concatenate(foretold(cubes, scattering.forward.grid, scattering.bounds, nuisance, split))
+    known = np.isfinite(calculated)
+    rows = measured.select(np.flatnonzero(known))
+    return statistics(rows.intensity, rows.sigma, calculated[known], rows.frame_id, observations.unique[known])
 
 
 def theory_fit(

@@ -17,7 +17,14 @@ from edtbx_cctbx.hydrogens.placement import place_hydrogens
 from edtbx_cctbx.indexing.diagnosis import warn_if_hopeless
 from edtbx_cctbx.io.checkpoint import Checkpoint
 from edtbx_cctbx.refinement.cycles import Cycles, Undetermined
-from edtbx_cctbx.refinement.free_frames import free_statistics, without_every
+from edtbx_cctbx.refinement.free_rows import (
+    FRAMES,
+    INDICES,
+    foretold_statistics,
+    free_statistics,
+    without_every,
+    without_fraction,
+)
 from edtbx_cctbx.refinement.full_matrix import LeastSquaresRun, refine_by_least_squares
 from edtbx_cctbx.refinement.model import RefinementModel
 from edtbx_cctbx.refinement.preparation import odd_occupancies, prepared
@@ -63,13 +70,13 @@ def refine(
     Raises
     ------
     Sorry
-        The solver gives no derivatives, no frames can be left out for R(free), or data and model do not fit together.
+        The solver gives no derivatives, nothing can be left out for R(free), or data and model do not fit together.
     """
     settings = given_or_default(settings, RefinementSettings, "settings")
     checkpoint, report = checkpoint or Checkpoint(), CountingReporter(report)
     settings.check_derivatives("refinement needs")
     atoms = structure.structure if isinstance(structure, RefinementModel) else structure
-    experiment, left_out = without_free_frames(experiment, atoms, settings)
+    experiment, left_out = without_free_rows(experiment, atoms, settings)
     fits: list[TheoryFit] = []
     interrupted = None
     scattering: ScatteringModel | None = None
@@ -82,8 +89,9 @@ def refine(
             scattering = settings.scattering_model(solver, experiment, copied.structure)
             fit = checkpoint.step(theory, partial(_refine_theory, scattering, copied, settings, report, checkpoint))
             if left_out is not None:
-                free = checkpoint.step(f"{theory}, free", partial(free_statistics, left_out, fit, settings, report))
-                fit = replace(fit, free=free)
+                judge = free_statistics if settings.free_frames else foretold_statistics
+                free = checkpoint.step(f"{theory}, free", partial(judge, left_out, fit, settings, report))
+                fit = replace(fit, free=free, free_of=FRAMES if settings.free_frames else INDICES)
             set_electron_form_factors(fit.structure)
             for line in odd_occupancies(replace(copied, structure=fit.structure), settings):
                 report.say(f"{solver}: {line}")
@@ -131,16 +139,18 @@ def _model_of(
     return prepared(model, settings, report)
 
 
-def without_free_frames(
+def without_free_rows(
     experiment: Experiment, structure: xray.structure, settings: RefinementSettings
 ) -> tuple[Experiment, Experiment | None]:
-    """The experiment to refine against, and the frames left out for R(free), None unless the settings ask for it.
+    """The experiment to refine against, and the rows left out for R(free), None unless the settings ask for it.
 
     Raises
     ------
     Sorry
         The thickness law is a histogram, or the frames left out have no reflections of their own.
     """
+    if settings.free_fraction is not None:
+        return without_fraction(experiment, structure, settings.rules, settings.free_fraction)
     if settings.free_frames is None:
         return experiment, None
     if "free" in settings.bounds.shapes:  # a histogram could not be held where it was found

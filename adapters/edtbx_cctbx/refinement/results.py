@@ -94,10 +94,10 @@ class TheoryFit:
     """Result of one theory: structure, nuisance parameters, intensities and R factors.
 
     ``i_calc`` (M,) are the scaled intensities of the ``observations``, whose frames are those of ``nuisance.scales`` and
-    ``nuisance.centres`` (radians); ``r_of_thickness`` and ``r_of_spread`` are curves
-    (2, n) of thickness in Å, or σ in degrees, and R(obs); ``least_squares`` is None for other methods, and
-    ``free`` are the R factors of frames that were left out of the refinement. ``interrupted`` says how far a refinement
-    that was stopped had come; until all frames take part, observations and numbers are those of some.
+    ``nuisance.centres`` (radians); ``r_of_thickness`` and ``r_of_spread`` are curves (2, n) of thickness in Å, or σ in
+    degrees, and R(obs); ``least_squares`` is None for other methods, and ``free`` are the R factors of ``free_of``: what was
+    left out of the refinement, or of fits. ``interrupted`` says how far a refinement that was stopped had come; until all
+    frames take part, observations and numbers are those of some.
     """
 
     solver: str
@@ -112,6 +112,7 @@ class TheoryFit:
     forward_seconds: float
     least_squares: LeastSquaresFit | None = None
     free: Statistics | None = None
+    free_of: str = ""
     interrupted: str | None = None
 
     def __repr__(self) -> str:

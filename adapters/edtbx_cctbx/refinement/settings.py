@@ -169,6 +169,8 @@ class RefinementSettings(Settings):
         Restraints in the format of SHELX, for a model that is no :class:`RefinementModel` yet.
     free_frames : int, optional
         Every n-th frame is left out of the refinement, for R(free).
+    free_fraction : float, optional
+        Part of the indices, with their equivalents and repeats, that is left out for R(free) in place of frames.
 
     Raises
     ------
@@ -190,6 +192,7 @@ class RefinementSettings(Settings):
     riding: bool = True
     instructions: Sequence[str] = ()
     free_frames: int | None = None
+    free_fraction: float | None = None
 
     def __post_init__(self) -> None:
         Settings.__post_init__(self)
@@ -205,6 +208,10 @@ class RefinementSettings(Settings):
             raise ValueError(f"weighting must be None or 0 to 1, got {self.weighting!r}")
         if self.free_frames is not None and self.free_frames < 2:
             raise ValueError(f"free_frames must be None or >= 2, got {self.free_frames!r}")
+        if self.free_fraction is not None and not 0.0 < self.free_fraction <= 0.5:
+            raise ValueError(f"free_fraction must be None or > 0 and <= 0.5, got {self.free_fraction!r}")
+        if self.free_fraction is not None and self.free_frames is not None:
+            raise ValueError("give free_frames or free_fraction, not both: R(free) is of one of them")
         if isinstance(self.instructions, str):
             raise ValueError(
                 f"instructions must be a sequence of lines, got one line {self.instructions!r}: put it in a list"

@@ -69,7 +69,7 @@ def summary_json(comparison: Comparison) -> str:
             for name in ("kinematical", "dynamical")
         },
         "incomplete": {name: each.interrupted for name, each in theories.items() if each.interrupted},
-        "free": {each.solver: asdict(each.free) for each in theories.values() if each.free},
+        "free": {each.solver: {**asdict(each.free), "of": each.free_of} for each in theories.values() if each.free},
         "refined": comparison.refined,
         "least_squares": None if fit.least_squares is None else _least_squares(comparison, fit.least_squares),
         "thickness": {"value": nuisance.thickness, "shape": nuisance.shape, "mean": mean_thickness(nuisance)},

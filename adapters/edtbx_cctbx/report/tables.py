@@ -76,6 +76,10 @@ def show_comparison(comparison: Comparison, out: TextIO) -> None:
     _show_frames(comparison, out)
     print(file=out)
     print(textwrap.fill(f"Definitions: {DEFINITION}.", _WIDTH), file=out)
+    if comparison.result.free:
+        free = comparison.result.free
+        said = f"R(free): of {comparison.result.free_of}, {free.n_all} reflections, {free.n_obs} observed."
+        print(textwrap.fill(said, _WIDTH), file=out)
     print(textwrap.fill(_left_out(comparison), _WIDTH), file=out)
     if comparison.selection.poor_frames:
         poor = number_ranges(comparison.selection.poor_frames)

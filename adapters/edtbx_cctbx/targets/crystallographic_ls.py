@@ -176,13 +176,12 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
 
     def _slopes(self) -> StructureSlopes:
         """Derivatives of the structure factors by the parameters of the structure, unless the memory does not hold them."""
-        forward, hkl = self.observations.forward, self.observations.observations.reflections.hkl
         return StructureSlopes.with_room(
             self.observations.expansion,
             self.reparametrisation,
             self.n_equations,
             "refine by gradients (minimise_with_lbfgs, refinement.method=gradient), or take a smaller g_max",
-            None if forward.solver.approximation is None else forward.vectors.find(hkl),
+            self.observations.forward.sufficient,
         )
 
     def _start_with_data(self, restraints: tuple[FloatArray, FloatArray, FloatArray] | None) -> None:

@@ -259,9 +259,9 @@ def _remedy(diagnosis: Diagnosis | None) -> str:
     return "relax those rules" if diagnosis is None or diagnosis.doubt is None else diagnosis.doubt
 
 
-def unique_numbers(symmetry: miller.set, hkl: IntArray) -> IntArray:
-    """A number (M,) shared by symmetry equivalents, Friedel mates apart unless the group has a centre."""
-    in_asu = indices_of(miller_set(symmetry, hkl).map_to_asu())
+def unique_numbers(symmetry: miller.set | xray.structure, hkl: IntArray, *, mates_apart: bool = True) -> IntArray:
+    """A number (M,) shared by symmetry equivalents, Friedel mates apart, if asked for, unless the group has a centre."""
+    in_asu = indices_of(miller_set(symmetry, hkl, anomalous_flag=mates_apart).map_to_asu())
     return np.asarray(np.unique(in_asu, axis=0, return_inverse=True)[1]).ravel()
 
 

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from edtbx.arrays import ComplexArray, FloatArray
+from edtbx.arrays import ComplexArray, FloatArray, IntArray
 from edtbx.execution.executors import portable, results
 from edtbx.execution.memory import at_once, expect_room_for_frames
 from edtbx.execution.progress import Progress, no_progress
@@ -116,6 +116,11 @@ class ForwardModel:
     def waves(self) -> list[FrameWaves]:
         """Waves of the stretches, which are the frames where these share no orientations."""
         return self.scan.waves
+
+    @property
+    def sufficient(self) -> IntArray | None:
+        """Indices (n,) of the g vectors whose F intensities depend on: of an approximation those of the rows, else None."""
+        return None if self.solver.approximation is None else self.vectors.find(self.observations.reflections.hkl)
 
     @property
     def g_max(self) -> float:

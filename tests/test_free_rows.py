@@ -1,4 +1,4 @@
-"""R(free): frames left out share no measurement with those refined, and judge a structure."""
+"""R(free): frames or indices left out share no measurement with those refined, and judge a structure."""
 
 import io
 import json
@@ -12,11 +12,13 @@ from libtbx.utils import Sorry
 from edtbx.fitting.nuisance_bounds import NuisanceBounds
 from edtbx.measurement.selection import SelectionRules
 from edtbx_cctbx import read_experiment, read_model
+from edtbx_cctbx.programs import compare as compare_program
 from edtbx_cctbx.programs import refine as refine_program
 from edtbx_cctbx.refinement.compare import compare
-from edtbx_cctbx.refinement.free_frames import free_statistics, without_every
+from edtbx_cctbx.refinement.free_rows import foretold_statistics, free_statistics, without_every, without_fraction
 from edtbx_cctbx.refinement.refine import refine
 from edtbx_cctbx.refinement.settings import RefinementSettings, Settings
+from edtbx_cctbx.structure.structure_factors import miller_set
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 SETTINGS = Settings(tolerance=0.5, nproc=2)
@@ -72,6 +74,58 @@ def test_they_tell_a_true_structure_from_a_displaced_one(parts, structure):
     assert free_statistics(left_out, replace(fit, structure=moved), SETTINGS).r_obs > 2.0 * free.r_obs
 
 
+def test_indices_left_out_take_equivalents_and_mates_with_them(parts, structure):
+    experiment, _, _ = parts
+    work, left_out = without_fraction(experiment, structure, SETTINGS.rules, 0.2)
+    one, other = (
+        {tuple(h) for h in miller_set(structure, rows.hkl, anomalous_flag=False).map_to_asu().indices()}
+        for rows in (work.reflections, left_out.reflections)
+    )
+    assert not one & other
+    scattering = SETTINGS.scattering_model("kinematical", experiment, structure)
+    assert len(left_out.reflections) == pytest.approx(0.2 * len(scattering.observations), rel=0.3)
+    used = len(SETTINGS.scattering_model("kinematical", work, structure).observations)
+    assert used + len(left_out.reflections) == len(scattering.observations)
+    fit = compare(work, structure, SETTINGS).dynamical
+    free = foretold_statistics(left_out, fit, SETTINGS)
+    assert free.n_all == len(left_out.reflections)
+    assert fit.statistics.r_obs < free.r_obs < 2.0 * fit.statistics.r_obs
+
+
+def test_what_is_left_out_of_fits_is_foretold_worse(parts, structure):
+    fits = compare(parts[0], structure, SETTINGS, cross_validate=4).fits
+    for fit in fits.values():
+        assert fit.free.n_all == fit.statistics.n_all
+        assert fit.statistics.r_obs < fit.free.r_obs < 2.0 * fit.statistics.r_obs
+    assert fits["dynamical"].free.r_obs < fits["kinematical"].free.r_obs
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(("name", "expected"), [("urea", 0.103)])
+def test_half_of_the_indices_of_urea_are_foretold_as_was_found_before(data_dir, name, expected):
+    """By another program, with scales free and centres held to 0.1 degrees."""
+    model = read_model(data_dir / name / f"{name}_jana.cif", log=io.StringIO())
+    experiment = read_experiment(data_dir / name / f"{name}.cif_pets")
+    fit = compare(experiment, model, Settings(), cross_validate=2).dynamical
+    assert fit.free.r_obs == pytest.approx(expected, abs=0.004)
+    assert fit.statistics.r_obs < 0.085
+
+
+def test_cross_validation_is_printed_and_written(tmp_path, capsys):
+    files = [str(EXAMPLES / "example.cif"), str(EXAMPLES / "example.cif_pets")]
+    few = ["frames.last=6", "nproc=2", "accuracy.tolerance=0.5", f"output.prefix={tmp_path / 'c'}"]
+    compare_program.run([*files, "cross_validate=3", *few])
+    found = json.loads((tmp_path / "c.json").read_text())
+    assert found["free"]["auto"]["r_obs"] < found["free"]["kinematical"]["r_obs"]
+    assert "3 parts" in found["free"]["auto"]["of"]
+    said = " ".join(capsys.readouterr().out.split())
+    assert (
+        f"R(free): of indices left out of the fits in 3 parts, one after the other, {found['dynamical']['n_all']}"
+        in said
+    )
+    assert "On indices left out of the fits" in " ".join((tmp_path / "c.cif").read_text().split())
+
+
 def test_the_program_prints_and_writes_them(tmp_path, capsys):
     few = [
         "frames.last=6",
@@ -99,3 +153,14 @@ def test_nothing_to_leave_out_is_told(structure):
     experiment = read_experiment(EXAMPLES / "example.cif_pets").select_frames([3])
     with pytest.raises(Sorry, match="free_frames=2"):
         without_every(experiment, structure, SETTINGS.rules, 2)
+
+
+def test_too_few_indices_and_two_kinds_are_refused(structure):
+    experiment = read_experiment(EXAMPLES / "example.cif_pets").select_frames([3])
+    few = replace(experiment, reflections=experiment.reflections.select(np.arange(1)))
+    with pytest.raises(Sorry, match=r"free_fraction=0\.1"):
+        without_fraction(few, structure, replace(SETTINGS.rules, rsg_max=9.0, dsg_min=-9.0, min_reflections=1), 0.1)
+    with pytest.raises(ValueError, match="not both"):
+        RefinementSettings(free_frames=3, free_fraction=0.1)
+    with pytest.raises(ValueError, match="free_fraction"):
+        RefinementSettings(free_fraction=0.9)

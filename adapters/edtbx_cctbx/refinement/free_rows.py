@@ -1,4 +1,4 @@
-"""R(free): R factors of whole frames that are left out of a refinement."""
+"""R(free): R factors of frames, or of indices, that are left out of a refinement."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 from cctbx import xray
 from libtbx.utils import Sorry
 
+from edtbx.crystal.left_out import fraction_of
 from edtbx.execution.progress import SILENT, Reporter
 from edtbx.measurement.experiment import Experiment
 from edtbx.measurement.observations import measurements
@@ -17,7 +18,10 @@ from edtbx_cctbx.indexing.model_cell import with_model_cell
 from edtbx_cctbx.refinement.compare import fit_theory
 from edtbx_cctbx.refinement.results import TheoryFit
 from edtbx_cctbx.refinement.settings import Settings
-from edtbx_cctbx.targets.scattering_model import select_rows
+from edtbx_cctbx.targets.scattering_model import select_rows, unique_numbers
+
+FRAMES = "frames left out of the refinement"
+INDICES = "indices left out of the refinement"
 
 
 def without_every(
@@ -49,6 +53,32 @@ def without_every(
     return experiment.select_frames([frame_id for frame_id in ids if frame_id not in out]), left_out
 
 
+def without_fraction(
+    experiment: Experiment, structure: xray.structure, rules: SelectionRules, fraction: float
+) -> tuple[Experiment, Experiment]:
+    """An experiment without a part of its indices, with their equivalents, Friedel mates and repeats, and these alone.
+
+    Raises
+    ------
+    Sorry
+        One of the two would have no reflections.
+    """
+    rows = experiment.reflections
+    used = select_rows(with_model_cell(experiment, structure), structure, rules).used
+    # a mate would tell nearly as much as the index itself
+    numbers = unique_numbers(structure, rows.hkl, mates_apart=False)
+    free = np.zeros(len(rows), dtype=bool)
+    free[used] = fraction_of(numbers[used], fraction)
+    free = np.isin(numbers, numbers[free])
+    if not (used & free).any() or not (used & ~free).any():
+        raise Sorry(
+            f"refinement.free_fraction={fraction:g} leaves out {np.count_nonzero(used & free)} of "
+            f"{np.count_nonzero(used)} reflections: take a larger one, or none"
+        )
+    kept, left_out = (rows.select(np.flatnonzero(some)) for some in (~free, used & free))
+    return replace(experiment, reflections=kept), replace(experiment, reflections=left_out)
+
+
 def free_statistics(left_out: Experiment, fit: TheoryFit, settings: Settings, report: Reporter = SILENT) -> Statistics:
     """R factors of the frames left out, with structure, thickness, its law and spread of the fit.
 
@@ -64,3 +94,17 @@ def free_statistics(left_out: Experiment, fit: TheoryFit, settings: Settings, re
     scattering = held.scattering_model(fit.solver, left_out, fit.structure)
     start = scattering.fit_coarse(fit.structure, report.progress(f"{fit.solver}, coarse"))
     return fit_theory(scattering, start, fit.structure, report).statistics
+
+
+def foretold_statistics(
+    left_out: Experiment, fit: TheoryFit, settings: Settings, report: Reporter = SILENT
+) -> Statistics:
+    """R factors of the indices left out, with structure and all nuisance parameters of the fit."""
+    every = fit.observations.frame_ids
+    own = left_out.select_frames([frame.id for frame in left_out.frames if frame.id in every])
+    held = replace(settings, rules=replace(settings.rules, min_reflections=1))
+    scattering = held.scattering_model(fit.solver, own, fit.structure)
+    nuisance = fit.nuisance.at([every.index(frame_id) for frame_id in scattering.observations.frame_ids])
+    chosen = scattering.choose_level(fit.structure, nuisance, report.progress(f"{fit.solver}, level"))
+    fine, nuisance = scattering.at_level(chosen.level, nuisance)
+    return fine.statistics(fine.i_calc(fit.structure, nuisance))

