@@ -29,6 +29,9 @@ from edtbx_cctbx.targets.target import Target
 FOUND = 0.35
 """Greatest distance in Å of a peak from the site of an omitted atom that it shows."""
 
+_TOLERANCE = Settings().tolerance
+"""Tolerance below which the level of sampling is searched for; the usual one does for coarser maps."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MapSettings(Settings):
@@ -177,8 +180,12 @@ def make_maps(
     scattering = settings.scattering_model(settings.solver, experiment, known)
     start = scattering.fit_coarse(known, report.progress(f"{settings.solver}, coarse"))
     report.say(f"{settings.solver}: {start.describe()}")
+    level = USUAL
+    if settings.tolerance < _TOLERANCE:
+        progress = report.progress(f"{settings.solver}, level")
+        level = scattering.choose_level(known, start, progress).level
     calculator = DynamicalMap(
-        Target.of(*scattering.at_level(USUAL, start)),
+        Target.of(*scattering.at_level(level, start)),
         known,
         rows_from=Target.of(*scattering.at_level(DRAFT, start)),
         atoms_follow=settings.atoms_follow,
