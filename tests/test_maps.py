@@ -17,6 +17,7 @@ from test_target import experiment_for, model_in, simulated, target_for
 
 from edtbx.constants import VOLTS_PER_E_PER_A, VOLTS_PER_U
 from edtbx.fitting.map_estimate import map_estimate
+from edtbx.fitting.nuisance_bounds import NuisanceBounds
 from edtbx.solvers.block import Solver
 from edtbx_cctbx import DynamicalMap, read_experiment, read_model
 from edtbx_cctbx.maps.coefficients import KINDS
@@ -430,6 +431,18 @@ def test_bad_input_is_one_line(argument, said, tmp_path, monkeypatch, capsys):
     assert "\n" not in error
     assert said in error
     assert not list(tmp_path.iterdir())
+
+
+def test_a_finer_tolerance_takes_more_waves_and_beams():
+    structure = read_model(EXAMPLES / "example.cif", log=io.StringIO())
+    experiment = read_experiment(EXAMPLES / "example.cif_pets").select_frames([4, 5])
+    bounds = NuisanceBounds(shapes=("wedge",))
+    usual, finer = (
+        make_maps(experiment, structure, MapSettings(tolerance=tolerance, bounds=bounds)).calculator.target.forward
+        for tolerance in (0.1, 0.02)
+    )
+    assert finer.waves_per_frame > usual.waves_per_frame
+    assert finer.beams_per_frame > usual.beams_per_frame
 
 
 @pytest.mark.real_data
