@@ -101,13 +101,12 @@ def test_what_is_left_out_of_fits_is_foretold_worse(parts, structure):
 
 
 @pytest.mark.real_data
-@pytest.mark.parametrize(("name", "expected"), [("urea", 0.103)])
-def test_half_of_the_indices_of_urea_are_foretold_as_was_found_before(data_dir, name, expected):
-    """By another program, with scales free and centres held to 0.1 degrees."""
-    model = read_model(data_dir / name / f"{name}_jana.cif", log=io.StringIO())
-    experiment = read_experiment(data_dir / name / f"{name}.cif_pets")
-    fit = compare(experiment, model, Settings(), cross_validate=2).dynamical
-    assert fit.free.r_obs == pytest.approx(expected, abs=0.004)
+def test_half_of_the_indices_of_urea_are_foretold_as_was_found_before(data_dir):
+    """R(obs) of 0.103 by another program, with scales free and centres held to 0.1 degrees."""
+    model = read_model(data_dir / "urea" / "urea_jana.cif", log=io.StringIO())
+    experiment = read_experiment(data_dir / "urea" / "urea.cif_pets")
+    fit = compare(experiment, model, Settings(tolerance=0.2), cross_validate=2).dynamical
+    assert fit.free.r_obs == pytest.approx(0.103, abs=0.004)
     assert fit.statistics.r_obs < 0.085
 
 

@@ -172,10 +172,9 @@ def weighted_sum(weights: FloatArray, values: FloatArray) -> FloatArray:
     """Sum (...) of values (n, ...) with weights (n,), from the first to the last that is not 0."""
     places = np.flatnonzero(weights)
     some = slice(places[0], places[-1] + 1) if len(places) else slice(0)
-    flat = values[some].reshape(
-        len(weights[some]), math.prod(values.shape[1:])
-    )  # tensordot takes as long again to do so
-    return np.asarray((weights[some] @ flat).reshape(values.shape[1:]))
+    own, (number, *rest) = weights[some], values[some].shape
+    # tensordot takes as long again to find out that this is what it is to do
+    return np.asarray((own @ values[some].reshape(number, math.prod(rest))).reshape(rest))
 
 
 def intensity_weights(observed: FloatArray, sigma: FloatArray) -> FloatArray:
