@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edtbx.crystal.left_out import foretold, fraction_of, parts_of
+from edtbx.crystal.left_out import fitted_nearby, foretold, fraction_of, parts_of
 from edtbx.fitting.nuisance_bounds import NuisanceBounds
 from edtbx.fitting.nuisance_fit import fit_nuisance
 from edtbx.intensities.nuisance import FrameCube, Grid, Nuisance, intensity_weights
@@ -43,6 +43,11 @@ def made_up(rows, noise, seed=0):
     ], exact
 
 
+def from_nearby(nuisance):
+    """Fits from the parameters of all rows, as programs make them."""
+    return lambda cubes, places, _: fitted_nearby(cubes, GRID, BOUNDS, nuisance.at(places))
+
+
 def test_rows_of_a_number_stay_together_in_parts_of_like_size():
     numbers = np.random.default_rng(1).integers(0, 101, 1000) * 7
     part = parts_of(numbers, 5)
@@ -61,10 +66,10 @@ def test_a_row_does_not_count_for_what_is_foretold_of_it():
     cubes, _ = made_up(20, 0.05)
     nuisance = fit_nuisance(cubes, GRID, BOUNDS)
     parts = [parts_of(np.arange(20) + 20 * n, 4) for n in range(len(cubes))]
-    found = foretold(cubes, GRID, BOUNDS, nuisance, parts)
+    found = foretold(cubes, GRID, parts, from_nearby(nuisance))
     out = parts[3] == 2
     wrong = replace(cubes[3], observed=np.where(out, 1e3 + cubes[3].observed, cubes[3].observed))
-    again = foretold([*cubes[:3], wrong, *cubes[4:]], GRID, BOUNDS, nuisance, parts)
+    again = foretold([*cubes[:3], wrong, *cubes[4:]], GRID, parts, from_nearby(nuisance))
     np.testing.assert_array_equal(again[3][out], found[3][out])
     assert np.all(again[3][~out] != found[3][~out])
 
@@ -76,7 +81,7 @@ def test_rows_left_out_fit_worse_by_what_the_parameters_cost():
         cubes, exact = made_up(12, 0.02, seed)
         nuisance = fit_nuisance(cubes, GRID, BOUNDS)
         fitted = nuisance.intensities(GRID, cubes)
-        found = foretold(cubes, GRID, BOUNDS, nuisance, [np.arange(12)] * len(cubes))
+        found = foretold(cubes, GRID, [np.arange(12)] * len(cubes), from_nearby(nuisance))
         for cube, i, one, other in zip(cubes, exact, fitted, found, strict=True):
             weights = np.median(cube.weights) * np.ones_like(i)
             inside.append(weights @ ((cube.observed - one) ** 2))
@@ -91,6 +96,6 @@ def test_frames_with_hardly_any_rows_left_are_not_foretold():
     few = replace(few, intensities=few.intensities[:, :3], observed=few.observed[:3], weights=few.weights[:3])
     cubes = [*cubes[:5], few, *cubes[6:]]
     parts = [np.arange(len(cube.observed)) % 2 for cube in cubes]
-    found = foretold(cubes, GRID, BOUNDS, fit_nuisance(cubes, GRID, BOUNDS), parts)
+    found = foretold(cubes, GRID, parts, from_nearby(fit_nuisance(cubes, GRID, BOUNDS)))
     assert np.all(np.isnan(found[5]))
     assert all(np.all(np.isfinite(found[n])) for n in range(len(cubes)) if n != 5)

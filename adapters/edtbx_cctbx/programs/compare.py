@@ -47,6 +47,7 @@ class Program(Compare):
                 reporter,
                 command_line.flat(self.params),
                 cross_validate=self.params.cross_validate,
+                learn=self.params.learn,
             )
         with finishing():
             show_comparison(self.comparison, self.logger)

@@ -10,19 +10,20 @@ from typing import Any
 import numpy as np
 from cctbx import xray
 
-from edtbx.arrays import FloatArray
+from edtbx.arrays import BoolArray, FloatArray
 from edtbx.checks import given_or_default
-from edtbx.crystal.left_out import foretold, parts_of
+from edtbx.crystal.learning import LearntFrames, learn_frames
+from edtbx.crystal.left_out import fitted_nearby, foretold, parts_of
 from edtbx.execution.progress import SILENT, CountingReporter, Reporter
 from edtbx.fitting.level_search import ChosenLevel
 from edtbx.fitting.nuisance_fit import fit_nuisance, rescale
-from edtbx.intensities.nuisance import FrameCube, Grid, Nuisance
+from edtbx.intensities.nuisance import FrameCube, Grid, Nuisance, best_scale
 from edtbx.measurement.experiment import Experiment
 from edtbx.measurement.statistics import Statistics, statistics
 from edtbx_cctbx.indexing.diagnosis import warn_if_hopeless
 from edtbx_cctbx.refinement.results import Comparison, LeastSquaresFit, SamplingReport, TheoryFit
 from edtbx_cctbx.refinement.settings import Settings
-from edtbx_cctbx.targets.scattering_model import ScatteringModel, unique_numbers
+from edtbx_cctbx.targets.scattering_model import ScatteringModel, left_out_together
 
 
 def compare(
@@ -33,6 +34,7 @@ def compare(
     parameters: dict[str, Any] | None = None,
     *,
     cross_validate: int | None = None,
+    learn: bool = False,
 ) -> Comparison:
     """Kinematical and dynamical fits of the nuisance parameters of one structure, which is not changed.
 
@@ -49,6 +51,8 @@ def compare(
         Kept in the result, as a record.
     cross_validate : int, optional
         Number of parts of the indices that are left out in turn, for R(free).
+    learn : bool
+        Whether scales and centres of frames have priors over the scan that their evidence sets.
 
     Raises
     ------
@@ -63,7 +67,7 @@ def compare(
         for solver in ("kinematical", settings.solver):
             scattering = settings.scattering_model(solver, experiment, structure)
             start = scattering.fit_coarse(structure, report.progress(f"{solver}, coarse"))
-            fits.append(fit_theory(scattering, start, structure, report, cross_validate))
+            fits.append(fit_theory(scattering, start, structure, report, parts=cross_validate, learn=learn))
     except KeyboardInterrupt as stop:
         if not fits:
             raise
@@ -86,34 +90,75 @@ def fit_theory(
     start: Nuisance,
     structure: xray.structure,
     report: Reporter = SILENT,
+    *,
     parts: int | None = None,
+    learn: bool = False,
 ) -> TheoryFit:
     """Fit at the sampling level that the tolerance asks for, with the thickness law of the start.
 
-    With a number of parts, the indices are left out in so many, for R(free).
+    With a number of parts, the indices are left out in so many, for R(free); ``learn`` says whether the evidence sets the
+    priors of frames.
     """
     began = time.perf_counter()
     chosen = scattering.choose_level(structure, start, report.progress(f"{scattering.solver_name}, level"))
     fine, _ = scattering.at_level(chosen.level, start)
     cubes = fine.cubes(structure, report.progress(f"{fine.solver_name}, fine"))
     nuisance = fit_nuisance(cubes, fine.forward.grid, replace(fine.bounds, shapes=(start.shape,)))
-    fit = theory_fit(fine, nuisance, structure, cubes, chosen, time.perf_counter() - began)
+    every, rows = list(range(len(cubes))), [np.ones(len(cube.observed), dtype=bool) for cube in cubes]
+    learnt = _learnt(fine, nuisance, cubes, every, rows) if learn else None
+    fit = theory_fit(
+        fine,
+        nuisance if learnt is None else learnt.nuisance,
+        structure,
+        cubes,
+        chosen,
+        time.perf_counter() - began,
+        learnt=learnt,
+    )
     if parts is None:
         return fit
-    free = _cross_validated(fine, nuisance, cubes, parts)
+    free = _cross_validated(fine, nuisance, cubes, parts, learn)
     return replace(fit, free=free, free_of=f"indices left out of the fits in {parts} parts, one after the other")
 
 
+def _learnt(
+    scattering: ScatteringModel,
+    start: Nuisance,
+    cubes: Sequence[FrameCube],
+    places: Sequence[int],
+    rows: Sequence[BoolArray],
+) -> LearntFrames:
+    """Frames at some places with priors by evidence, from masks of their rows, and cubes and parameters of these."""
+    observations = scattering.observations
+    angles = {frame.id: frame.alpha for frame in scattering.experiment.frames}
+    by_frame = (observations.split(values) for values in (observations.reflections.sigma, observations.multiplicity))
+    sigma, shares = (
+        np.concatenate([values[n][some] for n, some in zip(places, rows, strict=True)]) for values in by_frame
+    )
+    return learn_frames(
+        cubes,
+        scattering.forward.grid,
+        scattering.bounds,
+        start,
+        angles=np.array([angles[observations.frame_ids[place]] for place in places]),
+        sigma=sigma,
+        shares=shares,
+    )
+
+
 def _cross_validated(
-    scattering: ScatteringModel, nuisance: Nuisance, cubes: Sequence[FrameCube], parts: int
+    scattering: ScatteringModel, nuisance: Nuisance, cubes: Sequence[FrameCube], parts: int, learn: bool
 ) -> Statistics:
     """R factors of all rows, each foretold by nuisance parameters that it took no part in."""
-    observations = scattering.observations
+    observations, grid = scattering.observations, scattering.forward.grid
     measured = observations.reflections
-    # a mate would tell nearly as much as the index itself
-    numbers = unique_numbers(scattering.expansion.unique, measured.hkl, mates_apart=False)
-    split = observations.split(parts_of(numbers, parts))
-    calculated = np.concatenate(foretold(cubes, scattering.forward.grid, scattering.bounds, nuisance, split))
+    split = observations.split(parts_of(left_out_together(scattering.expansion.unique, measured.hkl), parts))
+
+    def fit(some: list[FrameCube], places: list[int], rows: list[BoolArray]) -> Nuisance:
+        found = fitted_nearby(some, grid, scattering.bounds, nuisance.at(places))
+        return _learnt(scattering, found, some, places, rows).nuisance if learn else found
+
+    calculated = np.concatenate(foretold(cubes, grid, split, fit))
     known = np.isfinite(calculated)
     rows = measured.select(np.flatnonzero(known))
     return statistics(rows.intensity, rows.sigma, calculated[known], rows.frame_id, observations.unique[known])
@@ -126,7 +171,9 @@ def theory_fit(
     cubes: Sequence[FrameCube],
     chosen: ChosenLevel | None,
     seconds: float,
+    *,
     least_squares: LeastSquaresFit | None = None,
+    learnt: LearntFrames | None = None,
 ) -> TheoryFit:
     """Result of a fit: intensities, R factors and curves from the cubes of a structure.
 
@@ -142,6 +189,8 @@ def theory_fit(
     seconds : float
         Time that the fit took.
     least_squares : LeastSquaresFit, optional
+    learnt : LearntFrames, optional
+        Where the evidence set the priors of frames.
     """
     grid = scattering.forward.grid
     i_calc = np.concatenate(nuisance.intensities(grid, cubes))
@@ -152,8 +201,8 @@ def theory_fit(
         observations=scattering.observations,
         i_calc=i_calc,
         statistics=scattering.statistics(i_calc),
-        r_of_thickness=_curve(scattering, cubes, grid, _thicknesses(nuisance, grid)),
-        r_of_spread=_curve(scattering, cubes, grid, _spreads(nuisance)),
+        r_of_thickness=_curve(scattering, cubes, _thicknesses(nuisance, grid), learnt is None),
+        r_of_spread=_curve(scattering, cubes, _spreads(nuisance), learnt is None),
         accuracy=SamplingReport(
             error=chosen.error if chosen else float("nan"),
             misfit=chosen.misfit if chosen else float("nan"),
@@ -164,6 +213,7 @@ def theory_fit(
         ),
         forward_seconds=seconds,
         least_squares=least_squares,
+        learnt=learnt,
     )
 
 
@@ -180,11 +230,19 @@ def _spreads(nuisance: Nuisance) -> list[tuple[float, Nuisance]]:
 
 
 def _curve(
-    scattering: ScatteringModel, cubes: Sequence[FrameCube], grid: Grid, variants: list[tuple[float, Nuisance]]
+    scattering: ScatteringModel, cubes: Sequence[FrameCube], variants: list[tuple[float, Nuisance]], free: bool
 ) -> FloatArray:
-    """Values and R(obs) (2, n) of variants of the nuisance parameters, each with its best scales."""
-    points = []
+    """Values and R(obs) (2, n) of variants of the nuisance parameters, each with its best scales or, unless these are free,
+    with the best factor on all.
+    """
+    grid, points = scattering.forward.grid, []
     for value, nuisance in variants:
-        i_calc = np.concatenate(rescale(nuisance, grid, cubes).intensities(grid, cubes))
+        some = rescale(nuisance, grid, cubes) if free else nuisance
+        i_calc = np.concatenate(some.intensities(grid, cubes))
+        if not free:
+            observed, weights = (
+                np.concatenate([getattr(cube, name) for cube in cubes]) for name in ("observed", "weights")
+            )
+            i_calc *= best_scale(i_calc, observed, weights)
         points.append((value, scattering.statistics(i_calc).r_obs))
     return np.array(points).reshape(-1, 2).T

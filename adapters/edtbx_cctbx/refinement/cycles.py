@@ -213,7 +213,7 @@ class Cycles:
             ls.cubes,
             self.chosen,
             self.checkpoint.seconds,
-            LeastSquaresFit.of(ls, shift, model=self.model),
+            least_squares=LeastSquaresFit.of(ls, shift, model=self.model),
         )
         return lambda: replace(fit(), interrupted=where)
 

@@ -18,7 +18,7 @@ from edtbx_cctbx.indexing.model_cell import with_model_cell
 from edtbx_cctbx.refinement.compare import fit_theory
 from edtbx_cctbx.refinement.results import TheoryFit
 from edtbx_cctbx.refinement.settings import Settings
-from edtbx_cctbx.targets.scattering_model import select_rows, unique_numbers
+from edtbx_cctbx.targets.scattering_model import left_out_together, select_rows
 
 FRAMES = "frames left out of the refinement"
 INDICES = "indices left out of the refinement"
@@ -65,8 +65,7 @@ def without_fraction(
     """
     rows = experiment.reflections
     used = select_rows(with_model_cell(experiment, structure), structure, rules).used
-    # a mate would tell nearly as much as the index itself
-    numbers = unique_numbers(structure, rows.hkl, mates_apart=False)
+    numbers = left_out_together(structure, rows.hkl)
     free = np.zeros(len(rows), dtype=bool)
     free[used] = fraction_of(numbers[used], fraction)
     free = np.isin(numbers, numbers[free])

@@ -97,7 +97,7 @@ def refine_by_least_squares(
         ls.cubes,
         chosen,
         time.perf_counter() - began,
-        LeastSquaresFit.of(ls, shift, model=model),
+        least_squares=LeastSquaresFit.of(ls, shift, model=model),
     )
 
 

@@ -9,6 +9,7 @@ from cctbx import xray
 from cctbx.array_family import flex
 
 from edtbx.arrays import FloatArray
+from edtbx.crystal.learning import LearntFrames
 from edtbx.intensities.nuisance import Nuisance
 from edtbx.measurement.experiment import Experiment
 from edtbx.measurement.observations import Observations
@@ -95,7 +96,8 @@ class TheoryFit:
 
     ``i_calc`` (M,) are the scaled intensities of the ``observations``, whose frames are those of ``nuisance.scales`` and
     ``nuisance.centres`` (radians); ``r_of_thickness`` and ``r_of_spread`` are curves (2, n) of thickness in Å, or σ in
-    degrees, and R(obs); ``least_squares`` is None for other methods, and ``free`` are the R factors of ``free_of``: what was
+    degrees, and R(obs); ``least_squares`` is None for other methods, ``learnt`` unless the
+    evidence set the priors of frames, and ``free`` are the R factors of ``free_of``: what was
     left out of the refinement, or of fits. ``interrupted`` says how far a refinement that was stopped had come; until all
     frames take part, observations and numbers are those of some.
     """
@@ -111,6 +113,7 @@ class TheoryFit:
     accuracy: SamplingReport
     forward_seconds: float
     least_squares: LeastSquaresFit | None = None
+    learnt: LearntFrames | None = None
     free: Statistics | None = None
     free_of: str = ""
     interrupted: str | None = None

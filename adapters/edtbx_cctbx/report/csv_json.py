@@ -18,6 +18,7 @@ import scipy
 from smtbx.refinement.least_squares import mainstream_shelx_weighting
 
 from edtbx import __version__
+from edtbx.crystal.learning import LearntFrames
 from edtbx.measurement.statistics import DEFINITION
 from edtbx_cctbx.indexing.model_cell import cell_report
 from edtbx_cctbx.refinement.results import Comparison, LeastSquaresFit
@@ -56,6 +57,8 @@ def summary_json(comparison: Comparison) -> str:
             "r_obs": frame.r_obs,
             "n_obs": frame.n_obs,
             "orientation_centre_degrees": frame.centre_degrees,
+            "scale_su": frame.scale_su,
+            "orientation_centre_su_degrees": frame.centre_su_degrees,
         }
         for frame in frame_numbers(fit)
     ]
@@ -72,6 +75,7 @@ def summary_json(comparison: Comparison) -> str:
         "free": {each.solver: {**asdict(each.free), "of": each.free_of} for each in theories.values() if each.free},
         "refined": comparison.refined,
         "least_squares": None if fit.least_squares is None else _least_squares(comparison, fit.least_squares),
+        "learnt": None if fit.learnt is None else _learnt(fit.learnt),
         "thickness": {"value": nuisance.thickness, "shape": nuisance.shape, "mean": mean_thickness(nuisance)},
         "spread": {"sigma_degrees": np.degrees(nuisance.sigma)},
         "accuracy": {**asdict(fit.accuracy), "limits": asdict(fit.accuracy.limits)},
@@ -88,6 +92,17 @@ def summary_json(comparison: Comparison) -> str:
         "definition": DEFINITION,
     }
     return json.dumps(plain(summary), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def _learnt(found: LearntFrames) -> dict[str, Any]:
+    """Amplitudes of ln scale and of centres in degrees, lengths in degrees, and the noise."""
+    scales, centres = asdict(found.scales), None if found.centres is None else asdict(found.centres)
+    return {
+        "ln_scale": {**scales, "length": np.degrees(scales["length"])},
+        "centre_degrees": None if centres is None else {name: np.degrees(value) for name, value in centres.items()},
+        "noise": asdict(found.noise),
+        "effective_parameters": found.effective,
+    }
 
 
 def _least_squares(comparison: Comparison, found: LeastSquaresFit) -> dict[str, Any]:

@@ -22,15 +22,15 @@ _MARKERS = {"kinematical": "s", "dynamical": "o"}
 
 
 def comparison_picture(comparison: Comparison) -> bytes:
-    """A PNG of 1650 × 1500 pixels with four panels.
+    """A PNG of 1650 × 2000 pixels with six panels.
 
-    √I_obs against √I_calc of every theory fitted, R(obs) of every frame, and R(obs) of the result against thickness and
-    spread.
+    √I_obs against √I_calc of every theory fitted, R(obs) of every frame, R(obs) of the result against thickness and spread,
+    and its scales and centres along the scan, with bands of two s.u.s where these are known.
     """
-    figure = Figure(figsize=(11.0, 10.0), layout="constrained")
+    figure = Figure(figsize=(11.0, 13.3), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(_title(comparison), fontsize=11, parse_math=False)  # a file may be called $a$
-    grid = figure.add_gridspec(2, 2)
+    grid = figure.add_gridspec(3, 2, height_ratios=(1.0, 0.85, 0.6))
     fits = comparison.fits
     scatter = [figure.add_subplot(grid[0, column]) for column in range(len(fits))]
     for axes, (theory, fit) in zip(scatter, fits.items(), strict=True):
@@ -43,6 +43,7 @@ def comparison_picture(comparison: Comparison) -> bytes:
     halves = grid[1, 1].subgridspec(1, 2, wspace=0.03)
     left = figure.add_subplot(halves[0])
     _draw_curves(left, figure.add_subplot(halves[1], sharey=left), comparison)
+    _draw_scan(figure.add_subplot(grid[2, 0]), figure.add_subplot(grid[2, 1]), comparison)
     return as_png(figure)
 
 
@@ -115,6 +116,28 @@ def _draw_curve(axes: Axes, colour: str, curve: FloatArray, chosen: float, label
     axes.plot(x, r, color=colour, marker="o", markersize=3.0, linewidth=1.4)
     axes.axvline(chosen, color="black", linewidth=0.9, linestyle=(0, (4, 3)), label=f"used: {value}")
     axes.legend(loc="upper right", framealpha=1.0, edgecolor="none")
+
+
+def _draw_scan(left: Axes, right: Axes, comparison: Comparison) -> None:
+    """Scales and centres of the frames of the result against their angles."""
+    fit, colour = comparison.result, COLOURS[comparison.theory]
+    angles = {frame.id: np.degrees(frame.alpha) for frame in comparison.experiment.frames}
+    frames = frame_numbers(fit)
+    order = np.argsort([angles[frame.id] for frame in frames])
+    x = np.array([angles[frame.id] for frame in frames])[order]
+    how = "" if fit.learnt is None else ", priors learnt"
+    for axes, names, label in (
+        (left, ("scale", "scale_su"), "scale"),
+        (right, ("centre_degrees", "centre_su_degrees"), "centre / degrees"),
+    ):
+        values, sus = (np.array([getattr(frame, name) for frame in frames])[order] for name in names)
+        axes.plot(x, values, color=colour, marker="o", markersize=3.0, linewidth=1.0)
+        if np.any(sus > 0.0):
+            axes.fill_between(x, values - 2.0 * sus, values + 2.0 * sus, color=colour, alpha=0.2, linewidth=0.0)
+        axes.set(xlabel="angle of the frame / degrees", ylabel=label)
+        axes.set_title(f"{label.split(' /')[0]} of every frame{how}", color=colour)
+        axes.grid(axis="y", color="#E0E0E0", linewidth=0.6)
+    left.set_ylim(0.0, None)
 
 
 def _percent(r: float) -> str:

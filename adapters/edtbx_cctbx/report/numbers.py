@@ -25,7 +25,9 @@ r"""Cumulative distribution of \t = t/t~m~ for every law with one parameter, in 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameNumbers:
-    """One frame under one theory: its rows, R(obs) (NaN without observed rows), scale, and centre in degrees."""
+    """One frame under one theory: its rows, R(obs) (NaN without observed rows), scale, centre in degrees, and the s.u.s of
+    these (NaN where they are not known).
+    """
 
     id: int
     n_all: int
@@ -33,11 +35,14 @@ class FrameNumbers:
     r_obs: float
     scale: float
     centre_degrees: float
+    scale_su: float
+    centre_su_degrees: float
 
 
 def frame_numbers(fit: TheoryFit) -> list[FrameNumbers]:
     """The frames of a theory, in the order of its observations."""
     observations, nuisance = fit.observations, fit.nuisance
+    scale_sus, centre_sus = _frame_sus(fit)
     amplitudes_by_frame = (observations.split(amplitude) for amplitude in amplitudes(fit))
     observed_by_frame = observations.split(observations.reflections.observed)
     return [
@@ -48,16 +53,31 @@ def frame_numbers(fit: TheoryFit) -> list[FrameNumbers]:
             r_obs=r_factor(f_obs[observed], f_calc[observed]),
             scale=float(scale),
             centre_degrees=float(np.degrees(centre)),
+            scale_su=float(scale_su),
+            centre_su_degrees=float(np.degrees(centre_su)),
         )
-        for frame_id, scale, centre, f_obs, f_calc, observed in zip(
+        for frame_id, scale, centre, scale_su, centre_su, f_obs, f_calc, observed in zip(
             observations.frame_ids,
             nuisance.scales,
             nuisance.centres,
+            scale_sus,
+            centre_sus,
             *amplitudes_by_frame,
             observed_by_frame,
             strict=True,
         )
     ]
+
+
+def _frame_sus(fit: TheoryFit) -> tuple[FloatArray, FloatArray]:
+    """S.u.s of scales and of centres (F,), in radians."""
+    nuisance, least_squares, learnt = fit.nuisance, fit.least_squares, fit.learnt
+    if learnt is not None:
+        return nuisance.scales * learnt.scale_su, learnt.centre_su
+    if least_squares is not None:
+        return least_squares.nuisance_su.scales, least_squares.nuisance_su.centres
+    unknown = np.full(len(nuisance.scales), np.nan)
+    return unknown, unknown
 
 
 OUTLIER = 5.0

@@ -10,6 +10,8 @@ from typing import TextIO
 import numpy as np
 from cctbx import xray
 
+from edtbx.crystal.learning import LearntFrames
+from edtbx.crystal.scan_prior import Amplitudes
 from edtbx.measurement.experiment import number_ranges
 from edtbx.measurement.statistics import DEFINITION
 from edtbx_cctbx.io.output_files import ENDINGS, output_base, write_files
@@ -44,6 +46,9 @@ def show_comparison(comparison: Comparison, out: TextIO) -> None:
         for label, name in (("observed", "r_obs"), ("all", "r_all"))
         if comparison.result.free
     ]
+    if comparison.result.learnt:
+        effective = [_fixed(fit.learnt.effective, 1) if fit.learnt else "-" for fit in pair]
+        table.append(("parameters of frames, effective", effective))
     table += [
         ("reflections observed", [str(fit.statistics.n_obs) for fit in pair]),
         ("reflections used", [str(fit.statistics.n_all) for fit in pair]),
@@ -80,6 +85,8 @@ def show_comparison(comparison: Comparison, out: TextIO) -> None:
         free = comparison.result.free
         said = f"R(free): of {comparison.result.free_of}, {free.n_all} reflections, {free.n_obs} observed."
         print(textwrap.fill(said, _WIDTH), file=out)
+    if comparison.result.learnt:
+        print(textwrap.fill(f"Learnt: {_learnt(comparison.result.learnt)}.", _WIDTH), file=out)
     print(textwrap.fill(_left_out(comparison), _WIDTH), file=out)
     if comparison.selection.poor_frames:
         poor = number_ranges(comparison.selection.poor_frames)
@@ -195,6 +202,27 @@ def _show_frames(comparison: Comparison, out: TextIO) -> None:
             f"{frame.centre_degrees:+.3f}",
         )
         print("".join(f"{cell:>{width}}" for cell, (_, width) in zip(cells, heads, strict=True)), file=out)
+
+
+def _learnt(found: LearntFrames) -> str:
+    """What frames and noise are found to be like."""
+    said = f"scales vary along the scan by {_varying(found.scales, 100.0, '%')}"
+    if found.centres is not None:
+        constant = f"{math.degrees(found.centres.constant):.2g} degrees (all alike)"
+        said += f"; centres by {constant}, {_varying(found.centres, math.degrees(1.0), 'degrees')}"
+    noise = found.noise
+    return (
+        f"{said}; residuals are {noise.of_sigma:.2f} σ, {100.0 * noise.of_intensity:.1f} % of I and "
+        f"{noise.of_amplitude:.2f} √(I × {noise.typical:.4g}) wide, with the tails of Student's t of {noise.freedom:.1f} "
+        f"degrees of freedom"
+    )
+
+
+def _varying(found: Amplitudes, factor: float, unit: str) -> str:
+    trend, smooth, jump = (f"{factor * value:.2g} {unit}" for value in (found.trend, found.smooth, found.jump))
+    return (
+        f"{trend} (trend), {smooth} (smooth over {math.degrees(found.length):.1f} degrees) and {jump} (frame to frame)"
+    )
 
 
 def _left_out(comparison: Comparison) -> str:

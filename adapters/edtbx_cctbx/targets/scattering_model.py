@@ -259,8 +259,19 @@ def _remedy(diagnosis: Diagnosis | None) -> str:
     return "relax those rules" if diagnosis is None or diagnosis.doubt is None else diagnosis.doubt
 
 
-def unique_numbers(symmetry: miller.set | xray.structure, hkl: IntArray, *, mates_apart: bool = True) -> IntArray:
-    """A number (M,) shared by symmetry equivalents, Friedel mates apart, if asked for, unless the group has a centre."""
+def unique_numbers(symmetry: miller.set | xray.structure, hkl: IntArray) -> IntArray:
+    """A number (M,) shared by symmetry equivalents, Friedel mates apart unless the group has a centre."""
+    return _numbers(symmetry, hkl, mates_apart=True)
+
+
+def left_out_together(symmetry: miller.set | xray.structure, hkl: IntArray) -> IntArray:
+    """A number (M,) shared by what R(free) leaves out together: symmetry equivalents, and Friedel mates, which tell nearly
+    as much as the index itself.
+    """
+    return _numbers(symmetry, hkl, mates_apart=False)
+
+
+def _numbers(symmetry: miller.set | xray.structure, hkl: IntArray, *, mates_apart: bool) -> IntArray:
     in_asu = indices_of(miller_set(symmetry, hkl, anomalous_flag=mates_apart).map_to_asu())
     return np.asarray(np.unique(in_asu, axis=0, return_inverse=True)[1]).ravel()
 

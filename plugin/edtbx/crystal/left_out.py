@@ -6,8 +6,9 @@ to 0.044; of indices left out it is 0.077.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 
@@ -39,19 +40,20 @@ def _shuffled(numbers: IntArray) -> tuple[IntArray, int]:
     return np.random.default_rng(0).permutation(len(different))[place.ravel()], len(different)
 
 
-def foretold(
-    cubes: Sequence[FrameCube], grid: Grid, bounds: NuisanceBounds, nuisance: Nuisance, parts: Sequence[IntArray]
-) -> list[FloatArray]:
+Fit: TypeAlias = Callable[[list[FrameCube], list[int], list[BoolArray]], Nuisance]
+"""Nuisance parameters of some rows: from their cubes, the places of these frames among all, and masks of their rows."""
+
+
+def foretold(cubes: Sequence[FrameCube], grid: Grid, parts: Sequence[IntArray], fit: Fit) -> list[FloatArray]:
     """Scaled I_calc (M,) of each frame, every row by nuisance parameters that fit the rows of all other parts.
 
-    Costs a fit from a start nearby for each part, and no wave. The name of the thickness law is held.
+    Costs a fit for each part, and no wave.
 
     Parameters
     ----------
-    nuisance : Nuisance
-        Fitted to all rows: where fits start.
     parts : sequence of (M,) int
         Part of each row of every frame.
+    fit : callable
 
     Returns
     -------
@@ -62,14 +64,15 @@ def foretold(
     for one in np.unique(np.concatenate(parts)):
         kept = [part != one for part in parts]
         places = [n for n, rows in enumerate(kept) if np.count_nonzero(rows) >= _LEAST_ROWS]
-        others = _fitted([_rows(cubes[n], kept[n]) for n in places], grid, bounds, nuisance.at(places))
+        others = fit([_rows(cubes[n], kept[n]) for n in places], places, [kept[n] for n in places])
         whole = others.intensities(grid, [cubes[n] for n in places])
         for n, calculated in zip(places, whole, strict=True):
             found[n][~kept[n]] = calculated[~kept[n]]
     return found
 
 
-def _fitted(cubes: Sequence[FrameCube], grid: Grid, bounds: NuisanceBounds, start: Nuisance) -> Nuisance:
+def fitted_nearby(cubes: Sequence[FrameCube], grid: Grid, bounds: NuisanceBounds, start: Nuisance) -> Nuisance:
+    """Nuisance parameters fitted from a start nearby, the name of the thickness law held."""
     if start.histogram is not None:  # polishing holds it
         return fit_nuisance(cubes, grid, replace(bounds, shapes=(start.shape,)))
     return polish_nuisance(cubes, grid, bounds, start)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edtbx.arrays import BoolArray
+from edtbx.arrays import BoolArray, FloatArray
 from edtbx.checks import expect_number
 from edtbx.intensities.nuisance import LARGEST_ANGLE, THICKEST, Grid, Nuisance
 from edtbx.intensities.thickness import LAWS
@@ -74,3 +74,14 @@ def shared_are_free(nuisance: Nuisance, bounds: NuisanceBounds) -> BoolArray:
     """Whether spread and thickness (2,) are fitted: no spread at a bound, no thickness of a free histogram."""
     spread = bounds.sigma is None and _LEAST_SPREAD < nuisance.sigma < bounds.sigma_max
     return np.array([spread, bounds.thickness is None and nuisance.histogram is None])
+
+
+def centre_limits(bases: FloatArray, grid: Grid, bounds: NuisanceBounds) -> tuple[FloatArray, FloatArray]:
+    """Least and greatest centre (F,) of each frame in radians, for the bases (F,) of its y nodes."""
+    reach = grid.centre_reach
+    return np.maximum(-bounds.centre_max, bases - reach), np.minimum(bounds.centre_max, bases + reach)
+
+
+def shared_limits(grid: Grid, bounds: NuisanceBounds) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Least and greatest thickness (Å), and spread (radians)."""
+    return (0.5 * float(grid.thickness[0]), float(grid.thickness[-1])), (0.0, bounds.sigma_max)

@@ -19,7 +19,7 @@ from scipy.optimize import minimize, nnls
 from edtbx.arrays import FloatArray
 from edtbx.fitting.centre_costs import WeightedCubes
 from edtbx.fitting.least_squares import ReducedEquations, frame_equations
-from edtbx.fitting.nuisance_bounds import NuisanceBounds, shared_are_free
+from edtbx.fitting.nuisance_bounds import NuisanceBounds, centre_limits, shared_are_free, shared_limits
 from edtbx.intensities.nuisance import FrameCube, Grid, Nuisance, best_scale
 from edtbx.intensities.thickness import thickness_weights
 
@@ -85,9 +85,8 @@ def nearer_minimum(cubes: Sequence[FrameCube], grid: Grid, bounds: NuisanceBound
     shared = shared_are_free(nuisance, bounds)
     (by_sigma, by_thickness), by_centres = ReducedEquations(frames=frames, shared=shared).nuisance_shifts
     priors = np.array([0.0 if math.isinf(frame.prior) else frame.prior for frame in frames])
-    box, bases = _box(grid, bounds), np.array([cube.base for cube in cubes])
-    low = np.maximum(-bounds.centre_max, bases - grid.centre_reach)
-    high = np.minimum(bounds.centre_max, bases + grid.centre_reach)
+    box = shared_limits(grid, bounds)
+    low, high = centre_limits(np.array([cube.base for cube in cubes]), grid, bounds)
 
     def cost(tried: Nuisance) -> float:
         return misfit(tried, grid, cubes) + float(np.sum((priors * tried.centres) ** 2))
@@ -116,12 +115,7 @@ def _law_cost(
     def cost(point: FloatArray) -> float:
         return float(weighted.under(thickness_weights(grid, shape, point[0])).total(point[1:])[0])
 
-    return cost, _box(weighted.grid, weighted.bounds)
-
-
-def _box(grid: Grid, bounds: NuisanceBounds) -> tuple[tuple[float, float], ...]:
-    """Least and greatest thickness (Å) and spread (radians)."""
-    return (0.5 * float(grid.thickness[0]), float(grid.thickness[-1])), (0.0, bounds.sigma_max)
+    return cost, shared_limits(weighted.grid, weighted.bounds)
 
 
 def _search(weighted: WeightedCubes, shape: str) -> list[FloatArray]:
