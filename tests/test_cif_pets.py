@@ -20,7 +20,7 @@ from edtbx_cctbx.indexing.model_cell import with_model_cell
 from edtbx_cctbx.io.cif_pets import experiment_as_miller_array, read_experiment, write_experiment, zone_axis
 from edtbx_cctbx.model_files.structures import read_model
 from edtbx_cctbx.structure.form_factors import set_electron_form_factors
-from edtbx_cctbx.targets.scattering_model import select_rows
+from edtbx_cctbx.targets.selected_rows import select_rows
 
 PETS_FILES = (
     "albite/albite.cif_pets",

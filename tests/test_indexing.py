@@ -31,7 +31,7 @@ from edtbx_cctbx.indexing.model_cell import cell_report, check_cell, with_model_
 from edtbx_cctbx.indexing.operators import index_matrix, operator_text, operators_to_model
 from edtbx_cctbx.io.cif_pets_block import CELL_TAGS
 from edtbx_cctbx.programs import compare
-from edtbx_cctbx.targets.scattering_model import select_rows
+from edtbx_cctbx.targets.selected_rows import select_rows
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 MODEL, DATA = EXAMPLES / "example.cif", EXAMPLES / "example.cif_pets"

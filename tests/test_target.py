@@ -26,7 +26,7 @@ from edtbx_cctbx.io.cif_pets import read_experiment
 from edtbx_cctbx.model_files.structures import read_model
 from edtbx_cctbx.structure.form_factors import set_electron_form_factors
 from edtbx_cctbx.structure.structure_factors import miller_set
-from edtbx_cctbx.targets.scattering_model import unique_numbers
+from edtbx_cctbx.targets.selected_rows import unique_numbers
 from edtbx_cctbx.targets.theories import DynamicalTarget, KinematicalTarget
 
 SAMPLING = Sampling(

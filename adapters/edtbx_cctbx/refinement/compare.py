@@ -12,7 +12,7 @@ from cctbx import xray
 
 from edtbx.arrays import BoolArray, FloatArray
 from edtbx.checks import given_or_default
-from edtbx.crystal.learning import LearntFrames, learn_frames
+from edtbx.crystal.learning import LearntFrames
 from edtbx.crystal.left_out import fitted_nearby, foretold, parts_of
 from edtbx.execution.progress import SILENT, CountingReporter, Reporter
 from edtbx.fitting.level_search import ChosenLevel
@@ -23,7 +23,8 @@ from edtbx.measurement.statistics import Statistics, statistics
 from edtbx_cctbx.indexing.diagnosis import warn_if_hopeless
 from edtbx_cctbx.refinement.results import Comparison, LeastSquaresFit, SamplingReport, TheoryFit
 from edtbx_cctbx.refinement.settings import Settings
-from edtbx_cctbx.targets.scattering_model import ScatteringModel, left_out_together
+from edtbx_cctbx.targets.scattering_model import ScatteringModel
+from edtbx_cctbx.targets.selected_rows import left_out_together
 
 
 def compare(
@@ -104,8 +105,7 @@ def fit_theory(
     fine, _ = scattering.at_level(chosen.level, start)
     cubes = fine.cubes(structure, report.progress(f"{fine.solver_name}, fine"))
     nuisance = fit_nuisance(cubes, fine.forward.grid, replace(fine.bounds, shapes=(start.shape,)))
-    every, rows = list(range(len(cubes))), [np.ones(len(cube.observed), dtype=bool) for cube in cubes]
-    learnt = _learnt(fine, nuisance, cubes, every, rows) if learn else None
+    learnt = fine.learn(cubes, nuisance) if learn else None
     fit = theory_fit(
         fine,
         nuisance if learnt is None else learnt.nuisance,
@@ -121,31 +121,6 @@ def fit_theory(
     return replace(fit, free=free, free_of=f"indices left out of the fits in {parts} parts, one after the other")
 
 
-def _learnt(
-    scattering: ScatteringModel,
-    start: Nuisance,
-    cubes: Sequence[FrameCube],
-    places: Sequence[int],
-    rows: Sequence[BoolArray],
-) -> LearntFrames:
-    """Frames at some places with priors by evidence, from masks of their rows, and cubes and parameters of these."""
-    observations = scattering.observations
-    angles = {frame.id: frame.alpha for frame in scattering.experiment.frames}
-    by_frame = (observations.split(values) for values in (observations.reflections.sigma, observations.multiplicity))
-    sigma, shares = (
-        np.concatenate([values[n][some] for n, some in zip(places, rows, strict=True)]) for values in by_frame
-    )
-    return learn_frames(
-        cubes,
-        scattering.forward.grid,
-        scattering.bounds,
-        start,
-        angles=np.array([angles[observations.frame_ids[place]] for place in places]),
-        sigma=sigma,
-        shares=shares,
-    )
-
-
 def _cross_validated(
     scattering: ScatteringModel, nuisance: Nuisance, cubes: Sequence[FrameCube], parts: int, learn: bool
 ) -> Statistics:
@@ -156,7 +131,7 @@ def _cross_validated(
 
     def fit(some: list[FrameCube], places: list[int], rows: list[BoolArray]) -> Nuisance:
         found = fitted_nearby(some, grid, scattering.bounds, nuisance.at(places))
-        return _learnt(scattering, found, some, places, rows).nuisance if learn else found
+        return scattering.learn(some, found, places, rows).nuisance if learn else found
 
     calculated = np.concatenate(foretold(cubes, grid, split, fit))
     known = np.isfinite(calculated)

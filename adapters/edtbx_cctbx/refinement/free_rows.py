@@ -18,7 +18,7 @@ from edtbx_cctbx.indexing.model_cell import with_model_cell
 from edtbx_cctbx.refinement.compare import fit_theory
 from edtbx_cctbx.refinement.results import TheoryFit
 from edtbx_cctbx.refinement.settings import Settings
-from edtbx_cctbx.targets.scattering_model import left_out_together, select_rows
+from edtbx_cctbx.targets.selected_rows import left_out_together, select_rows
 
 FRAMES = "frames left out of the refinement"
 INDICES = "indices left out of the refinement"

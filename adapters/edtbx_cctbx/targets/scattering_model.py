@@ -14,11 +14,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from cctbx import miller, xray
+from cctbx import xray
 from libtbx.utils import Sorry, null_out
 
-from edtbx.arrays import BoolArray, ComplexArray, FloatArray, IntArray
+from edtbx.arrays import BoolArray, ComplexArray, FloatArray
 from edtbx.checks import expect_positive
+from edtbx.crystal.learning import LearntFrames, learn_frames
 from edtbx.execution.executors import frame_executor
 from edtbx.execution.memory import expect_room_for
 from edtbx.execution.progress import Progress, no_progress
@@ -33,17 +34,15 @@ from edtbx.intensities.sampling import G_MAX_MARGIN, Sampling
 from edtbx.measurement.experiment import Experiment
 from edtbx.measurement.geometry import orthogonalisation_matrix
 from edtbx.measurement.observations import Observations
-from edtbx.measurement.selection import Selection, SelectionRules, select_reflections
+from edtbx.measurement.selection import Selection, SelectionRules
 from edtbx.measurement.statistics import Statistics, statistics
 from edtbx.solvers.block import Solver
 from edtbx.solvers.registry import installed_solvers
-from edtbx_cctbx.arrays import to_numpy
 from edtbx_cctbx.boundary import expect_experiment, expect_intensities, expect_same_crystal, expect_structure
-from edtbx_cctbx.indexing.absences import check_centring
-from edtbx_cctbx.indexing.diagnosis import Diagnosis, diagnose
 from edtbx_cctbx.indexing.model_cell import with_model_cell
 from edtbx_cctbx.structure.form_factors import ensure_electron_form_factors, set_electron_form_factors
-from edtbx_cctbx.structure.structure_factors import Expansion, f_000, g_vectors, indices_of, miller_set
+from edtbx_cctbx.structure.structure_factors import Expansion, f_000, g_vectors
+from edtbx_cctbx.targets.selected_rows import select_rows, unique_numbers
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True, repr=False)
@@ -213,6 +212,40 @@ class ScatteringModel:
         """Scales, thickness (Å) and its law, spread and centres (radians) that fit a structure best."""
         return fit_nuisance(self.cubes(xray_structure, progress), self.forward.grid, self.bounds)
 
+    def learn(
+        self,
+        cubes: Sequence[FrameCube],
+        start: Nuisance,
+        places: Sequence[int] | None = None,
+        rows: Sequence[BoolArray] | None = None,
+    ) -> LearntFrames:
+        """Nuisance parameters under priors over the scan that the evidence sets, from cubes and a start nearby.
+
+        Parameters
+        ----------
+        cubes, start
+            Of all frames, or of those at some places, with the rows of some masks.
+        places : sequence of int, optional
+        rows : sequence of (M,) bool, optional
+        """
+        observations = self.observations
+        angles = {frame.id: frame.alpha for frame in self.experiment.frames}
+        places = range(len(observations.frame_ids)) if places is None else places
+        columns = observations.reflections.sigma, observations.multiplicity
+        by_frame = [[split[place] for place in places] for split in map(observations.split, columns)]
+        if rows is not None:
+            by_frame = [[own[some] for own, some in zip(column, rows, strict=True)] for column in by_frame]
+        sigma, shares = (np.concatenate(column) for column in by_frame)
+        return learn_frames(
+            cubes,
+            self.forward.grid,
+            self.bounds,
+            start,
+            angles=np.array([angles[observations.frame_ids[place]] for place in places]),
+            sigma=sigma,
+            shares=shares,
+        )
+
     def i_calc(self, xray_structure: xray.structure, nuisance: Nuisance) -> FloatArray:
         """Scaled I_calc (M,) of the observations."""
         unscaled = self.forward.intensities(self.structure_factors(xray_structure), nuisance)
@@ -229,51 +262,6 @@ class ScatteringModel:
         measured = observations.reflections
         i_calc = expect_intensities(i_calc, len(observations))
         return statistics(measured.intensity, measured.sigma, i_calc, measured.frame_id, observations.unique)
-
-
-def select_rows(experiment: Experiment, xray_structure: xray.structure, rules: SelectionRules) -> Selection:
-    """Rows that pass the selection rules and are not systematically absent.
-
-    Raises
-    ------
-    Sorry
-        No row is left, or the lattice centring of data and model disagree.
-    """
-    check_centring(experiment, xray_structure)
-    equivalents = miller_set(xray_structure, experiment.reflections.hkl)
-    absent = to_numpy(equivalents.sys_absent_flags().data())
-    selection = select_reflections(experiment, rules, absent)
-    if not selection.used.any():
-        counts = ", ".join(f"{number} to {rule}" for rule, number in selection.left_out.items() if number)
-        diagnosis = diagnose(experiment, xray_structure) if len(absent) else None
-        raise Sorry(
-            f"no reflection is left after selection: of {len(absent)} rows fell {counts}; " + _remedy(diagnosis)
-        )
-    return selection
-
-
-def _remedy(diagnosis: Diagnosis | None) -> str:
-    """Remedy to name when no row is left."""
-    if diagnosis is not None and diagnosis.advice is not None:
-        return f"the indices do not belong to these data: {diagnosis.advice}"
-    return "relax those rules" if diagnosis is None or diagnosis.doubt is None else diagnosis.doubt
-
-
-def unique_numbers(symmetry: miller.set | xray.structure, hkl: IntArray) -> IntArray:
-    """A number (M,) shared by symmetry equivalents, Friedel mates apart unless the group has a centre."""
-    return _numbers(symmetry, hkl, mates_apart=True)
-
-
-def left_out_together(symmetry: miller.set | xray.structure, hkl: IntArray) -> IntArray:
-    """A number (M,) shared by what R(free) leaves out together: symmetry equivalents, and Friedel mates, which tell nearly
-    as much as the index itself.
-    """
-    return _numbers(symmetry, hkl, mates_apart=False)
-
-
-def _numbers(symmetry: miller.set | xray.structure, hkl: IntArray, *, mates_apart: bool) -> IntArray:
-    in_asu = indices_of(miller_set(symmetry, hkl, anomalous_flag=mates_apart).map_to_asu())
-    return np.asarray(np.unique(in_asu, axis=0, return_inverse=True)[1]).ravel()
 
 
 def _largest_g(experiment: Experiment, used: BoolArray) -> float:
