@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edtbx.crystal.evidence import JointPrior, Quadratic
-from edtbx.crystal.frame_parameters import FrameParameters
+from edtbx.crystal.frame_parameters import FrameParameters, prior_of_frames
 from edtbx.crystal.learning import learn_frames
 from edtbx.crystal.noise import Noise
 from edtbx.crystal.scan_prior import Amplitudes, ScanPrior
@@ -175,7 +175,9 @@ def test_uncertainties_are_those_of_draws_from_the_posterior():
     """Laplace's approximation beside importance sampling of the posterior itself, at the same amplitudes."""
     angles, truth = crystal(3, 10)
     cubes, _ = made_up(truth, 12, 10, relative=0.1)
-    frames = FrameParameters.of(cubes, GRID, replace(BOUNDS, sigma=truth.sigma, thickness=900.0), truth, angles)
+    frames = FrameParameters.of(
+        cubes, GRID, replace(BOUNDS, sigma=truth.sigma, thickness=900.0), truth, prior_of_frames(angles, True)
+    )
     observed = np.concatenate([cube.observed for cube in cubes])
     weights = 1.0 / (9.0 + (0.1 * np.concatenate(truth.intensities(GRID, cubes))) ** 2)
     logarithms = frames.prior.first
@@ -201,7 +203,7 @@ def test_uncertainties_are_those_of_draws_from_the_posterior():
 def test_derivatives_by_all_parameters_are_exact():
     angles, truth = crystal(3, 12)
     cubes, _ = made_up(truth, 6, 12)
-    frames = FrameParameters.of(cubes, GRID, BOUNDS, truth, angles)
+    frames = FrameParameters.of(cubes, GRID, BOUNDS, truth, prior_of_frames(angles, True))
     x = frames.first + 0.01 * np.random.default_rng(13).standard_normal(8) * [1, 1, 1, 0.1, 0.1, 0.1, 1, 1]
     slopes = frames.slopes(x)
     step = 1e-6

@@ -217,7 +217,7 @@ def test_defaults_of_parameters_are_those_of_scripts(program, function, expected
     class Arrived(Exception):
         pass
 
-    def look(experiment, structure, settings, *rest, cross_validate=None, learn=False):
+    def look(experiment, structure, settings, *rest, cross_validate=None):
         assert settings == expected
         assert cross_validate is None
         raise Arrived
@@ -233,7 +233,7 @@ def test_a_default_may_be_given(auto, monkeypatch):
     class Arrived(Exception):
         pass
 
-    def look(experiment, structure, settings, *rest, cross_validate=None, learn=False):
+    def look(experiment, structure, settings, *rest, cross_validate=None):
         assert experiment.geometry is ScanGeometry.ROTATION
         assert set(settings.bounds.shapes) == set(LAWS)
         raise Arrived

@@ -22,13 +22,13 @@ class Program(Compare):
 
     def validate(self) -> None:
         """Fail early on contradictory parameters."""
-        Settings(**fit_settings(self.params))
+        Settings(**fit_settings(self.params), learn=self.params.learn)
         self.outputs = OutputFiles.of(self.program_name, self.params, self.data_manager)
 
     def plan(self) -> None:
         """Read and check everything, and say what would be done."""
         structure, experiment = read_inputs(self.params, self.logger)
-        settings = Settings(**fit_settings(self.params))
+        settings = Settings(**fit_settings(self.params), learn=self.params.learn)
         print("Would fit both theories, kinematical and dynamical, to the structure as it is:", file=self.logger)
         show_target(experiment, structure, settings, self.logger)
         show_workers(self.params, self.logger)
@@ -43,11 +43,10 @@ class Program(Compare):
             self.comparison = compare(
                 experiment,
                 structure,
-                Settings(**fit_settings(self.params, executor)),
+                Settings(**fit_settings(self.params, executor), learn=self.params.learn),
                 reporter,
                 command_line.flat(self.params),
                 cross_validate=self.params.cross_validate,
-                learn=self.params.learn,
             )
         with finishing():
             show_comparison(self.comparison, self.logger)

@@ -26,7 +26,7 @@ learn = False
   .type = bool
   .help = "Learn from the data how scales and centres of the frames vary along the scan: each is a constant, a trend, \
     something smooth and jumps from frame to frame, in amounts that maximise the evidence. False: scales are free, centres \
-    held near zero alike for every crystal. It costs seconds, raises R(obs) and lowers R(free)."
+    held near zero alike for every crystal. It costs seconds, and lowers R of what was left out (R(free)), not R(obs)."
 """
 
 _MAP = r"""
@@ -186,7 +186,7 @@ early and writes what is there; PREFIX.checkpoint keeps it, and restart=True goe
 
 Example: edtbx.refine quartz.cif quartz.cif_pets output.prefix=quartz_refined
 """
-    master_phil_str = INPUT + SHARED + REFINEMENT + _RESTART + WORKERS + output_phil(program_name)
+    master_phil_str = INPUT + SHARED + REFINEMENT + _LEARN + _RESTART + WORKERS + output_phil(program_name)
 
 
 class Map(EdtbxProgram):

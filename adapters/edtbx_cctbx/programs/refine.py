@@ -154,6 +154,7 @@ class Program(Refine):
         asked = self.params.refinement
         return RefinementSettings(
             **fit_settings(self.params, executor),
+            learn=self.params.learn,
             refined=Refined(
                 sites=asked.sites,
                 displacements=asked.displacements,

@@ -35,7 +35,6 @@ def compare(
     parameters: dict[str, Any] | None = None,
     *,
     cross_validate: int | None = None,
-    learn: bool = False,
 ) -> Comparison:
     """Kinematical and dynamical fits of the nuisance parameters of one structure, which is not changed.
 
@@ -52,8 +51,6 @@ def compare(
         Kept in the result, as a record.
     cross_validate : int, optional
         Number of parts of the indices that are left out in turn, for R(free).
-    learn : bool
-        Whether scales and centres of frames have priors over the scan that their evidence sets.
 
     Raises
     ------
@@ -68,7 +65,7 @@ def compare(
         for solver in ("kinematical", settings.solver):
             scattering = settings.scattering_model(solver, experiment, structure)
             start = scattering.fit_coarse(structure, report.progress(f"{solver}, coarse"))
-            fits.append(fit_theory(scattering, start, structure, report, parts=cross_validate, learn=learn))
+            fits.append(fit_theory(scattering, start, structure, report, parts=cross_validate, learn=settings.learn))
     except KeyboardInterrupt as stop:
         if not fits:
             raise

@@ -118,6 +118,7 @@ class Cycles:
             restraints_manager=model.restraints,
             weighting_scheme=mainstream_shelx_weighting(a=self.a, b=0),
             loss=settings.loss,
+            learn=settings.learn and to_the_end,
             draft=None if draft is None else Target.of(draft, start),
             draft_by_rows=by_rows,
             rows_from=rows_from,
@@ -214,6 +215,7 @@ class Cycles:
             self.chosen,
             self.checkpoint.seconds,
             least_squares=LeastSquaresFit.of(ls, shift, model=self.model),
+            learnt=ls.data.learnt,
         )
         return lambda: replace(fit(), interrupted=where)
 

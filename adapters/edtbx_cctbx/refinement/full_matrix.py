@@ -98,6 +98,7 @@ def refine_by_least_squares(
         chosen,
         time.perf_counter() - began,
         least_squares=LeastSquaresFit.of(ls, shift, model=model),
+        learnt=ls.data.learnt,
     )
 
 

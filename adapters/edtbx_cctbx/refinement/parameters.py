@@ -11,8 +11,7 @@ from cctbx.array_family import flex
 from smtbx.structure_factors import direct
 
 from edtbx.arrays import FloatArray, IntArray
-from edtbx.fitting.least_squares import at_best_scale
-from edtbx.intensities.nuisance import intensity_weights
+from edtbx.intensities.nuisance import at_best_scale, intensity_weights
 from edtbx_cctbx.arrays import from_numpy, parameter_jacobian, to_numpy
 from edtbx_cctbx.refinement.model import RefinementModel, usual_shifts
 from edtbx_cctbx.refinement.settings import Refined

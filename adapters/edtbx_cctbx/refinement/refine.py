@@ -199,5 +199,8 @@ def _refine_theory(
     """Fit of one theory, by the method that the settings ask for; the structure of the model is refined in place."""
     start = _coarse_start(scattering, model, report, checkpoint)
     report.say(f"{scattering.solver_name}: {start.describe()}")
-    refine_by = refine_by_gradient if settings.uses_gradients(model.structure) else refine_by_least_squares
+    gradient = settings.uses_gradients(model.structure)
+    if gradient and settings.learn:
+        raise Sorry("learn=True needs least squares: give refinement.method=least_squares, or leave learn out")
+    refine_by = refine_by_gradient if gradient else refine_by_least_squares
     return refine_by(scattering, start, model, settings, report, checkpoint)

@@ -35,6 +35,8 @@ class Settings:
         As in :class:`edtbx_cctbx.DynamicalTarget`.
     bounds : NuisanceBounds
         Which nuisance parameters are fitted, and in which bounds; angles in radians, thickness in Å.
+    learn : bool
+        Whether scales and centres of frames have priors over the scan that their evidence sets.
     rules : SelectionRules
         Selection of rows.
 
@@ -50,6 +52,7 @@ class Settings:
     s_max: float | None = None
     s_strong: float | None = None
     bounds: NuisanceBounds = field(default_factory=NuisanceBounds)
+    learn: bool = False
     rules: SelectionRules = field(default_factory=SelectionRules)
     nproc: int | None = None
     executor: Executor | None = None
@@ -210,6 +213,8 @@ class RefinementSettings(Settings):
             raise ValueError(f"free_frames must be None or >= 2, got {self.free_frames!r}")
         if self.free_fraction is not None and not 0.0 < self.free_fraction <= 0.5:
             raise ValueError(f"free_fraction must be None or > 0 and <= 0.5, got {self.free_fraction!r}")
+        if self.learn and self.method == "gradient":
+            raise ValueError("learn=True needs least squares: leave out refinement.method=gradient, or learn")
         if self.free_fraction is not None and self.free_frames is not None:
             raise ValueError("give free_frames or free_fraction, not both: R(free) is of one of them")
         if isinstance(self.instructions, str):

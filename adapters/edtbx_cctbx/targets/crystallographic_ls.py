@@ -79,8 +79,9 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
         matrix (and s.u.s); the observations themselves by default.
     loss : str
         "squares", or a loss that counts outliers for less (:mod:`edtbx.fitting.loss`).
-    repeats : bool
-        Whether rows that repeat one measurement in overlapping frames share its weight.
+    repeats, learn : bool
+        Whether rows that repeat one measurement in overlapping frames share its weight; ``learn``, whether the evidence
+        sets priors of scales and centres.
     progress : Progress
         Shown over the frames of every cycle; ``rows_progress`` over those whose rows are computed.
     **kwds
@@ -124,6 +125,7 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
             rows_from=expect_target(kwds.pop("rows_from", observations)),
             rows=self.rows,
             loss=self.loss,
+            learn=kwds.pop("learn", False),
             shares=observations.observations.multiplicity if self.repeats else np.ones(len(observations.observations)),
             progress=kwds.pop("progress", no_progress),
             rows_progress=kwds.pop("rows_progress", no_progress),
@@ -269,8 +271,8 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
 
     @property
     def n_refined(self) -> int:
-        """Number of refined parameters: structure, scales, and spread and thickness unless held."""
-        return self.n_parameters + int(self.data.shared.sum()) + len(self.observations.observations.frame_ids)
+        """Number of refined parameters: structure, scales, and spread and thickness unless held; learnt ones in effect."""
+        return self.n_parameters + self.data.effective_parameters
 
     def chi_sq(self) -> float:
         """Σ w (I_obs − k I_calc)² and restraints over the degrees of freedom, corrected for the loss."""

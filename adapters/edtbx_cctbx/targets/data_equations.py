@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 
 from edtbx.arrays import BoolArray, ComplexArray, FloatArray
+from edtbx.crystal.learning import LearntFrames
 from edtbx.execution.progress import Progress
+from edtbx.fitting.joint_equations import JointEquations
 from edtbx.fitting.least_squares import ReducedEquations, frame_equations
 from edtbx.fitting.nuisance_bounds import shared_are_free
 from edtbx.fitting.reweighting import Reweighted, reweight
 from edtbx.intensities.frame_waves import Rows
-from edtbx.intensities.nuisance import FrameCube
+from edtbx.intensities.nuisance import FrameCube, Nuisance
 from edtbx_cctbx.structure.f_calc_derivatives import StructureSlopes
 from edtbx_cctbx.targets.scattering_model import ScatteringModel
 from edtbx_cctbx.targets.target import Target
@@ -63,6 +65,8 @@ class DataEquations:
         Where rows come from, and how.
     loss, shares : str, (M,)
         Robust loss, and how many rows share the weight of each.
+    learn, learnt : bool, LearntFrames
+        Whether the evidence sets the priors of scales and centres, and these.
     right : (P,)
         Right-hand side of the reduced equations at hand.
     """
@@ -76,6 +80,8 @@ class DataEquations:
     shares: FloatArray
     progress: Progress[Any]
     rows_progress: Progress[Any]
+    learn: bool = False
+    learnt: LearntFrames | None = None
     right: FloatArray | None = None
     sizes: FloatArray | None = None
     _weighted: Reweighted | None = None
@@ -116,18 +122,36 @@ class DataEquations:
         """Whether spread and thickness are refined (2,)."""
         return shared_are_free(self.target.nuisance, self.target.bounds)
 
+    @property
+    def effective_parameters(self) -> int:
+        """Number of parameters of frames and crystal: scales, spread and thickness, or as many as the data determine."""
+        if self.learnt is not None:
+            return round(self.learnt.effective)
+        return len(self.target.observations.frame_ids) + int(self.shared.sum())
+
     def weigh(self, f: ComplexArray, weighting_scheme: Any, renew_sizes: bool) -> None:
         """Intensities for structure factors f (G,), of a draft if there is one; weights and nuisance parameters."""
+        cubes, shares, follow = self._cubes(f), self.shares, None
+        if self.learn:
+            if renew_sizes or self.learnt is None:
+                self.learnt = self.scattering.learn(cubes, self.target.nuisance)
+            learnt, scattering = self.learnt, self.scattering
+            shares = shares / np.repeat(learnt.shares, np.diff(scattering.observations.edges))
+
+            def follow(cubes: Sequence[FrameCube], nuisance: Nuisance) -> Nuisance:
+                return learnt.followed(cubes, scattering.forward.grid, scattering.bounds, nuisance)
+
         self._weighted = reweight(
-            self._cubes(f),
+            cubes,
             self.target.observations,
             self.target.nuisance,
             grid=self.scattering.forward.grid,
             bounds=self.scattering.bounds,
             weighting=partial(weights_of, weighting_scheme),
             loss=self.loss,
-            shares=self.shares,
+            shares=shares,
             sizes=None if renew_sizes else self.sizes,
+            follow=follow,
         )
         self.target.nuisance, self.sizes = self._weighted.nuisance, self._weighted.sizes
 
@@ -167,12 +191,13 @@ class DataEquations:
         return {
             "nuisance": self.target.nuisance,
             "sizes": self.sizes,
+            "learnt": self.learnt,
             "is_draft": self.is_draft,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from such a state; rows are to be renewed, and ``complete`` gives the cubes."""
-        self.target.nuisance, self.sizes = state["nuisance"], state["sizes"]
+        self.target.nuisance, self.sizes, self.learnt = state["nuisance"], state["sizes"], state["learnt"]
         if not state["is_draft"]:
             self.draft = None
 
@@ -207,8 +232,16 @@ class DataEquations:
 
     def _equations(self) -> ReducedEquations:
         grid, bounds = self.scattering.forward.grid, self.scattering.bounds
-        frames = frame_equations(self.weighted.cubes, grid, self.target.nuisance, bounds, self.jacobian)
-        return ReducedEquations(frames=frames, shared=self.shared)
+        nuisance, learnt = self.target.nuisance, self.learnt
+        make = partial(frame_equations, self.weighted.cubes, grid, nuisance, bounds, self.jacobian)
+        if learnt is None:
+            return ReducedEquations(frames=make(), shared=self.shared)
+        return JointEquations(
+            frames=make(scales_follow=False),
+            shared=self.shared,
+            precision=learnt.precision,
+            point=learnt.point(nuisance),
+        )
 
     def _reduce(self, f: ComplexArray, slopes: StructureSlopes) -> None:
         """Reduced equations, with an exact right-hand side or, of drafts by rows, that of the rows."""

@@ -75,16 +75,9 @@ class FrameParameters:
 
     @classmethod
     def of(
-        cls, cubes: Sequence[FrameCube], grid: Grid, bounds: NuisanceBounds, start: Nuisance, angles: FloatArray
+        cls, cubes: Sequence[FrameCube], grid: Grid, bounds: NuisanceBounds, start: Nuisance, prior: JointPrior
     ) -> FrameParameters:
-        """Of the cubes, about a start, with priors over the angles (F,) in radians."""
-        ordered = np.diff(np.unique(angles))
-        lengths = np.array([np.median(ordered), _LENGTH, np.ptp(angles)]) if len(ordered) else np.full(3, _LENGTH)
-        lengths[2] = max(lengths[2], 1.5 * lengths[0])
-        lengths[1] = np.clip(lengths[1], lengths[0], lengths[2])
-        processes = [_process(angles, _SCALES, lengths, 1.0)]
-        if bounds.refine_centres:
-            processes.append(_process(angles, _CENTRES, lengths, float(np.radians(1.0))))
+        """Of the cubes, about a start, with a prior of their scales and centres."""
         positive = start.scales[start.scales > 0.0]
         return cls(
             cubes=cubes,
@@ -93,7 +86,7 @@ class FrameParameters:
             start=start,
             scale=float(np.exp(np.mean(np.log(positive)))) if len(positive) else 1.0,
             frame=np.repeat(np.arange(len(cubes)), [len(cube.observed) for cube in cubes]),
-            prior=JointPrior(processes=processes, singles=np.full(2, _FREE)),
+            prior=prior,
             shared=shared_are_free(start, bounds)[::-1],
         )
 
@@ -210,6 +203,18 @@ class FrameParameters:
         sums = np.zeros((len(self.cubes), *values.shape[1:]))
         np.add.at(sums, self.frame, values)
         return sums
+
+
+def prior_of_frames(angles: FloatArray, centres: bool) -> JointPrior:
+    """Prior of ln scales of frames at angles (F,) in radians, of their centres if these are refined, and of what they share."""
+    ordered = np.diff(np.unique(angles))
+    lengths = np.array([np.median(ordered), _LENGTH, np.ptp(angles)]) if len(ordered) else np.full(3, _LENGTH)
+    lengths[2] = max(lengths[2], 1.5 * lengths[0])
+    lengths[1] = np.clip(lengths[1], lengths[0], lengths[2])
+    processes = [_process(angles, _SCALES, lengths, 1.0)]
+    if centres:
+        processes.append(_process(angles, _CENTRES, lengths, float(np.radians(1.0))))
+    return JointPrior(processes=processes, singles=np.full(2, _FREE))
 
 
 def _process(

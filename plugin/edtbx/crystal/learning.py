@@ -14,12 +14,13 @@ say) would pull them off: those of abiraterone by 40 %.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from edtbx.arrays import FloatArray
-from edtbx.crystal.frame_parameters import FrameParameters
+from edtbx.crystal.evidence import JointPrior
+from edtbx.crystal.frame_parameters import FrameParameters, prior_of_frames
 from edtbx.crystal.noise import Noise
 from edtbx.crystal.scan_prior import Amplitudes
 from edtbx.fitting.nuisance_bounds import NuisanceBounds
@@ -33,6 +34,9 @@ _SETTLED = 0.03
 
 _STEPS = 5
 """Most steps of a fit in a round."""
+
+_SHARED = 2
+"""Parameters that frames share, the last ones: ln thickness and ln spread."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -52,6 +56,10 @@ class LearntFrames:
         Of the residuals.
     effective : float
         Number of parameters that the data determine.
+    inflation : (F,)
+        By how much the variance of the scale of each frame exceeds what the weights promise.
+    prior, logarithms, scale
+        The prior of ln scale/``scale`` and centres, and the logarithms of its amplitudes.
     """
 
     nuisance: Nuisance
@@ -61,6 +69,41 @@ class LearntFrames:
     centres: Amplitudes | None
     noise: Noise
     effective: float
+    inflation: FloatArray
+    prior: JointPrior
+    logarithms: FloatArray
+    scale: float
+
+    @property
+    def shares(self) -> FloatArray:
+        """Factors (F,) on the weights of each frame, about 1."""
+        return self._usual / self.inflation
+
+    @property
+    def precision(self) -> FloatArray:
+        """Inverse covariance (N, N) of the prior of ln scales and centres, in units of the weights with their ``shares``."""
+        covariance = self.prior.covariance(self.logarithms)[:-_SHARED, :-_SHARED]
+        return np.asarray(self._usual * np.linalg.inv(covariance))
+
+    def point(self, nuisance: Nuisance) -> FloatArray:
+        """ln scales and centres (N,) of nuisance parameters, as the prior has them."""
+        logs = np.log(np.maximum(nuisance.scales, 1e-300) / self.scale)
+        return logs if self.centres is None else np.concatenate([logs, nuisance.centres])
+
+    def followed(self, cubes: Sequence[FrameCube], grid: Grid, bounds: NuisanceBounds, nuisance: Nuisance) -> Nuisance:
+        """The most probable nuisance parameters under this prior for cubes whose weights have the ``shares`` in them, from a
+        start nearby; the same where nothing is gained.
+        """
+        frames = replace(FrameParameters.of(cubes, grid, bounds, nuisance, self.prior), scale=self.scale)
+        observed = np.concatenate([cube.observed for cube in cubes])
+        weights = np.concatenate([cube.weights for cube in cubes]) / self._usual
+        first = frames.first
+        x = frames.fitted(first, observed, weights, self.logarithms, _STEPS)
+        return nuisance if x is first else frames.nuisance(x)
+
+    @property
+    def _usual(self) -> float:
+        return float(np.median(self.inflation))
 
 
 def learn_frames(
@@ -87,7 +130,7 @@ def learn_frames(
     sigma, shares : (M,)
         S.u.s of the measured intensities of all frames, one after the other, and how many rows share each measurement.
     """
-    frames = FrameParameters.of(cubes, grid, bounds, start, angles)
+    frames = FrameParameters.of(cubes, grid, bounds, start, prior_of_frames(angles, bounds.refine_centres))
     observed = np.concatenate([cube.observed for cube in cubes])
     promised = np.concatenate([cube.weights for cube in cubes]) / shares
     noise, x = Noise.at_first(observed), frames.first
@@ -97,7 +140,8 @@ def learn_frames(
         squares = (observed - calculated) ** 2 + uncertainty
         noise = noise.fitted(squares, sigma, calculated, shares)
         variances = shares * noise.variances(squares, sigma, calculated)
-        weights = promised / frames.inflation(calculated, promised, variances)[frames.frame]
+        inflation = frames.inflation(calculated, promised, variances)
+        weights = promised / inflation[frames.frame]
         x = frames.fitted(x, observed, weights, logarithms, _STEPS)
         likelihood = frames.quadratic(x, observed - frames.calculated(x), weights)
         before, logarithms = logarithms, frames.prior.most_probable(likelihood, logarithms)
@@ -118,4 +162,8 @@ def learn_frames(
         centres=Amplitudes.of(logarithms[5:]) if refined else None,
         noise=noise,
         effective=float(np.sum(covariance * likelihood.information)),
+        inflation=inflation,
+        prior=frames.prior,
+        logarithms=logarithms,
+        scale=frames.scale,
     )

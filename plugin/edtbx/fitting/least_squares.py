@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -46,6 +46,8 @@ class FrameEquations:
     centre, prior : float
         The centre of the frame in radians, and the reciprocal of the s.u. that it is held to 0 with; 0 leaves it free,
         infinite holds it where it is.
+    held_scale : float, optional
+        The scale, where it is not the best one.
     """
 
     observed: FloatArray
@@ -55,6 +57,7 @@ class FrameEquations:
     root: FloatArray
     centre: float
     prior: float
+    held_scale: float | None = None
 
     @classmethod
     def of(
@@ -88,7 +91,9 @@ class FrameEquations:
 
     @property
     def scale(self) -> float:
-        """Best scale k ≥ 0."""
+        """Scale k ≥ 0: the best one, unless it is held."""
+        if self.held_scale is not None:
+            return self.held_scale
         return max(float(self.calculated @ self.observed), 0.0) / self._square
 
     @property
@@ -138,6 +143,8 @@ def frame_equations(
     nuisance: Nuisance,
     bounds: NuisanceBounds,
     by_structure: Mapping[int, FloatArray],
+    *,
+    scales_follow: bool = True,
 ) -> list[FrameEquations]:
     """Equations of every frame, with the weights of its cube.
 
@@ -145,23 +152,24 @@ def frame_equations(
     ----------
     by_structure : mapping
         ∂I/∂p (M, P) of unscaled I by frame id, for all frames or for some.
+    scales_follow : bool
+        Whether scales are the best ones, or those given.
     """
     equations = []
     parts = (nuisance.intensities(grid, cubes), nuisance.slopes(grid, cubes), nuisance.scales, nuisance.centres)
     for cube, calculated, slopes, scale, centre in zip(cubes, *parts, strict=True):
         misfit = float(cube.weights @ (cube.observed - calculated) ** 2) / len(cube.observed)
         free = centre_is_free(centre, cube.base, len(cube.observed), grid, bounds)
-        equations.append(
-            FrameEquations.of(
-                cube.observed,
-                calculated / max(scale, 1e-300),
-                slopes,
-                by_structure.get(cube.frame_id),
-                weights=cube.weights,
-                centre=centre,
-                prior=math.sqrt(misfit) / bounds.centre_prior if free else math.inf,
-            )
+        own = FrameEquations.of(
+            cube.observed,
+            calculated / max(scale, 1e-300),
+            slopes,
+            by_structure.get(cube.frame_id),
+            weights=cube.weights,
+            centre=centre,
+            prior=math.sqrt(misfit) / bounds.centre_prior if free else math.inf,
         )
+        equations.append(own if scales_follow else replace(own, held_scale=float(scale)))
     return equations
 
 
@@ -260,11 +268,8 @@ class ReducedEquations:
         shared[free] = inverse @ right
         return shared, np.array([(pull - row[:2] @ shared) / pivot for pivot, pull, row in self._sums[2]])
 
-    def variances(self, covariance: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Covariances (2, 2) of σ and thickness, and variances of centres (F,) and scales (F,).
-
-        They follow from the covariances (P, P) of the structure, in the same units of variance; 0 for what is not refined.
-        """
+    def _with_shared(self, covariance: FloatArray) -> FloatArray:
+        """Covariances (2 + P, 2 + P) of σ, thickness and the structure, from those (P, P) of the structure."""
         inverse, coupling, _ = self._blocks
         free = self._free
         number = len(covariance)
@@ -274,6 +279,14 @@ class ReducedEquations:
         whole[free, 2:] = -answer @ covariance
         whole[2:, free] = whole[free, 2:].T
         whole[2:, 2:] = covariance
+        return whole
+
+    def variances(self, covariance: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Covariances (2, 2) of σ and thickness, and variances of centres (F,) and scales (F,).
+
+        They follow from the covariances (P, P) of the structure, in the same units of variance; 0 for what is not refined.
+        """
+        whole = self._with_shared(covariance)
         centres, scales = [], []
         for frame, (pivot, _, row) in zip(self.frames, self._sums[2], strict=True):
             lever = row / pivot
@@ -283,12 +296,3 @@ class ReducedEquations:
             following = slopes[1:] - slopes[0] * lever
             scales.append(1.0 / frame._square + slopes[0] ** 2 / pivot + following @ whole @ following)
         return whole[:2, :2], np.array(centres), np.array(scales)
-
-
-def at_best_scale(calculated: FloatArray, rows: FloatArray, weights: FloatArray) -> FloatArray:
-    """Normal matrix (P, P) of one frame whose scale follows, for I_calc (M,), its derivatives (M, P) and weights (M,)."""
-    root = np.sqrt(weights)
-    along = root * calculated / max(float(np.linalg.norm(root * calculated)), 1e-300)
-    design = root[:, None] * rows
-    design = design - np.outer(along, along @ design)
-    return np.asarray(design.T @ design)

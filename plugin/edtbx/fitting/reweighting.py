@@ -18,6 +18,9 @@ from edtbx.measurement.observations import Observations
 Weighting: TypeAlias = Callable[[FloatArray, FloatArray, FloatArray], FloatArray]
 """Function from measured intensities, their s.u.s and scaled calculated intensities, (M,) each, to weights (M,)."""
 
+Follow: TypeAlias = Callable[[Sequence[FrameCube], Nuisance], Nuisance]
+"""From cubes with their weights and nuisance parameters nearby to those that fit; the same where nothing is gained."""
+
 _ROUNDS = 20
 """Most rounds of weights and scales in turn."""
 
@@ -57,6 +60,7 @@ def reweight(
     shares: FloatArray,
     sizes: FloatArray | None = None,
     polish: bool = True,
+    follow: Follow | None = None,
 ) -> Reweighted:
     """Iteratively reweighted nuisance parameters from a start nearby; the law stays.
 
@@ -72,6 +76,8 @@ def reweight(
         Usual sizes of the residuals; estimated where they are not given.
     polish : bool
         Whether thickness, spread and centres are fitted.
+    follow : callable, optional
+        Fits all nuisance parameters in place of that, scales included.
     """
     measured = observations.reflections
     unscaled = nuisance.unscaled(grid, cubes)
@@ -84,6 +90,12 @@ def reweight(
         parts = observations.split(weights * loss_factors(loss, residuals) / shares)
         cubes = [replace(cube, weights=part) for cube, part in zip(cubes, parts, strict=True)]
         before = nuisance
+        if follow is not None:
+            nuisance = follow(cubes, nuisance)
+            if nuisance is before:
+                break
+            unscaled = nuisance.unscaled(grid, cubes)
+            continue
         if polish and number < _POLISHED:
             nuisance = (nearer_minimum if number else polish_nuisance)(cubes, grid, bounds, nuisance)
             if nuisance is not before:

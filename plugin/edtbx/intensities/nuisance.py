@@ -193,3 +193,12 @@ def best_scale(calc: FloatArray, observed: FloatArray, weights: FloatArray) -> f
     """Scale k ≥ 0 that minimises Σ w (I_obs − k I_calc)²."""
     cross, square = float((weights * observed) @ calc), float((weights * calc) @ calc)
     return max(cross, 0.0) / max(square, 1e-300)
+
+
+def at_best_scale(calculated: FloatArray, rows: FloatArray, weights: FloatArray) -> FloatArray:
+    """Normal matrix (P, P) of one frame whose scale follows, for I_calc (M,), its derivatives (M, P) and weights (M,)."""
+    root = np.sqrt(weights)
+    along = root * calculated / max(float(np.linalg.norm(root * calculated)), 1e-300)
+    design = root[:, None] * rows
+    design = design - np.outer(along, along @ design)
+    return np.asarray(design.T @ design)
