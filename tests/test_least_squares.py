@@ -12,6 +12,7 @@ from smtbx.refinement import least_squares, restraints
 from test_target import MODELS, SAMPLING, experiment_for, model_in, nuisance_for, simulated, target_for
 
 from edtbx.fitting.bounded_steps import bounded_step, curvature
+from edtbx.fitting.joint_equations import JointEquations
 from edtbx.fitting.least_squares import FrameEquations, ReducedEquations
 from edtbx.fitting.nuisance_bounds import NuisanceBounds
 from edtbx.intensities.frame_waves import Rows
@@ -99,6 +100,38 @@ def test_the_step_is_that_of_all_parameters():
         expected = np.linalg.lstsq(dense(frames), residual, rcond=None)[0][10:]
         step = np.linalg.solve(reduced.matrix, reduced.right_hand_side)
         assert np.abs(step - expected).max() < allowed * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("centres", [True, False])
+def test_frames_with_one_prior_are_eliminated_together(centres):
+    """Against the dense equations of ln scales, centres, σ, thickness and structure, with the prior in them."""
+    rng = np.random.default_rng(4)
+    frames = [replace(frame, held_scale=1.9) for frame in frames_of(rng, noise=0.3)]
+    size = 8 if centres else 4
+    root = rng.normal(size=(size, size))
+    precision, point = root @ root.T + np.eye(size), 0.1 * rng.normal(size=size)
+    joint = JointEquations(frames=frames, shared=np.array([True, True]), precision=precision, point=point)
+    design = dense([replace(frame, prior=0.0) for frame in frames])
+    design[:, :4] *= 1.9  # by ln scale
+    kept = [*range(size), *range(8, design.shape[1])]
+    design = design[:, kept]
+    residual = np.concatenate([np.append(frame.residual, 0.0) for frame in frames])
+    matrix, right = design.T @ design, design.T @ residual
+    matrix[:size, :size] += precision
+    right[:size] -= precision @ point
+    whole, step = np.linalg.inv(matrix), np.linalg.solve(matrix, right)
+    np.testing.assert_allclose(np.linalg.inv(joint.matrix), whole[size + 2 :, size + 2 :], rtol=1e-9)
+    np.testing.assert_allclose(np.linalg.solve(joint.matrix, joint.right_hand_side), step[size + 2 :], rtol=1e-9)
+    sums = sum(seed @ frame.rows for seed, frame in zip(joint.seeds, frames, strict=True))
+    np.testing.assert_allclose(sums, joint.right_hand_side, rtol=1e-9)
+    shared, by_centre, scales = joint.variances(np.linalg.inv(joint.matrix))
+    np.testing.assert_allclose(shared, whole[size : size + 2, size : size + 2], rtol=1e-9)
+    np.testing.assert_allclose(scales, 1.9**2 * np.diag(whole)[:4], rtol=1e-9)
+    np.testing.assert_allclose(by_centre, np.diag(whole)[4:8] if centres else 0.0, rtol=1e-9)
+    held = np.linalg.solve(matrix[: size + 2, : size + 2], right[: size + 2])
+    shared, by_centre = joint.nuisance_shifts
+    np.testing.assert_allclose(shared, held[size:], rtol=1e-9)
+    np.testing.assert_allclose(by_centre, held[4:8] if centres else 0.0, rtol=1e-9)
 
 
 def noisy(structure, experiment, seed=0, nuisance=None):

@@ -271,7 +271,7 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
 
     @property
     def n_refined(self) -> int:
-        """Number of refined parameters: structure, scales, and spread and thickness unless held; learnt ones in effect."""
+        """Number of refined parameters, of structure, frames and crystal."""
         return self.n_parameters + self.data.effective_parameters
 
     def chi_sq(self) -> float:

@@ -206,7 +206,7 @@ class FrameParameters:
 
 
 def prior_of_frames(angles: FloatArray, centres: bool) -> JointPrior:
-    """Prior of ln scales of frames at angles (F,) in radians, of their centres if these are refined, and of what they share."""
+    """Prior of ln scales of frames at angles (F,) in radians, of their centres if refined, and of what they share."""
     ordered = np.diff(np.unique(angles))
     lengths = np.array([np.median(ordered), _LENGTH, np.ptp(angles)]) if len(ordered) else np.full(3, _LENGTH)
     lengths[2] = max(lengths[2], 1.5 * lengths[0])
