@@ -31,6 +31,8 @@ class Program(Compare):
         settings = Settings(**fit_settings(self.params), learn=self.params.learn)
         print("Would fit both theories, kinematical and dynamical, to the structure as it is:", file=self.logger)
         show_target(experiment, structure, settings, self.logger)
+        if self.params.cross_validate is not None:
+            print(f"  indices left out for R(free): in {self.params.cross_validate} parts", file=self.logger)
         show_workers(self.params, self.logger)
         show_outputs(self.outputs, self.logger)
 

@@ -41,6 +41,8 @@ def show_target(experiment: Experiment, structure: xray.structure, settings: Set
         f"  rows used: {len(used)} of {len(experiment.reflections)}; left out: {fallen or 'none'}",
         file=log,
     )
+    if settings.learn:
+        print("  learnt from the data: how scales and centres of frames vary along the scan", file=log)
     print(
         f"  at the first, coarse level: {forward.beams_per_frame:.0f} beams and {forward.waves_per_frame:.0f} "
         f"orientations a frame; structure factors: {len(scattering.expansion.unique.indices())} unique, "

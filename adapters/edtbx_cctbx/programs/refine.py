@@ -53,6 +53,7 @@ class Program(Refine):
         model, experiment = self._read()
         settings = self._settings()
         settings.check_derivatives("refinement needs")
+        settings.check_method(model.structure if isinstance(model, RefinementModel) else model)
         if not isinstance(model, RefinementModel):
             model = with_instructions(RefinementModel.of(model, settings.riding), settings.instructions)
         start = prepared(model, settings, ProgramReporter.of(self.logger))

@@ -76,6 +76,7 @@ def refine(
     checkpoint, report = checkpoint or Checkpoint(), CountingReporter(report)
     settings.check_derivatives("refinement needs")
     atoms = structure.structure if isinstance(structure, RefinementModel) else structure
+    settings.check_method(atoms)
     experiment, left_out = without_free_rows(experiment, atoms, settings)
     fits: list[TheoryFit] = []
     interrupted = None
@@ -199,8 +200,6 @@ def _refine_theory(
     """Fit of one theory, by the method that the settings ask for; the structure of the model is refined in place."""
     start = _coarse_start(scattering, model, report, checkpoint)
     report.say(f"{scattering.solver_name}: {start.describe()}")
-    gradient = settings.uses_gradients(model.structure)
-    if gradient and settings.learn:
-        raise Sorry("learn=True needs least squares: give refinement.method=least_squares, or leave learn out")
-    refine_by = refine_by_gradient if gradient else refine_by_least_squares
+    settings.check_method(model.structure)
+    refine_by = refine_by_gradient if settings.uses_gradients(model.structure) else refine_by_least_squares
     return refine_by(scattering, start, model, settings, report, checkpoint)

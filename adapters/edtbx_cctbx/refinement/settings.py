@@ -213,8 +213,6 @@ class RefinementSettings(Settings):
             raise ValueError(f"free_frames must be None or >= 2, got {self.free_frames!r}")
         if self.free_fraction is not None and not 0.0 < self.free_fraction <= 0.5:
             raise ValueError(f"free_fraction must be None or > 0 and <= 0.5, got {self.free_fraction!r}")
-        if self.learn and self.method == "gradient":
-            raise ValueError("learn=True needs least squares: leave out refinement.method=gradient, or learn")
         if self.free_fraction is not None and self.free_frames is not None:
             raise ValueError("give free_frames or free_fraction, not both: R(free) is of one of them")
         if isinstance(self.instructions, str):
@@ -226,3 +224,14 @@ class RefinementSettings(Settings):
         """Whether a structure is refined by the gradient minimiser rather than by least squares."""
         many = len(structure.scatterers()) * 9 > self.most_parameters
         return self.method == "gradient" or (self.method == "auto" and many)
+
+    def check_method(self, structure: xray.structure) -> None:
+        """Refuse what the method for a structure does not do.
+
+        Raises
+        ------
+        Sorry
+            Priors of frames are to be learnt by the gradient minimiser.
+        """
+        if self.learn and self.uses_gradients(structure):
+            raise Sorry("learn=True needs least squares: give refinement.method=least_squares, or leave learn out")

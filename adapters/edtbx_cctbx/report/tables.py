@@ -33,6 +33,7 @@ _R_FACTORS = {
 }
 _WIDTH = 100
 _MOST_OUTLIERS = 10
+_FEWEST_FRAMES = 4  # that tell anything of how frames vary
 
 
 def show_comparison(comparison: Comparison, out: TextIO) -> None:
@@ -85,7 +86,7 @@ def show_comparison(comparison: Comparison, out: TextIO) -> None:
         free = comparison.result.free
         said = f"R(free): of {comparison.result.free_of}, {free.n_all} reflections, {free.n_obs} observed."
         print(textwrap.fill(said, _WIDTH), file=out)
-    if comparison.result.learnt:
+    if comparison.result.learnt and len(comparison.result.nuisance.scales) > _FEWEST_FRAMES:
         print(textwrap.fill(f"Learnt: {_learnt(comparison.result.learnt)}.", _WIDTH), file=out)
     print(textwrap.fill(_left_out(comparison), _WIDTH), file=out)
     if comparison.selection.poor_frames:
