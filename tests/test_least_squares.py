@@ -181,6 +181,47 @@ def test_drafts_lead_to_the_minimum_of_the_observations(by_rows):
     assert exact.shift_over_su() < 0.02
 
 
+def test_a_structure_comes_to_rest_beside_learnt_frames():
+    """Scales fall by a fifth over the scan; the gradient is that of misfit and prior together; a state brings all back."""
+    truth = model_in("P 41 21 2")
+    frames = experiment_for(truth, per_frame=60)
+    scales = np.linspace(1.1, 0.9, len(frames.frames))
+    experiment = noisy(truth, frames, nuisance=replace(centred(frames), scales=scales))
+    structure = truth.deep_copy_scatterers()
+    random.seed(3)
+    structure.shake_sites_in_place(rms_difference=0.01)
+
+    def equations():
+        target = target_for(structure, experiment, bounds=KNOWN, nuisance=centred(experiment))
+        return crystallographic_ls(target, reparametrisation_of(structure, Refined(displacements=False)), learn=True)
+
+    ls = equations()
+    for cycle in range(10):
+        ls.renew_sizes = cycle < 4
+        ls.build_up()
+        ls.solve()
+        if cycle > 4 and ls.shift_over_su() < 0.02:
+            break
+        ls.step_forward()
+    assert ls.shift_over_su() < 0.02
+    sites = np.array([site for scatterer in structure.scatterers() for site in scatterer.site])
+    exact = np.array([site for scatterer in truth.scatterers() for site in scatterer.site])
+    assert np.abs(sites - exact).max() < 0.002
+    found = ls.observations.nuisance.scales
+    np.testing.assert_allclose(found / found.mean(), scales, atol=0.02)
+    learnt = ls.data.learnt
+    assert learnt.effective < len(scales) + 1e-6
+    assert ls.n_refined == ls.n_parameters + round(learnt.effective)
+    assert np.all(ls.nuisance_su.scales > 0.0)
+    state = ls.state()
+    other = equations()
+    other.restore(state)
+    other.complete()
+    assert other.data.learnt is not None
+    np.testing.assert_allclose(other.data.reduced.matrix, ls.data.reduced.matrix, rtol=1e-6)
+    np.testing.assert_allclose(other.nuisance_su.scales, ls.nuisance_su.scales, rtol=1e-6)
+
+
 def test_a_correction_puts_the_exact_equations_in_place():
     truth = model_in("P 41 21 2")
     experiment = noisy(truth, experiment_for(truth, per_frame=60))

@@ -135,6 +135,7 @@ class DataEquations:
         if self.learn:
             if renew_sizes or self.learnt is None:
                 self.learnt = self.scattering.learn(cubes, self.target.nuisance)
+                self.target.nuisance = self.learnt.nuisance
             learnt, scattering = self.learnt, self.scattering
             shares = shares / np.repeat(learnt.shares, np.diff(scattering.observations.edges))
 

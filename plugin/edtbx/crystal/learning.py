@@ -24,6 +24,7 @@ from edtbx.crystal.frame_parameters import FrameParameters, prior_of_frames
 from edtbx.crystal.noise import Noise
 from edtbx.crystal.scan_prior import Amplitudes
 from edtbx.fitting.nuisance_bounds import NuisanceBounds
+from edtbx.fitting.nuisance_fit import rescale
 from edtbx.intensities.nuisance import FrameCube, Grid, Nuisance
 
 _ROUNDS = 12
@@ -125,12 +126,15 @@ def learn_frames(
     cubes : sequence of FrameCube
         Of F frames, with the weights of least squares.
     start : Nuisance
+        Scales do not matter.
     angles : (F,), radians
         Angles of the frames along the scan.
     sigma, shares : (M,)
         S.u.s of the measured intensities of all frames, one after the other, and how many rows share each measurement.
     """
-    frames = FrameParameters.of(cubes, grid, bounds, start, prior_of_frames(angles, bounds.refine_centres))
+    prior = prior_of_frames(angles, bounds.refine_centres)
+    # of scales far off, noise would explain all that is measured
+    frames = FrameParameters.of(cubes, grid, bounds, rescale(start, grid, cubes), prior)
     observed = np.concatenate([cube.observed for cube in cubes])
     promised = np.concatenate([cube.weights for cube in cubes]) / shares
     noise, x = Noise.at_first(observed), frames.first
