@@ -97,9 +97,9 @@ def test_indices_left_out_take_equivalents_and_mates_with_them(parts, structure)
 def test_what_is_left_out_of_fits_is_foretold_worse(parts, structure):
     fits = compare(parts[0], structure, SETTINGS, cross_validate=4).fits
     for fit in fits.values():
-        assert fit.free.n_all == fit.statistics.n_all
-        assert fit.statistics.r_obs < fit.free.r_obs < 2.0 * fit.statistics.r_obs
-    assert fits["dynamical"].free.r_obs < fits["kinematical"].free.r_obs
+        assert fit.free.statistics.n_all == fit.statistics.n_all
+        assert fit.statistics.r_obs < fit.free.statistics.r_obs < 2.0 * fit.statistics.r_obs
+    assert fits["dynamical"].free.statistics.r_obs < fits["kinematical"].free.statistics.r_obs
 
 
 @pytest.mark.real_data

@@ -70,7 +70,7 @@ def numbers_of(result: object) -> Iterator[tuple[str, float]]:
         for name in ("centres", "scales"):
             yield f"{theory} {name}", float(np.sum(np.abs(getattr(fit.nuisance, name))))
         if fit.free is not None:
-            yield f"{theory} R(free)", fit.free.r_obs
+            yield f"{theory} R(free)", fit.free.statistics.r_obs
         if fit.least_squares is not None:
             yield f"{theory} wR2", fit.least_squares.wr2
             yield f"{theory} covariance", float(np.sum(fit.least_squares.covariance.as_numpy_array()))

@@ -21,7 +21,7 @@ from edtbx.intensities.nuisance import FrameCube, Grid, Nuisance, best_scale
 from edtbx.measurement.experiment import Experiment
 from edtbx.measurement.statistics import Statistics, statistics
 from edtbx_cctbx.indexing.diagnosis import warn_if_hopeless
-from edtbx_cctbx.refinement.results import Comparison, LeastSquaresFit, SamplingReport, TheoryFit
+from edtbx_cctbx.refinement.results import Comparison, LeastSquaresFit, LeftOut, SamplingReport, TheoryFit
 from edtbx_cctbx.refinement.settings import Settings
 from edtbx_cctbx.targets.scattering_model import ScatteringModel
 from edtbx_cctbx.targets.selected_rows import left_out_together
@@ -115,7 +115,8 @@ def fit_theory(
     if parts is None:
         return fit
     free = _cross_validated(fine, nuisance, cubes, parts, learn)
-    return replace(fit, free=free, free_of=f"indices left out of the fits in {parts} parts, one after the other")
+    of = f"indices left out of the fits in {parts} parts, one after the other"
+    return replace(fit, free=LeftOut(statistics=free, of=of))
 
 
 def _cross_validated(

@@ -16,12 +16,9 @@ from edtbx.measurement.selection import SelectionRules
 from edtbx.measurement.statistics import Statistics
 from edtbx_cctbx.indexing.model_cell import with_model_cell
 from edtbx_cctbx.refinement.compare import fit_theory
-from edtbx_cctbx.refinement.results import TheoryFit
-from edtbx_cctbx.refinement.settings import Settings
+from edtbx_cctbx.refinement.results import LeftOut, TheoryFit
+from edtbx_cctbx.refinement.settings import RefinementSettings, Settings
 from edtbx_cctbx.targets.selected_rows import left_out_together, select_rows
-
-FRAMES = "frames left out of the refinement"
-INDICES = "indices left out of the refinement"
 
 
 def without_every(
@@ -76,6 +73,15 @@ def without_fraction(
         )
     kept, left_out = (rows.select(np.flatnonzero(some)) for some in (~free, used & free))
     return replace(experiment, reflections=kept), replace(experiment, reflections=left_out)
+
+
+def judged(left_out: Experiment, fit: TheoryFit, settings: RefinementSettings, report: Reporter = SILENT) -> LeftOut:
+    """R factors of what the settings left out of a refinement."""
+    if settings.free_frames is None:
+        statistics, of = foretold_statistics(left_out, fit, settings, report), "indices left out of the refinement"
+    else:
+        statistics, of = free_statistics(left_out, fit, settings, report), "frames left out of the refinement"
+    return LeftOut(statistics=statistics, of=of)
 
 
 def free_statistics(left_out: Experiment, fit: TheoryFit, settings: Settings, report: Reporter = SILENT) -> Statistics:

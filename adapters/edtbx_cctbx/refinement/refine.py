@@ -17,14 +17,7 @@ from edtbx_cctbx.hydrogens.placement import place_hydrogens
 from edtbx_cctbx.indexing.diagnosis import warn_if_hopeless
 from edtbx_cctbx.io.checkpoint import Checkpoint
 from edtbx_cctbx.refinement.cycles import Cycles, Undetermined
-from edtbx_cctbx.refinement.free_rows import (
-    FRAMES,
-    INDICES,
-    foretold_statistics,
-    free_statistics,
-    without_every,
-    without_fraction,
-)
+from edtbx_cctbx.refinement.free_rows import judged, without_every, without_fraction
 from edtbx_cctbx.refinement.full_matrix import LeastSquaresRun, refine_by_least_squares
 from edtbx_cctbx.refinement.model import RefinementModel
 from edtbx_cctbx.refinement.preparation import odd_occupancies, prepared
@@ -90,9 +83,8 @@ def refine(
             scattering = settings.scattering_model(solver, experiment, copied.structure)
             fit = checkpoint.step(theory, partial(_refine_theory, scattering, copied, settings, report, checkpoint))
             if left_out is not None:
-                judge = free_statistics if settings.free_frames else foretold_statistics
-                free = checkpoint.step(f"{theory}, free", partial(judge, left_out, fit, settings, report))
-                fit = replace(fit, free=free, free_of=FRAMES if settings.free_frames else INDICES)
+                free = checkpoint.step(f"{theory}, free", partial(judged, left_out, fit, settings, report))
+                fit = replace(fit, free=free)
             set_electron_form_factors(fit.structure)
             for line in odd_occupancies(replace(copied, structure=fit.structure), settings):
                 report.say(f"{solver}: {line}")

@@ -90,16 +90,23 @@ class LeastSquaresFit:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """R factors of rows that were left out, and a phrase that says which these are."""
+
+    statistics: Statistics
+    of: str
+
+
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True, repr=False)
 class TheoryFit:
     """Result of one theory: structure, nuisance parameters, intensities and R factors.
 
     ``i_calc`` (M,) are the scaled intensities of the ``observations``, whose frames are those of ``nuisance.scales`` and
     ``nuisance.centres`` (radians); ``r_of_thickness`` and ``r_of_spread`` are curves (2, n) of thickness in Å, or σ in
-    degrees, and R(obs); ``least_squares`` is None for other methods, ``learnt`` unless the
-    evidence set the priors of frames, and ``free`` are the R factors of ``free_of``: what was
-    left out of the refinement, or of fits. ``interrupted`` says how far a refinement that was stopped had come; until all
-    frames take part, observations and numbers are those of some.
+    degrees, and R(obs); ``least_squares`` is None for other methods, ``learnt`` unless the evidence set the priors of
+    frames, and ``free`` where nothing was left out of the refinement, or of fits. ``interrupted`` says how far a refinement
+    that was stopped had come; until all frames take part, observations and numbers are those of some.
     """
 
     solver: str
@@ -114,8 +121,7 @@ class TheoryFit:
     forward_seconds: float
     least_squares: LeastSquaresFit | None = None
     learnt: LearntFrames | None = None
-    free: Statistics | None = None
-    free_of: str = ""
+    free: LeftOut | None = None
     interrupted: str | None = None
 
     def __repr__(self) -> str:

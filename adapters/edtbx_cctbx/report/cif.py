@@ -244,7 +244,7 @@ def _special_details(comparison: Comparison) -> list[str]:
             for theory, each in reversed(comparison.fits.items())
         ),
         *(
-            f"On {each.free_of}, {theory} theory: {_r_factors(each.free)}."
+            f"On {each.free.of}, {theory} theory: {_r_factors(each.free.statistics)}."
             for theory, each in reversed(comparison.fits.items())
             if each.free
         ),

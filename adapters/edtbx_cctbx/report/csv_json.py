@@ -21,7 +21,7 @@ from edtbx import __version__
 from edtbx.crystal.learning import LearntFrames
 from edtbx.measurement.statistics import DEFINITION
 from edtbx_cctbx.indexing.model_cell import cell_report
-from edtbx_cctbx.refinement.results import Comparison, LeastSquaresFit
+from edtbx_cctbx.refinement.results import Comparison, LeastSquaresFit, LeftOut
 from edtbx_cctbx.report.numbers import frame_numbers, mean_thickness, outliers
 
 CSV_HEADER = ("frame", "h", "k", "l", "i_obs", "sigma", "i_calc", "i_kin", "s_g", "rsg", "used")
@@ -72,7 +72,9 @@ def summary_json(comparison: Comparison) -> str:
             for name in ("kinematical", "dynamical")
         },
         "incomplete": {name: each.interrupted for name, each in theories.items() if each.interrupted},
-        "free": {each.solver: {**asdict(each.free), "of": each.free_of} for each in theories.values() if each.free},
+        "free": {
+            each.solver: {**asdict(each.free.statistics), "of": each.free.of} for each in theories.values() if each.free
+        },
         "refined": comparison.refined,
         "least_squares": None if fit.least_squares is None else _least_squares(comparison, fit.least_squares),
         "learnt": None if fit.learnt is None else _learnt(fit.learnt),
@@ -92,6 +94,10 @@ def summary_json(comparison: Comparison) -> str:
         "definition": DEFINITION,
     }
     return json.dumps(plain(summary), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def _left_out(found: LeftOut) -> dict[str, Any]:
+    return {**asdict(found.statistics), "of": found.of}
 
 
 def _learnt(found: LearntFrames) -> dict[str, Any]:

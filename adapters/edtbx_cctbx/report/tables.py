@@ -43,7 +43,7 @@ def show_comparison(comparison: Comparison, out: TextIO) -> None:
         (label, [_fixed(getattr(fit.statistics, name), 4) for fit in pair]) for label, name in _R_FACTORS.items()
     ]
     table += [
-        (f"R(free), {label}", [_fixed(getattr(fit.free, name), 4) if fit.free else "-" for fit in pair])
+        (f"R(free), {label}", [_fixed(getattr(fit.free.statistics, name), 4) if fit.free else "-" for fit in pair])
         for label, name in (("observed", "r_obs"), ("all", "r_all"))
         if comparison.result.free
     ]
@@ -83,8 +83,8 @@ def show_comparison(comparison: Comparison, out: TextIO) -> None:
     print(file=out)
     print(textwrap.fill(f"Definitions: {DEFINITION}.", _WIDTH), file=out)
     if comparison.result.free:
-        free = comparison.result.free
-        said = f"R(free): of {comparison.result.free_of}, {free.n_all} reflections, {free.n_obs} observed."
+        free, of = comparison.result.free.statistics, comparison.result.free.of
+        said = f"R(free): of {of}, {free.n_all} reflections, {free.n_obs} observed."
         print(textwrap.fill(said, _WIDTH), file=out)
     if comparison.result.learnt and len(comparison.result.nuisance.scales) > _FEWEST_FRAMES:
         print(textwrap.fill(f"Learnt: {_learnt(comparison.result.learnt)}.", _WIDTH), file=out)

@@ -72,16 +72,14 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
     draft : DynamicalTarget
         A coarser sampling of the same frames: ``build_up`` then computes intensities and gradient there, until
         :meth:`correct` puts the observations in its place for good. With ``draft_by_rows`` the gradient of the draft is
-        that of its rows, which must be those of all frames: with few beams they cost less. The draft may then be the
-        observations.
+        that of its rows, which must be those of all frames; the draft may then be the observations.
     rows_from : DynamicalTarget
         Where rows come from: a coarser sampling of the same frames, or of some, which then stand for all in the normal
         matrix (and s.u.s); the observations themselves by default.
     loss : str
         "squares", or a loss that counts outliers for less (:mod:`edtbx.fitting.loss`).
     repeats, learn : bool
-        Whether rows that repeat one measurement in overlapping frames share its weight; ``learn``, whether the evidence
-        sets priors of scales and centres.
+        Whether rows that repeat one measurement share its weight, and whether evidence sets priors of scales and centres.
     progress : Progress
         Shown over the frames of every cycle; ``rows_progress`` over those whose rows are computed.
     **kwds
@@ -100,8 +98,8 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
         Whether the next ``build_up`` recomputes the design matrix. Near the minimum that of a step or two before will do,
         in half the time; the right-hand side is exact all the same.
     renew_sizes : bool
-        Whether the next ``build_up`` re-estimates the robust scale of the residuals. It depends on ranks, changes by jumps,
-        and would keep shifts at some hundredths of their s.u.s.
+        Whether the next ``build_up`` re-estimates the robust scale of the residuals, and learns priors anew. Both change by
+        jumps, and would keep shifts at some hundredths of their s.u.s.
     """
 
     repeats: bool = True
