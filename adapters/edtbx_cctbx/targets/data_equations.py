@@ -137,7 +137,7 @@ class DataEquations:
                 self.learnt = self.scattering.learn(cubes, self.target.nuisance)
                 self.target.nuisance = self.learnt.nuisance
             learnt, scattering = self.learnt, self.scattering
-            shares = shares / np.repeat(learnt.shares, np.diff(scattering.observations.edges))
+            shares = shares / np.repeat(learnt.frame_weights, np.diff(scattering.observations.edges))
 
             def follow(cubes: Sequence[FrameCube], nuisance: Nuisance) -> Nuisance:
                 return learnt.followed(cubes, scattering.forward.grid, scattering.bounds, nuisance)

@@ -194,9 +194,12 @@ class FrameParameters:
         return np.einsum("mi,mij,mj->m", own, covariance[place[:, :, None], place[:, None]], own)
 
     def inflation(self, calculated: FloatArray, weights: FloatArray, variances: FloatArray) -> FloatArray:
-        """By how much (F,) the variance of the scale of each frame exceeds what its weights promise, for variances (M,)."""
+        """By how much (F,) the variance of the scale of each frame exceeds what its weights promise, for variances (M,); 1 where
+        nothing is calculated.
+        """
         promised = weights * calculated**2
-        return self._by_frame(weights * variances * promised) / np.maximum(self._by_frame(promised), 1e-300)
+        whole = self._by_frame(promised)
+        return np.where(whole > 0.0, self._by_frame(weights * variances * promised) / np.maximum(whole, 1e-300), 1.0)
 
     def _by_frame(self, values: FloatArray) -> FloatArray:
         """Sums (F, ...) over the rows (M, ...) of each frame."""

@@ -76,13 +76,13 @@ class LearntFrames:
     scale: float
 
     @property
-    def shares(self) -> FloatArray:
+    def frame_weights(self) -> FloatArray:
         """Factors (F,) on the weights of each frame, about 1."""
         return self._usual / self.inflation
 
     @property
     def precision(self) -> FloatArray:
-        """Inverse covariance (N, N) of the prior of ln scales and centres, in units of the weights with their ``shares``."""
+        """Inverse covariance (N, N) of the prior of ln scales and centres, in units of weights with these factors in them."""
         covariance = self.prior.covariance(self.logarithms)[:-_SHARED, :-_SHARED]
         return np.asarray(self._usual * np.linalg.inv(covariance))
 
@@ -92,8 +92,8 @@ class LearntFrames:
         return logs if self.centres is None else np.concatenate([logs, nuisance.centres])
 
     def followed(self, cubes: Sequence[FrameCube], grid: Grid, bounds: NuisanceBounds, nuisance: Nuisance) -> Nuisance:
-        """The most probable nuisance parameters under this prior for cubes whose weights have the ``shares`` in them, from a
-        start nearby; the same where nothing is gained.
+        """The most probable nuisance parameters under this prior, for cubes whose weights have the ``frame_weights`` in them,
+        from a start nearby; the same where nothing is gained.
         """
         frames = replace(FrameParameters.of(cubes, grid, bounds, nuisance, self.prior), scale=self.scale)
         observed = np.concatenate([cube.observed for cube in cubes])
