@@ -194,8 +194,9 @@ class FrameParameters:
         return np.einsum("mi,mij,mj->m", own, covariance[place[:, :, None], place[:, None]], own)
 
     def inflation(self, calculated: FloatArray, weights: FloatArray, variances: FloatArray) -> FloatArray:
-        """By how much (F,) the variance of the scale of each frame exceeds what its weights promise, for variances (M,); 1 where
-        nothing is calculated.
+        """By how much (F,) the variance of the scale of each frame exceeds what its weights promise, for variances (M,).
+
+        1 where nothing is calculated.
         """
         promised = weights * calculated**2
         whole = self._by_frame(promised)

@@ -82,7 +82,7 @@ class LearntFrames:
 
     @property
     def precision(self) -> FloatArray:
-        """Inverse covariance (N, N) of the prior of ln scales and centres, in units of weights with these factors in them."""
+        """Inverse covariance (N, N) of the prior of ln scales and centres, in units of weights with these in them."""
         covariance = self.prior.covariance(self.logarithms)[:-_SHARED, :-_SHARED]
         return np.asarray(self._usual * np.linalg.inv(covariance))
 
@@ -92,8 +92,9 @@ class LearntFrames:
         return logs if self.centres is None else np.concatenate([logs, nuisance.centres])
 
     def followed(self, cubes: Sequence[FrameCube], grid: Grid, bounds: NuisanceBounds, nuisance: Nuisance) -> Nuisance:
-        """The most probable nuisance parameters under this prior, for cubes whose weights have the ``frame_weights`` in them,
-        from a start nearby; the same where nothing is gained.
+        """The most probable nuisance parameters under this prior, from a start nearby; the same where nothing is gained.
+
+        The weights of the cubes have the ``frame_weights`` in them.
         """
         frames = replace(FrameParameters.of(cubes, grid, bounds, nuisance, self.prior), scale=self.scale)
         observed = np.concatenate([cube.observed for cube in cubes])
