@@ -1,8 +1,12 @@
 """Shared fixtures. cctbx comes first: see edtbx._import_order."""
 
+import os
+
+# before numpy: the threads of BLAS take three times as long over small matrices, two test processes side by side
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import edtbx_cctbx  # noqa: F401  # isort: skip  (before numpy, scipy, numba)
 
-import os
 from pathlib import Path
 
 import pytest
