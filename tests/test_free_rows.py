@@ -13,6 +13,7 @@ from edtbx.crystal.left_out import fitted_nearby, foretold, parts_of
 from edtbx.fitting.nuisance_bounds import NuisanceBounds
 from edtbx.measurement.selection import SelectionRules
 from edtbx_cctbx import read_experiment, read_model
+from edtbx_cctbx.maps.make_maps import MapSettings
 from edtbx_cctbx.programs import compare as compare_program
 from edtbx_cctbx.programs import refine as refine_program
 from edtbx_cctbx.refinement.compare import compare
@@ -145,6 +146,13 @@ def test_cross_validation_is_printed_and_written(tmp_path, capsys):
     assert 0.0 < found["learnt"]["effective_parameters"] < 2 * len(found["frames"]) + 2
     assert all(frame["scale_su"] > 0.0 for frame in found["frames"])
     assert "On indices left out of the fits" in " ".join((tmp_path / "c.cif").read_text().split())
+
+
+def test_what_does_not_learn_says_so_before_any_work(parts, structure):
+    with pytest.raises(Sorry, match="learn=True needs least squares"):
+        refine(parts[0], structure, RefinementSettings(learn=True, method="gradient"))
+    with pytest.raises(ValueError, match="leave learn out"):
+        MapSettings(learn=True)
 
 
 def test_the_program_prints_and_writes_them(tmp_path, capsys):

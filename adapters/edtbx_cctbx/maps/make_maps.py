@@ -40,6 +40,11 @@ class MapSettings(Settings):
     ``kind`` is the map whose peaks are listed; ``omit`` are patterns of labels (``H*``) of atoms that are left out;
     ``atoms_follow`` as in :class:`DynamicalMap`; ``hydrogens`` looks for hydrogen at peaks; ``scattering_type`` is the type
     of missing atoms.
+
+    Raises
+    ------
+    ValueError
+        Priors of frames are to be learnt: maps do not, yet.
     """
 
     kind: str = "newton"
@@ -47,6 +52,11 @@ class MapSettings(Settings):
     atoms_follow: bool = True
     hydrogens: bool = False
     scattering_type: str = "H"
+
+    def __post_init__(self) -> None:
+        Settings.__post_init__(self)
+        if self.learn:
+            raise ValueError("maps do not learn how frames vary: leave learn out")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,10 +57,9 @@ class JointEquations(ReducedEquations):
 
     def _design(self, frame: FrameEquations) -> tuple[FloatArray, FloatArray]:
         """Derivatives of √w k I by ln k and, if it is refined, the centre, (M, 1 or 2); by σ, thickness and structure."""
-        along = frame.scale * frame.along
-        own = np.column_stack([frame.scale * frame.calculated, along[:, :1]])
-        rows = (frame.scale * frame.root)[:, None] * frame.rows
-        return own[:, : len(self.point) // len(self.frames)], np.hstack([along[:, 1:], rows])
+        design = frame.design.astype(float)
+        own = np.column_stack([frame.scale * frame.calculated, design[:, :1]])
+        return own[:, : len(self.point) // len(self.frames)], design[:, 1:]
 
     def _places(self, place: int) -> IntArray:
         """Where ln scale and centre of a frame stand among all."""
@@ -74,7 +73,7 @@ class JointEquations(ReducedEquations):
         for place, frame in enumerate(self.frames):
             own, rest = self._design(frame)
             left = frame.residual - own @ shifts[self._places(place)] - rest[:, :2] @ shared
-            seeds.append(frame.scale * frame.root * left)
+            seeds.append(frame.seed(left))
         return seeds
 
     @property

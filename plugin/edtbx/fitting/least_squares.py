@@ -108,7 +108,9 @@ class FrameEquations:
 
     @property
     def _following(self) -> FloatArray:
-        """Derivatives (M,) of the scale k by √w I."""
+        """Derivatives (M,) of the scale k by √w I: none where it is held."""
+        if self.held_scale is not None:
+            return np.zeros_like(self.calculated)
         return (self.observed - 2.0 * self.scale * self.calculated) / self._square
 
     @property
