@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -110,7 +111,8 @@ def test_frames_with_one_prior_are_eliminated_together(centres):
     size = 8 if centres else 4
     root = rng.normal(size=(size, size))
     precision, point = root @ root.T + np.eye(size), 0.1 * rng.normal(size=size)
-    joint = JointEquations(frames=frames, shared=np.array([True, True]), precision=precision, point=point)
+    make = partial(JointEquations, frames=frames, shared=np.array([True, True]), precision=precision, point=point)
+    joint = make(held=np.zeros(size, dtype=bool))
     design = dense([replace(frame, prior=0.0) for frame in frames])
     design[:, :4] *= 1.9  # by ln scale
     kept = [*range(size), *range(8, design.shape[1])]
@@ -132,6 +134,15 @@ def test_frames_with_one_prior_are_eliminated_together(centres):
     shared, by_centre = joint.nuisance_shifts
     np.testing.assert_allclose(shared, held[size:], rtol=1e-9)
     np.testing.assert_allclose(by_centre, held[4:8] if centres else 0.0, rtol=1e-9)
+    last = make(held=np.arange(size) == size - 1)
+    rest = np.delete(np.arange(len(matrix)), size - 1)
+    whole = np.linalg.inv(matrix[np.ix_(rest, rest)])
+    np.testing.assert_allclose(np.linalg.inv(last.matrix), whole[size + 1 :, size + 1 :], rtol=1e-9)
+    np.testing.assert_allclose(
+        np.linalg.solve(last.matrix, last.right_hand_side), (whole @ right[rest])[size + 1 :], rtol=1e-9
+    )
+    _, by_centre, scales = last.variances(np.linalg.inv(last.matrix))
+    assert (by_centre if centres else scales)[-1] == 0.0
 
 
 def noisy(structure, experiment, seed=0, nuisance=None):

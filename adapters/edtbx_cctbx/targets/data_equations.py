@@ -242,6 +242,7 @@ class DataEquations:
             shared=self.shared,
             precision=learnt.precision,
             point=learnt.point(nuisance),
+            held=learnt.held(self.weighted.cubes, grid, bounds, nuisance),
         )
 
     def _reduce(self, f: ComplexArray, slopes: StructureSlopes) -> None:

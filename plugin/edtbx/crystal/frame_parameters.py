@@ -61,7 +61,7 @@ class FrameParameters:
         Place of the frame of each row.
     prior : JointPrior
     shared : (2,)
-        Whether ln spread and ln thickness may change.
+        Whether ln thickness and ln spread may change.
     """
 
     cubes: Sequence[FrameCube]

@@ -18,12 +18,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edtbx.arrays import FloatArray
+from edtbx.arrays import BoolArray, FloatArray
 from edtbx.crystal.evidence import JointPrior
 from edtbx.crystal.frame_parameters import FrameParameters, prior_of_frames
 from edtbx.crystal.noise import Noise
 from edtbx.crystal.scan_prior import Amplitudes
-from edtbx.fitting.nuisance_bounds import NuisanceBounds
+from edtbx.fitting.nuisance_bounds import NuisanceBounds, centre_limits
 from edtbx.fitting.nuisance_fit import rescale
 from edtbx.intensities.nuisance import FrameCube, Grid, Nuisance
 
@@ -90,6 +90,14 @@ class LearntFrames:
         """ln scales and centres (N,) of nuisance parameters, as the prior has them."""
         logs = np.log(np.maximum(nuisance.scales, 1e-300) / self.scale)
         return logs if self.centres is None else np.concatenate([logs, nuisance.centres])
+
+    def held(self, cubes: Sequence[FrameCube], grid: Grid, bounds: NuisanceBounds, nuisance: Nuisance) -> BoolArray:
+        """Which of the ln scales and centres (N,) are at a bound, where they stay."""
+        scales = np.zeros(len(cubes), dtype=bool)
+        if self.centres is None:
+            return scales
+        low, high = centre_limits(np.array([cube.base for cube in cubes]), grid, bounds)
+        return np.concatenate([scales, (nuisance.centres <= low) | (nuisance.centres >= high)])
 
     def followed(self, cubes: Sequence[FrameCube], grid: Grid, bounds: NuisanceBounds, nuisance: Nuisance) -> Nuisance:
         """The most probable nuisance parameters under this prior, from a start nearby; the same where nothing is gained.

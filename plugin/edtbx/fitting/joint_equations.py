@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 
-from edtbx.arrays import FloatArray, IntArray
+from edtbx.arrays import BoolArray, FloatArray, IntArray
 from edtbx.fitting.least_squares import FrameEquations, ReducedEquations
 
 
@@ -30,10 +30,13 @@ class JointEquations(ReducedEquations):
         of the weights.
     point : (N,)
         These now, as departures from what the prior expects.
+    held : (N,) bool
+        Those that stay where they are.
     """
 
     precision: FloatArray
     point: FloatArray
+    held: BoolArray
 
     @cached_property
     def _sums(self) -> tuple[FloatArray, FloatArray, Any]:
@@ -51,6 +54,9 @@ class JointEquations(ReducedEquations):
             if self._is_complete(frame):
                 known[places] = coupling[places]
                 matrix += rest.T @ rest
+        square[self.held], square[:, self.held] = 0.0, 0.0
+        square[self.held, self.held] = 1.0
+        pull[self.held], coupling[self.held], known[self.held] = 0.0, 0.0, 0.0
         root = scipy.linalg.cho_factor(square)
         matrix = self._times * (matrix - known.T @ scipy.linalg.cho_solve(root, known))
         return matrix, right - coupling.T @ scipy.linalg.cho_solve(root, pull), (root, coupling, pull)
@@ -98,7 +104,7 @@ class JointEquations(ReducedEquations):
         root, coupling, _ = self._sums[2]
         lever = scipy.linalg.cho_solve(root, coupling)
         alone = np.diag(scipy.linalg.cho_solve(root, np.eye(len(coupling))))
-        found = alone + np.einsum("ni,ij,nj->n", lever, whole, lever)
+        found = np.where(self.held, 0.0, alone) + np.einsum("ni,ij,nj->n", lever, whole, lever)
         number = len(self.frames)
         scales = np.array([frame.scale for frame in self.frames]) ** 2 * found[:number]
         return whole[:2, :2], found[number:] if len(found) > number else np.zeros(number), scales
