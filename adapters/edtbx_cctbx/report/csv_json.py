@@ -72,9 +72,7 @@ def summary_json(comparison: Comparison) -> str:
             for name in ("kinematical", "dynamical")
         },
         "incomplete": {name: each.interrupted for name, each in theories.items() if each.interrupted},
-        "free": {
-            each.solver: {**asdict(each.free.statistics), "of": each.free.of} for each in theories.values() if each.free
-        },
+        "free": {each.solver: _left_out(each.free) for each in theories.values() if each.free},
         "refined": comparison.refined,
         "least_squares": None if fit.least_squares is None else _least_squares(comparison, fit.least_squares),
         "learnt": None if fit.learnt is None else _learnt(fit.learnt),

@@ -72,10 +72,10 @@ def frame_numbers(fit: TheoryFit) -> list[FrameNumbers]:
 def _frame_sus(fit: TheoryFit) -> tuple[FloatArray, FloatArray]:
     """S.u.s of scales and of centres (F,), in radians."""
     nuisance, least_squares, learnt = fit.nuisance, fit.least_squares, fit.learnt
-    if learnt is not None:
-        return nuisance.scales * learnt.scale_su, learnt.centre_su
     if least_squares is not None:
         return least_squares.nuisance_su.scales, least_squares.nuisance_su.centres
+    if learnt is not None:
+        return nuisance.scales * learnt.scale_su, learnt.centre_su
     unknown = np.full(len(nuisance.scales), np.nan)
     return unknown, unknown
 
