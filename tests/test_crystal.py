@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from edtbx.crystal.evidence import JointPrior, Quadratic
-from edtbx.crystal.frame_parameters import FrameParameters, prior_of_frames
+from edtbx.crystal.frame_parameters import NO_TRENDS, FrameParameters, Trends, prior_of_frames
 from edtbx.crystal.learning import learn_frames
 from edtbx.crystal.noise import Noise
 from edtbx.crystal.scan_prior import Amplitudes, ScanPrior
+from edtbx.crystal.scan_rows import ScanRows
+from edtbx.crystal.trends import choose_trends
 from edtbx.fitting.nuisance_bounds import NuisanceBounds
 from edtbx.intensities.nuisance import FrameCube, Grid, Nuisance, intensity_weights
 
@@ -107,10 +109,27 @@ def crystal(frames, seed, *, smooth=0.12, length=8.0, jump=0.06, centre_jump=0.0
     return angles, Nuisance(shape="wedge", thickness=900.0, sigma=np.radians(0.06), centres=centres, scales=scales)
 
 
-def learnt(truth, angles, cubes, sigma, bounds=BOUNDS):
-    start = replace(truth, centres=np.zeros(len(angles)), scales=np.full(len(angles), np.mean(truth.scales)))
-    shares = np.ones(len(sigma))
-    return learn_frames(cubes, GRID, bounds, start, angles=angles, sigma=sigma, shares=shares)
+def scan_of(angles, cubes, sigma):
+    """Rows of their own, one after the other."""
+    edges = np.cumsum([len(cube.observed) for cube in cubes])[:-1]
+    sigmas, shares, numbers = (np.split(one, edges) for one in (sigma, np.ones(len(sigma)), np.arange(len(sigma))))
+    return ScanRows(angles=angles, sigma=sigmas, shares=shares, numbers=numbers)
+
+
+def beginning(truth):
+    """What is known before: thickness and spread."""
+    number = len(truth.scales)
+    return replace(
+        truth,
+        centres=np.zeros(number),
+        scales=np.full(number, np.mean(truth.scales)),
+        thickness_factors=None,
+        sigma_factors=None,
+    )
+
+
+def learnt(truth, angles, cubes, sigma, bounds=BOUNDS, trends=NO_TRENDS):
+    return learn_frames(cubes, GRID, bounds, beginning(truth), scan_of(angles, cubes, sigma), trends)
 
 
 def test_crystals_come_back_within_their_uncertainties():
@@ -120,8 +139,8 @@ def test_crystals_come_back_within_their_uncertainties():
         angles, truth = crystal(60, seed)
         cubes, sigma = made_up(truth, 16, seed)
         fit = learnt(truth, angles, cubes, sigma)
-        by_scale.append((np.log(fit.nuisance.scales) - np.log(truth.scales)) / fit.scale_su)
-        by_centre.append((fit.nuisance.centres - truth.centres) / fit.centre_su)
+        by_scale.append((np.log(fit.nuisance.scales) - np.log(truth.scales)) / (fit.su.scales / fit.nuisance.scales))
+        by_centre.append((fit.nuisance.centres - truth.centres) / fit.su.centres)
         found.append(fit)
     assert np.std(by_scale) == pytest.approx(1.0, abs=0.15)
     assert np.std(by_centre) == pytest.approx(1.0, abs=0.15)
@@ -165,7 +184,7 @@ def test_centres_stay_where_they_are_held():
     cubes, sigma = made_up(truth, 16, 9)
     fit = learnt(truth, angles, cubes, sigma, replace(BOUNDS, refine_centres=False, sigma=truth.sigma, thickness=900.0))
     assert fit.centres is None
-    assert not fit.centre_su.any()
+    assert not fit.su.centres.any()
     assert not fit.nuisance.centres.any()
     assert (fit.nuisance.sigma, fit.nuisance.thickness) == (truth.sigma, 900.0)
     assert fit.effective < 21.0
@@ -182,12 +201,12 @@ def test_uncertainties_are_those_of_draws_from_the_posterior():
     weights = 1.0 / (9.0 + (0.1 * np.concatenate(truth.intensities(GRID, cubes))) ** 2)
     logarithms = frames.prior.first
     x = frames.fitted(frames.first, observed, weights, logarithms, 20)
-    likelihood = frames.quadratic(x, observed - frames.calculated(x), weights)
+    likelihood = frames.quadratic(x, frames.slopes(x), observed - frames.calculated(x), weights)
     means, covariance = frames.prior.posterior(logarithms, likelihood)
     np.testing.assert_allclose(means, x, atol=1e-4)
     rng, precision = np.random.default_rng(11), np.linalg.inv(frames.prior.covariance(logarithms))
     own = covariance[:6, :6]
-    draws = np.hstack([rng.multivariate_normal(x[:6], 1.5 * own, 6000), np.zeros((6000, 2))])
+    draws = np.hstack([rng.multivariate_normal(x[:6], 1.5 * own, 6000), np.zeros((6000, 4))])
     away = draws[:, :6] - x[:6]
     proposed = -0.5 * np.einsum("ni,ij,nj->n", away, np.linalg.inv(1.5 * own), away)
     misfits = np.array([weights @ (observed - frames.calculated(one)) ** 2 for one in draws])
@@ -203,14 +222,51 @@ def test_uncertainties_are_those_of_draws_from_the_posterior():
 def test_derivatives_by_all_parameters_are_exact():
     angles, truth = crystal(3, 12)
     cubes, _ = made_up(truth, 6, 12)
-    frames = FrameParameters.of(cubes, GRID, BOUNDS, truth, prior_of_frames(angles, True))
-    x = frames.first + 0.01 * np.random.default_rng(13).standard_normal(8) * [1, 1, 1, 0.1, 0.1, 0.1, 1, 1]
+    frames = FrameParameters.of(cubes, GRID, BOUNDS, truth, prior_of_frames(angles, True), Trends(True, True))
+    x = frames.first + 0.01 * np.random.default_rng(13).standard_normal(10) * [1, 1, 1, 0.1, 0.1, 0.1, 1, 1, 1, 1]
     slopes = frames.slopes(x)
     step = 1e-6
-    for column, places in enumerate(([0, 1, 2], [3, 4, 5], [6], [7])):
+    for column, places in enumerate(([0, 1, 2], [3, 4, 5], [6], [7], [8], [9])):
         for n, place in enumerate(places):
-            ends = [frames.calculated(x + sign * step * np.eye(8)[place]) for sign in (1.0, -1.0)]
+            ends = [frames.calculated(x + sign * step * np.eye(10)[place]) for sign in (1.0, -1.0)]
             rows = slice(None) if len(places) == 1 else frames.frame == n
             np.testing.assert_allclose(
                 slopes[rows, column], ((ends[0] - ends[1]) / (2.0 * step))[rows], rtol=1e-4, atol=1e-4
             )
+    np.testing.assert_allclose(replace(frames, start=frames.nuisance(x)).first[-4:-2], x[-4:-2], atol=1e-12)
+
+
+# ---- trends ---------------------------------------------------------------------------------------------------------
+
+
+def with_trends(truth, angles, thickness, spread):
+    """The crystal with ln thickness and ln spread that grow by so much a standard deviation of the angles."""
+    line = (angles - angles.mean()) / np.std(angles)
+    return replace(truth, thickness_factors=np.exp(thickness * line), sigma_factors=np.exp(spread * line))
+
+
+def test_trends_come_back_within_their_uncertainties():
+    errors = []
+    for seed in range(20, 26):
+        angles, truth = crystal(40, seed)
+        truth = with_trends(truth, angles, 0.2, -0.4)
+        cubes, sigma = made_up(truth, 16, seed)
+        fit = learnt(truth, angles, cubes, sigma, trends=Trends(True, True))
+        for found, exact, su in (
+            (fit.nuisance.thicknesses, truth.thicknesses, fit.su.thicknesses),
+            (fit.nuisance.sigmas, truth.sigmas, fit.su.sigmas),
+        ):
+            errors += [((found - exact) / su)[[0, -1]]]
+    assert 0.6 < np.std(errors) < 1.5
+    assert np.abs(errors).max() < 4.0
+
+
+def test_what_was_left_out_says_which_trends_there_are():
+    for seed, thickness, spread in ((30, 0.25, 0.0), (31, 0.0, 0.0), (32, 0.25, 0.7)):
+        angles, truth = crystal(40, seed)
+        cubes, sigma = made_up(with_trends(truth, angles, thickness, spread), 16, seed)
+        scan = scan_of(angles, cubes, sigma)
+        found = choose_trends(cubes, GRID, BOUNDS, beginning(truth), scan)
+        assert found == Trends(thickness > 0.0, spread > 0.0)
+    held = replace(BOUNDS, thickness=900.0, sigma=truth.sigma)
+    assert choose_trends(cubes, GRID, held, beginning(truth), scan) == NO_TRENDS

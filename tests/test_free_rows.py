@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from libtbx.utils import Sorry
 
+from edtbx.crystal.learning import learn_frames
 from edtbx.crystal.left_out import fitted_nearby, foretold, parts_of
 from edtbx.fitting.nuisance_bounds import NuisanceBounds
 from edtbx.measurement.selection import SelectionRules
@@ -121,7 +122,8 @@ def test_half_of_the_indices_of_urea(data_dir):
         return fitted_nearby(some, grid, bounds, nuisance.at(places))
 
     def learnt(some, places, rows):
-        return scattering.learn(some, by_hand(some, places, rows), places, rows).nuisance
+        start, scan = by_hand(some, places, rows), scattering.scan_rows.at(places, rows)
+        return learn_frames(some, grid, bounds, start, scan).nuisance
 
     found = [
         scattering.statistics(np.concatenate(foretold(cubes, grid, parts, fit))).r_obs for fit in (by_hand, learnt)

@@ -2,7 +2,6 @@
 
 import random
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from smtbx.refinement import least_squares, restraints
 from test_target import MODELS, SAMPLING, experiment_for, model_in, nuisance_for, simulated, target_for
 
 from edtbx.fitting.bounded_steps import bounded_step, curvature
-from edtbx.fitting.joint_equations import JointEquations
+from edtbx.fitting.joint_equations import JointEquations, PriorOfFrames
 from edtbx.fitting.least_squares import FrameEquations, ReducedEquations
 from edtbx.fitting.nuisance_bounds import NuisanceBounds
 from edtbx.intensities.frame_waves import Rows
@@ -67,18 +66,19 @@ def test_elimination_is_the_inverse_of_the_whole_matrix():
     whole = np.linalg.inv(dense(frames).T @ dense(frames))
     covariance = np.linalg.inv(reduced.matrix)
     np.testing.assert_allclose(covariance, whole[10:, 10:], rtol=1e-10)
-    shared, centres, scales = reduced.variances(covariance)
+    shared, along, scales = reduced.variances(covariance)
     np.testing.assert_allclose(shared, whole[8:10, 8:10], rtol=1e-10)
-    np.testing.assert_allclose(centres, np.diag(whole)[4:8], rtol=1e-10)
+    np.testing.assert_allclose(along[:, 0], np.diag(whole)[4:8], rtol=1e-10)
+    np.testing.assert_allclose(along[:, 1:], np.tile(np.diag(whole)[8:10], (4, 1)), rtol=1e-10)
     np.testing.assert_allclose(scales, np.diag(whole)[:4], rtol=1e-10)
 
 
 def test_what_is_not_refined_has_no_variance():
     frames = frames_of(np.random.default_rng(1), noise=0.0, prior=np.inf)
     reduced = ReducedEquations(frames=frames, shared=np.array([False, True]))
-    shared, centres, _ = reduced.variances(np.linalg.inv(reduced.matrix))
+    shared, along, _ = reduced.variances(np.linalg.inv(reduced.matrix))
     np.testing.assert_array_equal(shared[0], 0.0)
-    np.testing.assert_array_equal(centres, 0.0)
+    np.testing.assert_array_equal(along[:, :2], 0.0)
     keep = [0, 1, 2, 3, 9, 10, 11, 12]
     design = dense([replace(frame, prior=0.0) for frame in frames])[:, keep]
     np.testing.assert_allclose(np.linalg.inv(reduced.matrix), np.linalg.inv(design.T @ design)[5:, 5:], rtol=1e-10)
@@ -104,45 +104,56 @@ def test_the_step_is_that_of_all_parameters():
 
 
 @pytest.mark.parametrize("centres", [True, False])
-def test_frames_with_one_prior_are_eliminated_together(centres):
-    """Against the dense equations of ln scales, centres, σ, thickness and structure, with the prior in them."""
+@pytest.mark.parametrize("held", [(), (-1,), (-2, -1, 1)], ids=["free", "one trend held", "trends held"])
+def test_frames_with_one_prior_are_eliminated_together(centres, held):
+    """Against the dense equations of ln scales, centres, trends, σ, thickness and structure, with the prior in them."""
     rng = np.random.default_rng(4)
     frames = [replace(frame, held_scale=1.9) for frame in frames_of(rng, noise=0.3)]
-    size = 8 if centres else 4
+    own = 8 if centres else 4
+    size, line = own + 2, np.array([-1.5, -0.5, 0.5, 1.5])
     root = rng.normal(size=(size, size))
     precision, point = root @ root.T + np.eye(size), 0.1 * rng.normal(size=size)
-    make = partial(JointEquations, frames=frames, shared=np.array([True, True]), precision=precision, point=point)
-    joint = make(held=np.zeros(size, dtype=bool))
+    levers = np.zeros((4, 3, 3))
+    levers[:, 0, 0], levers[:, 1, 2], levers[:, 2, 1] = 1.0, 3.0 * line, 0.2 * line
+    prior = PriorOfFrames(
+        places=np.hstack([np.arange(own).reshape(-1, 4).T, np.tile([own, own + 1], (4, 1))]),
+        levers=levers if centres else levers[:, 1:],
+        precision=precision,
+        point=point,
+        held=np.isin(np.arange(size), np.array(held, dtype=int) % size),
+    )
+    joint = JointEquations(frames=frames, shared=np.array([True, True]), prior=prior)
     design = dense([replace(frame, prior=0.0) for frame in frames])
     design[:, :4] *= 1.9  # by ln scale
-    kept = [*range(size), *range(8, design.shape[1])]
-    design = design[:, kept]
+    of_row = np.repeat(line, [len(frame.root) + 1 for frame in frames])
+    trends = np.column_stack([3.0 * of_row * design[:, 9], 0.2 * of_row * design[:, 8]])
+    design = np.hstack([design[:, :own], trends, design[:, 8:]])
     residual = np.concatenate([np.append(frame.residual, 0.0) for frame in frames])
     matrix, right = design.T @ design, design.T @ residual
     matrix[:size, :size] += precision
     right[:size] -= precision @ point
-    whole, step = np.linalg.inv(matrix), np.linalg.solve(matrix, right)
+    free = np.flatnonzero(np.append(~prior.held, np.ones(5, dtype=bool)))
+    whole, step = np.zeros_like(matrix), np.zeros(len(matrix))
+    whole[np.ix_(free, free)] = np.linalg.inv(matrix[np.ix_(free, free)])
+    step[free] = np.linalg.solve(matrix[np.ix_(free, free)], right[free])
     np.testing.assert_allclose(np.linalg.inv(joint.matrix), whole[size + 2 :, size + 2 :], rtol=1e-9)
     np.testing.assert_allclose(np.linalg.solve(joint.matrix, joint.right_hand_side), step[size + 2 :], rtol=1e-9)
     sums = sum(seed @ frame.rows for seed, frame in zip(joint.seeds, frames, strict=True))
     np.testing.assert_allclose(sums, joint.right_hand_side, rtol=1e-9)
-    shared, by_centre, scales = joint.variances(np.linalg.inv(joint.matrix))
+    shared, along, scales = joint.variances(np.linalg.inv(joint.matrix))
     np.testing.assert_allclose(shared, whole[size : size + 2, size : size + 2], rtol=1e-9)
     np.testing.assert_allclose(scales, 1.9**2 * np.diag(whole)[:4], rtol=1e-9)
-    np.testing.assert_allclose(by_centre, np.diag(whole)[4:8] if centres else 0.0, rtol=1e-9)
-    held = np.linalg.solve(matrix[: size + 2, : size + 2], right[: size + 2])
-    shared, by_centre = joint.nuisance_shifts
-    np.testing.assert_allclose(shared, held[size:], rtol=1e-9)
-    np.testing.assert_allclose(by_centre, held[4:8] if centres else 0.0, rtol=1e-9)
-    last = make(held=np.arange(size) == size - 1)
-    rest = np.delete(np.arange(len(matrix)), size - 1)
-    whole = np.linalg.inv(matrix[np.ix_(rest, rest)])
-    np.testing.assert_allclose(np.linalg.inv(last.matrix), whole[size + 1 :, size + 1 :], rtol=1e-9)
-    np.testing.assert_allclose(
-        np.linalg.solve(last.matrix, last.right_hand_side), (whole @ right[rest])[size + 1 :], rtol=1e-9
-    )
-    _, by_centre, scales = last.variances(np.linalg.inv(last.matrix))
-    assert (by_centre if centres else scales)[-1] == 0.0
+    np.testing.assert_allclose(along[:, 0], np.diag(whole)[4:8] if centres else 0.0, rtol=1e-9)
+    for column, lever, trend, common in ((1, 0.2 * line, own + 1, size), (2, 3.0 * line, own, size + 1)):
+        together = np.ix_([trend, common], [trend, common])
+        expected = [np.array([one, 1.0]) @ whole[together] @ np.array([one, 1.0]) for one in lever]
+        np.testing.assert_allclose(along[:, column], expected, rtol=1e-9)
+    some = free[free < size + 2]
+    shifts = np.zeros(size + 2)
+    shifts[some] = np.linalg.solve(matrix[np.ix_(some, some)], right[some])
+    shared, own_shifts = joint.nuisance_shifts
+    np.testing.assert_allclose(shared, shifts[size:], rtol=1e-9)
+    np.testing.assert_allclose(own_shifts, shifts[:size], rtol=1e-9, atol=1e-12)
 
 
 def noisy(structure, experiment, seed=0, nuisance=None):

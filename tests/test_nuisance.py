@@ -30,10 +30,9 @@ def cube_of(seed, m=40):
 def measured(truth, noise=0.0, rows=(40, 40, 40, 40), seed=0):
     """Cubes of four frames beside intensities made with the given nuisance parameters, written as plain sums."""
     rng = np.random.default_rng(seed)
-    over_t = truth.over_thickness(GRID)
     cubes = []
     for n, m in enumerate(rows):
-        cube, over_y = cube_of(n)[:, :m], truth.over_spread(GRID)[n]
+        cube, over_y, over_t = cube_of(n)[:, :m], truth.over_spread(GRID)[n], truth.over_thickness(GRID)[n]
         true = np.zeros(m)
         for j, w_y in enumerate(over_y):
             for k, w_t in enumerate(over_t):
@@ -50,8 +49,12 @@ def truth_of(shape="wedge", thickness=913.0, sigma=0.0016, **kwargs):
     return Nuisance(shape=shape, thickness=thickness, sigma=sigma, centres=CENTRES, scales=SCALES, **kwargs)
 
 
-def test_intensities_are_the_triple_sum():
-    truth = truth_of()
+FACTORS = {"thickness_factors": np.array([0.8, 1.0, 1.1, 1.3]), "sigma_factors": np.array([1.5, 1.0, 0.7, 0.4])}
+
+
+@pytest.mark.parametrize("factors", [{}, FACTORS])
+def test_intensities_are_the_triple_sum(factors):
+    truth = truth_of(**factors)
     cubes = measured(truth)
     for cube, calc in zip(cubes, truth.intensities(GRID, cubes), strict=True):
         np.testing.assert_allclose(calc, cube.observed, rtol=1e-12)
@@ -67,6 +70,23 @@ def test_what_the_cubes_were_made_with_is_found_again(shape):
     assert found.sigma == pytest.approx(truth.sigma, abs=np.radians(0.002))
     np.testing.assert_allclose(found.centres, truth.centres, atol=np.radians(0.002))
     np.testing.assert_allclose(found.scales, truth.scales, rtol=0.01)
+
+
+def test_frames_may_have_a_thickness_and_spread_of_their_own():
+    """Each as it is for frames that share these; so are derivatives."""
+    truth = truth_of(**FACTORS)
+    cubes = measured(truth)
+    own = truth.intensities(GRID, cubes), truth.slopes(GRID, cubes), truth.thicknesses, truth.sigmas
+    for n, (found, slopes, thickness, sigma) in enumerate(zip(*own, strict=True)):
+        alone = replace(truth_of(), thickness=float(thickness), sigma=float(sigma))
+        np.testing.assert_allclose(found, alone.intensities(GRID, cubes)[n], rtol=1e-12)
+        np.testing.assert_allclose(slopes, alone.slopes(GRID, cubes)[n], rtol=1e-12)
+    some = truth.at([3, 1])
+    np.testing.assert_allclose(some.thicknesses, truth.thicknesses[[3, 1]])
+    other = truth.updated(replace(truth_of(), thickness=700.0).at([0, 2]), [0, 2])
+    np.testing.assert_allclose(other.sigmas, truth.sigmas)
+    np.testing.assert_allclose(other.thicknesses, 700.0 * FACTORS["thickness_factors"])
+    assert "730 to 1187 Å" in truth.describe()
 
 
 def test_noise_spoils_little():

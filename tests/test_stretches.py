@@ -49,6 +49,8 @@ def target_for(crystal_and_data, shared, **sampling):
         sigma=np.radians(0.07),
         centres=bases_for(experiment.frames),
         scales=np.linspace(0.7, 1.4, number),
+        thickness_factors=np.linspace(1.2, 0.8, number),
+        sigma_factors=np.linspace(0.7, 1.1, number),
     )
     sampling = replace(SAMPLING, spread_reach=np.radians(0.6), shared=shared, **sampling)
     # the eigensolver takes the beams near each orientation, whichever others it is computed with

@@ -268,7 +268,8 @@ def test_intensities_against_plain_sums(geometry):
     beams = [h for h in f if np.linalg.norm(b @ h) <= 0.71]
     beams.sort(key=lambda h: h != (0, 0, 0))
     place = {h: n for n, h in enumerate(beams)}
-    grid, nuisance = target.forward.grid, target.nuisance
+    factors = {"thickness_factors": np.array([0.9, 1.2, 1.0]), "sigma_factors": np.array([1.2, 0.8, 1.0])}
+    grid, nuisance = target.forward.grid, replace(target.nuisance, **factors)
     found = target.forward.intensities(target.structure_factors(structure), nuisance)
     frames = {frame.id: frame for frame in experiment.frames}
     observations = target.observations
@@ -294,7 +295,7 @@ def test_intensities_against_plain_sums(geometry):
                 m = np.array([(1 - v[2] / k) ** -0.5 for v in g])
                 a = plain_reference.coupling_matrix(np.array(beams), lambda h: to_u * f.get(h, 0.0), s_g, m, k)
                 eigenvalues, c = np.linalg.eigh(a)  # exponentials of this matrix are checked with the solvers
-                for w_t, t in zip(nuisance.over_thickness(grid), grid.thickness, strict=True):
+                for w_t, t in zip(nuisance.over_thickness(grid)[n], grid.thickness, strict=True):
                     wave = (c * np.exp(1j * np.pi * t / k * eigenvalues)) @ c[0].conj()
                     total += w_y * w_t * np.abs(wave[wanted]) ** 2
             assert np.ptp(m) > 1e-3

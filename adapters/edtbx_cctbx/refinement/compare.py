@@ -12,11 +12,12 @@ from cctbx import xray
 
 from edtbx.arrays import BoolArray, FloatArray
 from edtbx.checks import given_or_default
-from edtbx.crystal.learning import LearntFrames
+from edtbx.crystal.learning import LearntFrames, learn_frames
 from edtbx.crystal.left_out import fitted_nearby, foretold, parts_of
 from edtbx.execution.progress import SILENT, CountingReporter, Reporter
 from edtbx.fitting.level_search import ChosenLevel
 from edtbx.fitting.nuisance_fit import fit_nuisance, rescale
+from edtbx.fitting.sampling_levels import ROOM_FOR_TRENDS
 from edtbx.intensities.nuisance import FrameCube, Grid, Nuisance, best_scale
 from edtbx.measurement.experiment import Experiment
 from edtbx.measurement.statistics import Statistics, statistics
@@ -24,7 +25,6 @@ from edtbx_cctbx.indexing.diagnosis import warn_if_hopeless
 from edtbx_cctbx.refinement.results import Comparison, LeastSquaresFit, LeftOut, SamplingReport, TheoryFit
 from edtbx_cctbx.refinement.settings import Settings
 from edtbx_cctbx.targets.scattering_model import ScatteringModel
-from edtbx_cctbx.targets.selected_rows import left_out_together
 
 
 def compare(
@@ -99,7 +99,7 @@ def fit_theory(
     """
     began = time.perf_counter()
     chosen = scattering.choose_level(structure, start, report.progress(f"{scattering.solver_name}, level"))
-    fine, _ = scattering.at_level(chosen.level, start)
+    fine, _ = scattering.at_level(replace(chosen.level, room=ROOM_FOR_TRENDS) if learn else chosen.level, start)
     cubes = fine.cubes(structure, report.progress(f"{fine.solver_name}, fine"))
     nuisance = fit_nuisance(cubes, fine.forward.grid, replace(fine.bounds, shapes=(start.shape,)))
     learnt = fine.learn(cubes, nuisance) if learn else None
@@ -114,22 +114,31 @@ def fit_theory(
     )
     if parts is None:
         return fit
-    free = _cross_validated(fine, nuisance, cubes, parts, learn)
+    free = _cross_validated(fine, nuisance, cubes, parts, learnt)
     of = f"indices left out of the fits in {parts} parts, one after the other"
     return replace(fit, free=LeftOut(statistics=free, of=of))
 
 
 def _cross_validated(
-    scattering: ScatteringModel, nuisance: Nuisance, cubes: Sequence[FrameCube], parts: int, learn: bool
+    scattering: ScatteringModel,
+    nuisance: Nuisance,
+    cubes: Sequence[FrameCube],
+    parts: int,
+    learnt: LearntFrames | None,
 ) -> Statistics:
-    """R factors of all rows, each foretold by nuisance parameters that it took no part in."""
-    observations, grid = scattering.observations, scattering.forward.grid
+    """R factors of all rows, each foretold by nuisance parameters that it took no part in.
+
+    Whether thickness and spread have trends was decided with all rows.
+    """
+    observations, grid, scan = scattering.observations, scattering.forward.grid, scattering.scan_rows
     measured = observations.reflections
-    split = observations.split(parts_of(left_out_together(scattering.expansion.unique, measured.hkl), parts))
+    split = observations.split(parts_of(np.concatenate(scan.numbers), parts))
 
     def fit(some: list[FrameCube], places: list[int], rows: list[BoolArray]) -> Nuisance:
         found = fitted_nearby(some, grid, scattering.bounds, nuisance.at(places))
-        return scattering.learn(some, found, places, rows).nuisance if learn else found
+        if learnt is None:
+            return found
+        return learn_frames(some, grid, scattering.bounds, found, scan.at(places, rows), learnt.trends).nuisance
 
     calculated = np.concatenate(foretold(cubes, grid, split, fit))
     known = np.isfinite(calculated)

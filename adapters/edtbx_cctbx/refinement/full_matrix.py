@@ -15,7 +15,7 @@ from typing import Any
 from edtbx.arrays import FloatArray
 from edtbx.execution.progress import Progress, Reporter
 from edtbx.fitting.nuisance_fit import fit_nuisance, misfit, polish_nuisance
-from edtbx.fitting.sampling_levels import FIRST, USUAL, Level, coarser
+from edtbx.fitting.sampling_levels import FIRST, ROOM_FOR_TRENDS, USUAL, Level, coarser
 from edtbx.intensities.nuisance import FrameCube, Nuisance
 from edtbx.intensities.sampling import Sampling
 from edtbx.intensities.thickness import mean_thickness
@@ -220,19 +220,25 @@ class LeastSquaresRun:
         return ls, shift
 
     def _settled(self, level: Level) -> Level:
-        """The level with centres and spread settled at it first, where that spares many of the nodes."""
-        settled = replace(level, settled=True)
+        """The level with centres and spread settled at it first, where that spares many of the nodes.
+
+        Where trends are learnt, they are before the grid of thicknesses is laid out.
+        """
+        settled, learn = replace(level, settled=True), self.cycles.settings.learn
         nodes, fewer = (len(self._sampling(one).nodes) for one in (level, settled))
-        if fewer > _SPARED * nodes:
+        spared = fewer <= _SPARED * nodes
+        if not (spared or learn):
             return level
 
         def settle() -> Nuisance:
-            fine, start = self.scattering.at_level(level, self.nuisance)
+            first = replace(level, room=ROOM_FOR_TRENDS) if learn else level
+            fine, start = self.scattering.at_level(first, self.nuisance)
             cubes = fine.cubes(self.model.structure, self._progress("centres"))
-            return polish_nuisance(cubes, fine.forward.grid, fine.bounds, start)
+            nuisance = polish_nuisance(cubes, fine.forward.grid, fine.bounds, start)
+            return fine.learn(cubes, nuisance).nuisance if learn else nuisance
 
         self.nuisance = self.checkpoint.step("centres", settle)
-        return settled
+        return settled if spared else level
 
     def _drafted(
         self, level: Level, stage: str, stop: Callable[[Nuisance], bool] | None = None

@@ -147,7 +147,11 @@ def _thickness_items(fit: TheoryFit) -> dict[str, str]:
         said = f"{nuisance.shape}: cumulative distribution of t/t~m~; the thickness given is t~m~"
     else:
         said = f"{nuisance.shape}: a histogram; the thickness given is its mean"
-    items["_refine_ls.sample_shape_details"] = f"{said}, mean {mean_thickness(nuisance) / 10.0:.2f} nm"
+    said += f", mean {mean_thickness(nuisance) / 10.0:.2f} nm"
+    if nuisance.thickness_factors is not None:
+        least, most = nuisance.thicknesses.min() / 10.0, nuisance.thicknesses.max() / 10.0
+        said += f"; from {least:.2f} to {most:.2f} nm along the scan, the thickness given is in the middle of it"
+    items["_refine_ls.sample_shape_details"] = said
     return items
 
 

@@ -58,7 +58,11 @@ def summary_json(comparison: Comparison) -> str:
             "n_obs": frame.n_obs,
             "orientation_centre_degrees": frame.centre_degrees,
             "scale_su": frame.scale_su,
-            "orientation_centre_su_degrees": frame.centre_su_degrees,
+            "orientation_centre_su_degrees": frame.centre_degrees_su,
+            "thickness": frame.thickness,
+            "thickness_su": frame.thickness_su,
+            "spread_degrees": frame.spread_degrees,
+            "spread_su_degrees": frame.spread_degrees_su,
         }
         for frame in frame_numbers(fit)
     ]
@@ -99,11 +103,12 @@ def _left_out(found: LeftOut) -> dict[str, Any]:
 
 
 def _learnt(found: LearntFrames) -> dict[str, Any]:
-    """Amplitudes of ln scale and of centres in degrees, lengths in degrees, and the noise."""
+    """Amplitudes of ln scale and of centres in degrees, lengths in degrees, what has a trend, and the noise."""
     scales, centres = asdict(found.scales), None if found.centres is None else asdict(found.centres)
     return {
         "ln_scale": {**scales, "length": np.degrees(scales["length"])},
         "centre_degrees": None if centres is None else {name: np.degrees(value) for name, value in centres.items()},
+        "trends": [name for name, trend in found.trends._asdict().items() if trend],
         "noise": asdict(found.noise),
         "effective_parameters": found.effective,
     }

@@ -18,19 +18,24 @@ from edtbx_cctbx.report.png import as_png
 # Okabe and Ito: apart for every kind of colour vision, and in grey
 KINEMATICAL, DYNAMICAL, WEAK = "#D55E00", "#0072B2", "#B0B0B0"
 COLOURS = {"kinematical": KINEMATICAL, "dynamical": DYNAMICAL}
+_SCAN = {"scale": "scale", "centre_degrees": "centre / degrees"}
+_LEARNT = {"thickness": "greatest thickness / Å", "spread_degrees": "spread σ / degrees"}
 _MARKERS = {"kinematical": "s", "dynamical": "o"}
 
 
 def comparison_picture(comparison: Comparison) -> bytes:
-    """A PNG of 1650 × 2000 pixels with six panels.
+    """A PNG of 1650 × 2000 pixels with six panels, or of 1650 × 2450 with eight.
 
     √I_obs against √I_calc of every theory fitted, R(obs) of every frame, R(obs) of the result against thickness and spread,
-    and its scales and centres along the scan, with bands of two s.u.s where these are known.
+    and its scales and centres along the scan, with bands of two s.u.s where these are known; so thickness and spread, where
+    they are learnt from the data.
     """
-    figure = Figure(figsize=(11.0, 13.3), layout="constrained")
+    columns = _SCAN if comparison.result.learnt is None else {**_SCAN, **_LEARNT}
+    rows = len(columns) // 2
+    figure = Figure(figsize=(11.0, 10.3 + 3.0 * rows), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(_title(comparison), fontsize=11, parse_math=False)  # a file may be called $a$
-    grid = figure.add_gridspec(3, 2, height_ratios=(1.0, 0.85, 0.6))
+    grid = figure.add_gridspec(2 + rows, 2, height_ratios=(1.0, 0.85, *[0.6] * rows))
     fits = comparison.fits
     scatter = [figure.add_subplot(grid[0, column]) for column in range(len(fits))]
     for axes, (theory, fit) in zip(scatter, fits.items(), strict=True):
@@ -43,7 +48,8 @@ def comparison_picture(comparison: Comparison) -> bytes:
     halves = grid[1, 1].subgridspec(1, 2, wspace=0.03)
     left = figure.add_subplot(halves[0])
     _draw_curves(left, figure.add_subplot(halves[1], sharey=left), comparison)
-    _draw_scan(figure.add_subplot(grid[2, 0]), figure.add_subplot(grid[2, 1]), comparison)
+    for place, (name, label) in enumerate(columns.items()):
+        _draw_scan(figure.add_subplot(grid[2 + place // 2, place % 2]), comparison, name, label)
     return as_png(figure)
 
 
@@ -118,26 +124,22 @@ def _draw_curve(axes: Axes, colour: str, curve: FloatArray, chosen: float, label
     axes.legend(loc="upper right", framealpha=1.0, edgecolor="none")
 
 
-def _draw_scan(left: Axes, right: Axes, comparison: Comparison) -> None:
-    """Scales and centres of the frames of the result against their angles."""
+def _draw_scan(axes: Axes, comparison: Comparison, name: str, label: str) -> None:
+    """A number of every frame of the result against its angle."""
     fit, colour = comparison.result, COLOURS[comparison.theory]
     angles = {frame.id: np.degrees(frame.alpha) for frame in comparison.experiment.frames}
-    frames = frame_numbers(fit)
-    order = np.argsort([angles[frame.id] for frame in frames])
-    x = np.array([angles[frame.id] for frame in frames])[order]
+    frames = sorted(frame_numbers(fit), key=lambda frame: angles[frame.id])
+    x = np.array([angles[frame.id] for frame in frames])
+    values, sus = (np.array([getattr(frame, each) for frame in frames]) for each in (name, f"{name}_su"))
+    axes.plot(x, values, color=colour, marker="o", markersize=3.0, linewidth=1.0)
+    if np.any(sus > 0.0):
+        axes.fill_between(x, values - 2.0 * sus, values + 2.0 * sus, color=colour, alpha=0.2, linewidth=0.0)
+    axes.set(xlabel="angle of the frame / degrees", ylabel=label)
     how = "" if fit.learnt is None else ", priors learnt"
-    for axes, names, label in (
-        (left, ("scale", "scale_su"), "scale"),
-        (right, ("centre_degrees", "centre_su_degrees"), "centre / degrees"),
-    ):
-        values, sus = (np.array([getattr(frame, name) for frame in frames])[order] for name in names)
-        axes.plot(x, values, color=colour, marker="o", markersize=3.0, linewidth=1.0)
-        if np.any(sus > 0.0):
-            axes.fill_between(x, values - 2.0 * sus, values + 2.0 * sus, color=colour, alpha=0.2, linewidth=0.0)
-        axes.set(xlabel="angle of the frame / degrees", ylabel=label)
-        axes.set_title(f"{label.split(' /')[0]} of every frame{how}", color=colour)
-        axes.grid(axis="y", color="#E0E0E0", linewidth=0.6)
-    left.set_ylim(0.0, None)
+    axes.set_title(f"{label.split(' /')[0]} of every frame{how}", color=colour)
+    axes.grid(axis="y", color="#E0E0E0", linewidth=0.6)
+    if name != "centre_degrees":
+        axes.set_ylim(0.0, None)
 
 
 def _percent(r: float) -> str:

@@ -25,8 +25,8 @@ r"""Cumulative distribution of \t = t/t~m~ for every law with one parameter, in 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameNumbers:
-    """One frame under one theory: its rows, R(obs) (NaN without observed rows), scale, centre in degrees, and the s.u.s of
-    these (NaN where they are not known).
+    """One frame under one theory: its rows, R(obs) (NaN without observed rows), scale, centre in degrees, greatest thickness
+    in Å and spread in degrees, and the s.u.s of these (NaN where they are not known).
     """
 
     id: int
@@ -35,49 +35,58 @@ class FrameNumbers:
     r_obs: float
     scale: float
     centre_degrees: float
+    thickness: float
+    spread_degrees: float
     scale_su: float
-    centre_su_degrees: float
+    centre_degrees_su: float
+    thickness_su: float
+    spread_degrees_su: float
 
 
 def frame_numbers(fit: TheoryFit) -> list[FrameNumbers]:
     """The frames of a theory, in the order of its observations."""
-    observations, nuisance = fit.observations, fit.nuisance
-    scale_sus, centre_sus = _frame_sus(fit)
-    amplitudes_by_frame = (observations.split(amplitude) for amplitude in amplitudes(fit))
-    observed_by_frame = observations.split(observations.reflections.observed)
+    observations = fit.observations
+    columns = zip(
+        observations.frame_ids,
+        _by_frame(fit.nuisance),
+        _by_frame(_uncertainties(fit)),
+        *(observations.split(amplitude) for amplitude in amplitudes(fit)),
+        observations.split(observations.reflections.observed),
+        strict=True,
+    )
     return [
         FrameNumbers(
             id=frame_id,
             n_all=len(f_obs),
             n_obs=int(observed.sum()),
             r_obs=r_factor(f_obs[observed], f_calc[observed]),
-            scale=float(scale),
-            centre_degrees=float(np.degrees(centre)),
-            scale_su=float(scale_su),
-            centre_su_degrees=float(np.degrees(centre_su)),
+            **own,
+            **{f"{name}_su": value for name, value in sus.items()},
         )
-        for frame_id, scale, centre, scale_su, centre_su, f_obs, f_calc, observed in zip(
-            observations.frame_ids,
-            nuisance.scales,
-            nuisance.centres,
-            scale_sus,
-            centre_sus,
-            *amplitudes_by_frame,
-            observed_by_frame,
-            strict=True,
-        )
+        for frame_id, own, sus, f_obs, f_calc, observed in columns
     ]
 
 
-def _frame_sus(fit: TheoryFit) -> tuple[FloatArray, FloatArray]:
-    """S.u.s of scales and of centres (F,), in radians."""
-    nuisance, least_squares, learnt = fit.nuisance, fit.least_squares, fit.learnt
-    if least_squares is not None:
-        return least_squares.nuisance_su.scales, least_squares.nuisance_su.centres
-    if learnt is not None:
-        return nuisance.scales * learnt.scale_su, learnt.centre_su
-    unknown = np.full(len(nuisance.scales), np.nan)
-    return unknown, unknown
+def _by_frame(nuisance: Nuisance) -> list[dict[str, float]]:
+    """Scale, centre, thickness and spread of every frame."""
+    columns = {
+        "scale": nuisance.scales,
+        "centre_degrees": np.degrees(nuisance.centres),
+        "thickness": nuisance.thicknesses,
+        "spread_degrees": np.degrees(nuisance.sigmas),
+    }
+    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+    return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+def _uncertainties(fit: TheoryFit) -> Nuisance:
+    """S.u.s of the nuisance parameters; NaN where they are not known."""
+    if fit.least_squares is not None:
+        return fit.least_squares.nuisance_su
+    if fit.learnt is not None:
+        return fit.learnt.su
+    unknown = np.full(len(fit.nuisance.scales), np.nan)
+    return Nuisance(shape=fit.nuisance.shape, thickness=np.nan, sigma=np.nan, centres=unknown, scales=unknown)
 
 
 OUTLIER = 5.0

@@ -211,6 +211,13 @@ def _learnt(found: LearntFrames) -> str:
     if found.centres is not None:
         constant = f"{math.degrees(found.centres.constant):.2g} degrees (all alike)"
         said += f"; centres by {constant}, {_varying(found.centres, math.degrees(1.0), 'degrees')}"
+    ends = np.argsort(found.prior.processes[0].angles)[[0, -1]]
+    if found.trends.thickness:
+        first, last = found.nuisance.thicknesses[ends]
+        said += f"; thickness goes from {first:.0f} to {last:.0f} Å along the scan"
+    if found.trends.spread:
+        first, last = np.degrees(found.nuisance.sigmas[ends])
+        said += f"; spread goes from {first:.3f} to {last:.3f} degrees along the scan"
     noise = found.noise
     return (
         f"{said}; residuals are {noise.of_sigma:.2f} σ, {100.0 * noise.of_intensity:.1f} % of I and "

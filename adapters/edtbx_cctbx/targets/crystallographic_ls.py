@@ -324,13 +324,6 @@ class crystallographic_ls(least_squares.crystallographic_ls_class(StepEquations)
     @property
     def nuisance_su(self) -> Nuisance:
         """Standard uncertainties of the nuisance parameters, 0 where not refined."""
-        shared, centres, scales = self.data.reduced.variances(np.linalg.inv(self.normal_matrix) / self._sum_w_yo_sq)
-        nuisance, goof = self.observations.nuisance, self.restrained_goof()
-        sigma, thickness = goof * np.sqrt(np.diag(shared))
-        return Nuisance(
-            shape=nuisance.shape,
-            thickness=float(thickness),
-            sigma=float(sigma),
-            centres=goof * np.sqrt(centres),
-            scales=goof * np.sqrt(scales),
-        )
+        covariance = np.linalg.inv(self.normal_matrix) * self.restrained_goof() ** 2 / self._sum_w_yo_sq
+        shared, along, scales = self.data.reduced.variances(covariance)
+        return self.observations.nuisance.uncertainties(np.diag(shared), along, scales)

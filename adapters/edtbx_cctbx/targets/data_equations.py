@@ -134,7 +134,8 @@ class DataEquations:
         cubes, shares, follow = self._cubes(f), self.shares, None
         if self.learn:
             if renew_sizes or self.learnt is None:
-                self.learnt = self.scattering.learn(cubes, self.target.nuisance)
+                trends = None if self.learnt is None else self.learnt.trends
+                self.learnt = self.scattering.learn(cubes, self.target.nuisance, trends)
                 self.target.nuisance = self.learnt.nuisance
             learnt, scattering = self.learnt, self.scattering
             shares = shares / np.repeat(learnt.frame_weights, np.diff(scattering.observations.edges))
@@ -225,10 +226,10 @@ class DataEquations:
         cubes, offsets = self.scattering.forward.cubes(f, self.progress), self.target.offsets
         if offsets is None:
             return cubes
-        whole = float(self.target.nuisance.over_thickness(self.scattering.forward.grid).sum())
+        wholes = self.target.nuisance.over_thickness(self.scattering.forward.grid).sum(axis=1)
         return [
             replace(cube, intensities=cube.intensities + offset[:, None] / whole)
-            for cube, offset in zip(cubes, offsets, strict=True)
+            for cube, offset, whole in zip(cubes, offsets, wholes, strict=True)
         ]
 
     def _equations(self) -> ReducedEquations:
@@ -240,9 +241,7 @@ class DataEquations:
         return JointEquations(
             frames=make(scales_follow=False),
             shared=self.shared,
-            precision=learnt.precision,
-            point=learnt.point(nuisance),
-            held=learnt.held(self.weighted.cubes, grid, bounds, nuisance),
+            prior=learnt.prior_at(self.weighted.cubes, grid, bounds, nuisance),
         )
 
     def _reduce(self, f: ComplexArray, slopes: StructureSlopes) -> None:

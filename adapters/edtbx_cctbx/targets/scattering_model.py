@@ -19,7 +19,10 @@ from libtbx.utils import Sorry, null_out
 
 from edtbx.arrays import BoolArray, ComplexArray, FloatArray
 from edtbx.checks import expect_positive
+from edtbx.crystal.frame_parameters import Trends
 from edtbx.crystal.learning import LearntFrames, learn_frames
+from edtbx.crystal.scan_rows import ScanRows
+from edtbx.crystal.trends import choose_trends
 from edtbx.execution.executors import frame_executor
 from edtbx.execution.memory import expect_room_for
 from edtbx.execution.progress import Progress, no_progress
@@ -42,7 +45,7 @@ from edtbx_cctbx.boundary import expect_experiment, expect_intensities, expect_s
 from edtbx_cctbx.indexing.model_cell import with_model_cell
 from edtbx_cctbx.structure.form_factors import ensure_electron_form_factors, set_electron_form_factors
 from edtbx_cctbx.structure.structure_factors import Expansion, f_000, g_vectors
-from edtbx_cctbx.targets.selected_rows import select_rows, unique_numbers
+from edtbx_cctbx.targets.selected_rows import left_out_together, select_rows, unique_numbers
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True, repr=False)
@@ -212,39 +215,27 @@ class ScatteringModel:
         """Scales, thickness (Å) and its law, spread and centres (radians) that fit a structure best."""
         return fit_nuisance(self.cubes(xray_structure, progress), self.forward.grid, self.bounds)
 
-    def learn(
-        self,
-        cubes: Sequence[FrameCube],
-        start: Nuisance,
-        places: Sequence[int] | None = None,
-        rows: Sequence[BoolArray] | None = None,
-    ) -> LearntFrames:
-        """Nuisance parameters under priors over the scan that the evidence sets, from cubes and a start nearby.
-
-        Parameters
-        ----------
-        cubes, start
-            Of all frames, or of those at some places, with the rows of some masks.
-        places : sequence of int, optional
-        rows : sequence of (M,) bool, optional
-        """
+    @property
+    def scan_rows(self) -> ScanRows:
+        """What is measured along the scan, beside the intensities in the cubes."""
         observations = self.observations
         angles = {frame.id: frame.alpha for frame in self.experiment.frames}
-        places = range(len(observations.frame_ids)) if places is None else places
-        columns = observations.reflections.sigma, observations.multiplicity
-        by_frame = [[split[place] for place in places] for split in map(observations.split, columns)]
-        if rows is not None:
-            by_frame = [[own[some] for own, some in zip(column, rows, strict=True)] for column in by_frame]
-        sigma, shares = (np.concatenate(column) for column in by_frame)
-        return learn_frames(
-            cubes,
-            self.forward.grid,
-            self.bounds,
-            start,
-            angles=np.array([angles[observations.frame_ids[place]] for place in places]),
-            sigma=sigma,
-            shares=shares,
+        measured = observations.reflections
+        return ScanRows(
+            angles=np.array([angles[frame_id] for frame_id in observations.frame_ids]),
+            sigma=observations.split(measured.sigma),
+            shares=observations.split(observations.multiplicity),
+            numbers=observations.split(left_out_together(self.expansion.unique, measured.hkl)),
         )
+
+    def learn(self, cubes: Sequence[FrameCube], start: Nuisance, trends: Trends | None = None) -> LearntFrames:
+        """Nuisance parameters under priors over the scan that the evidence sets, from cubes and a start nearby.
+
+        Without ``trends``, indices left out in turn say which of thickness and spread grow or fall along the scan.
+        """
+        scan, grid = self.scan_rows, self.forward.grid
+        trends = choose_trends(cubes, grid, self.bounds, start, scan) if trends is None else trends
+        return learn_frames(cubes, grid, self.bounds, start, scan, trends)
 
     def i_calc(self, xray_structure: xray.structure, nuisance: Nuisance) -> FloatArray:
         """Scaled I_calc (M,) of the observations."""

@@ -1,13 +1,15 @@
 """Scales and centres of frames, thickness and spread, as one vector with a normal prior, and their fit.
 
 The vector holds ln scale of all F frames about the mean of the start, then their centres in radians, if these are refined,
-then ln thickness and ln spread about the start.
+then the trends of ln thickness and ln spread over the scan, then these themselves about the start.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import scipy.linalg
@@ -18,8 +20,15 @@ from edtbx.crystal.scan_prior import Amplitudes, ScanPrior
 from edtbx.fitting.nuisance_bounds import NuisanceBounds, centre_limits, shared_are_free, shared_limits
 from edtbx.intensities.nuisance import FrameCube, Grid, Nuisance
 
-_FREE = 1.0
-"""Prior standard deviation of ln thickness and ln spread about the start, which hardly holds them."""
+SHARED = 2
+"""Places at the end of the vector for what all frames share: ln thickness and ln spread."""
+
+_SINGLES = np.array([0.5, 0.5, 1.0, 1.0])
+"""Prior standard deviations of the trends of ln thickness and ln spread, as :attr:`ScanPrior.line` has them, and of these
+about the start, which hardly hold them."""
+
+_STEEPEST = 1.0
+"""Greatest trend either way."""
 
 _PARTS = (1.0, 0.5, 0.25, 0.1)
 """Parts of a Gauss–Newton step that are tried."""
@@ -45,6 +54,17 @@ _LENGTH = np.radians(5.0)
 """Length at the start, where the scan allows it."""
 
 
+class Trends(NamedTuple):
+    """Which of thickness and spread grow or fall along the scan."""
+
+    thickness: bool = False
+    spread: bool = False
+
+
+NO_TRENDS = Trends()
+"""Thickness and spread are those of all frames."""
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FrameParameters:
     """What the vector x stands for, and its prior.
@@ -62,6 +82,8 @@ class FrameParameters:
     prior : JointPrior
     shared : (2,)
         Whether ln thickness and ln spread may change.
+    trends : Trends
+        Which of them has a trend.
     """
 
     cubes: Sequence[FrameCube]
@@ -72,13 +94,21 @@ class FrameParameters:
     frame: IntArray
     prior: JointPrior
     shared: BoolArray
+    trends: Trends
 
     @classmethod
     def of(
-        cls, cubes: Sequence[FrameCube], grid: Grid, bounds: NuisanceBounds, start: Nuisance, prior: JointPrior
+        cls,
+        cubes: Sequence[FrameCube],
+        grid: Grid,
+        bounds: NuisanceBounds,
+        start: Nuisance,
+        prior: JointPrior,
+        trends: Trends = NO_TRENDS,
     ) -> FrameParameters:
-        """Of the cubes, about a start, with a prior of their scales and centres."""
+        """Of the cubes, about a start, with a prior of their scales and centres; trends of what is held are none."""
         positive = start.scales[start.scales > 0.0]
+        shared = shared_are_free(start, bounds)[::-1]
         return cls(
             cubes=cubes,
             grid=grid,
@@ -87,19 +117,28 @@ class FrameParameters:
             scale=float(np.exp(np.mean(np.log(positive)))) if len(positive) else 1.0,
             frame=np.repeat(np.arange(len(cubes)), [len(cube.observed) for cube in cubes]),
             prior=prior,
-            shared=shared_are_free(start, bounds)[::-1],
+            shared=shared,
+            trends=Trends(*(bool(trend and free) for trend, free in zip(trends, shared, strict=True))),
         )
+
+    @property
+    def line(self) -> FloatArray:
+        """What a trend is multiplied with, (F,)."""
+        return self.prior.processes[0].line
 
     @property
     def first(self) -> FloatArray:
         """The vector (N,) at the start; frames without a positive scale have the mean one."""
-        scales = np.where(self.start.scales > 0.0, self.start.scales, self.scale)
-        parts = [
-            np.log(scales / self.scale),
-            *([self.start.centres] if self.bounds.refine_centres else []),
-            np.zeros(2),
-        ]
-        return np.concatenate(parts)
+        start = self.start
+        scales = np.where(start.scales > 0.0, start.scales, self.scale)
+        parts = [np.log(scales / self.scale), *([start.centres] if self.bounds.refine_centres else [])]
+        factors = [start.thickness_factors, start.sigma_factors]
+        lines = [(0.0, 0.0) if own is None else self._line_of(np.log(own)) for own in factors]
+        return np.concatenate([*parts, [trend for trend, _ in lines], [mean for _, mean in lines]])
+
+    def _line_of(self, values: FloatArray) -> tuple[float, float]:
+        """Trend and mean of values (F,)."""
+        return float(self.line @ values) / max(float(self.line @ self.line), 1e-300), float(values.mean())
 
     def nuisance(self, x: FloatArray) -> Nuisance:
         """Nuisance parameters at x (N,)."""
@@ -114,8 +153,15 @@ class FrameParameters:
         if self.bounds.refine_centres:
             bases = np.array([cube.base for cube in self.cubes])
             centres = np.clip(x[number : 2 * number], *centre_limits(bases, self.grid, self.bounds))
+        by_thickness, by_sigma = np.exp(np.outer(np.clip(x[-4:-2], -_STEEPEST, _STEEPEST), self.line))
         return replace(
-            self.start, thickness=thickness, sigma=sigma, centres=centres, scales=self.scale * np.exp(x[:number])
+            self.start,
+            thickness=thickness,
+            sigma=sigma,
+            centres=centres,
+            scales=self.scale * np.exp(x[:number]),
+            thickness_factors=by_thickness if self.trends.thickness else None,
+            sigma_factors=by_sigma if self.trends.spread else None,
         )
 
     def calculated(self, x: FloatArray) -> FloatArray:
@@ -123,30 +169,30 @@ class FrameParameters:
         return np.concatenate(self.nuisance(x).intensities(self.grid, self.cubes))
 
     def slopes(self, x: FloatArray) -> FloatArray:
-        """Derivatives (M, 4) of scaled I_calc by ln scale and centre of its frame, ln thickness and ln spread."""
+        """Derivatives (M, V) of scaled I_calc by ln scale of its frame, the centre if refined, and the last four of x."""
         nuisance = self.nuisance(x)
         unscaled = np.concatenate(nuisance.unscaled(self.grid, self.cubes))
         by_centre, by_sigma, by_thickness = np.concatenate(nuisance.slopes(self.grid, self.cubes)).T
-        free = np.array([1.0, float(self.bounds.refine_centres), *self.shared])
-        by_each = [unscaled, by_centre, nuisance.thickness * by_thickness, nuisance.sigma * by_sigma]
-        return np.asarray(nuisance.scales[self.frame, None] * np.stack(by_each, axis=1) * free)
+        own = [unscaled, by_centre] if self.bounds.refine_centres else [unscaled]
+        shared = np.stack([nuisance.thicknesses[self.frame] * by_thickness, nuisance.sigmas[self.frame] * by_sigma])
+        columns = np.concatenate([own, shared * np.array(self.trends)[:, None] * self.line[self.frame], shared])
+        columns[-SHARED:] *= self.shared[:, None]
+        return np.asarray((nuisance.scales[self.frame] * columns).T)
 
-    def quadratic(self, x: FloatArray, residual: FloatArray, weights: FloatArray) -> Quadratic:
-        """The likelihood about x (N,), for residuals and weights (M,)."""
-        slopes = self.slopes(x)
-        number, size = len(self.cubes), len(x)
-        places = np.arange(number)
-        blocks = self._by_frame(slopes[:, :, None] * slopes[:, None] * weights[:, None, None])
-        own = 2 if self.bounds.refine_centres else 1
-        matrix = np.zeros((size, size))
-        for i in range(own):
-            for j in range(own):
-                matrix[i * number + places, j * number + places] = blocks[:, i, j]
-            matrix[i * number + places, -2:] = blocks[:, i, 2:]
-            matrix[-2:, i * number + places] = blocks[:, i, 2:].T
-        matrix[-2:, -2:] = blocks[:, 2:, 2:].sum(axis=0)
-        pulls = self._by_frame(slopes * (weights * residual)[:, None])
-        gradient = np.concatenate([pulls[:, :own].T.ravel(), pulls[:, 2:].sum(axis=0)])
+    @cached_property
+    def places(self) -> IntArray:
+        """Where (F, V) in x the parameters of each frame are, in the order of the ``slopes`` of its rows."""
+        number, own = len(self.cubes), 2 if self.bounds.refine_centres else 1
+        of_frames = np.arange(number)[:, None] + number * np.arange(own)
+        return np.hstack([of_frames, np.tile(number * own + np.arange(4), (number, 1))])
+
+    def quadratic(self, x: FloatArray, slopes: FloatArray, residual: FloatArray, weights: FloatArray) -> Quadratic:
+        """The likelihood about x (N,), for slopes there (M, V), residuals and weights (M,)."""
+        size, places = len(x), self.places[self.frame]
+        pairs = places[:, :, None] * size + places[:, None]
+        squares = slopes[:, :, None] * slopes[:, None] * weights[:, None, None]
+        matrix = np.asarray(np.bincount(pairs.ravel(), squares.ravel(), size * size), dtype=float).reshape(size, size)
+        gradient = np.bincount(places.ravel(), (slopes * (weights * residual)[:, None]).ravel(), size)
         return Quadratic(information=matrix, pull=gradient + matrix @ x)
 
     def fitted(
@@ -170,7 +216,7 @@ class FrameParameters:
         residual = observed - self.calculated(x)
         least = cost(x, residual)
         for _ in range(steps):
-            target = self.prior.posterior(logarithms, self.quadratic(x, residual, weights))[0]
+            target = self.prior.posterior(logarithms, self.quadratic(x, self.slopes(x), residual, weights))[0]
             for part in _PARTS:
                 tried = x + part * (target - x)
                 left = observed - self.calculated(tried)
@@ -182,16 +228,32 @@ class FrameParameters:
                 break
         return x
 
-    def variances(self, x: FloatArray, covariance: FloatArray) -> FloatArray:
-        """Variances (M,) of scaled I_calc for a covariance (N, N) of x."""
-        slopes = self.slopes(x)
-        number = len(self.cubes)
-        columns = [self.frame, *([number + self.frame] if self.bounds.refine_centres else [])]
-        end = len(x)
-        columns += [np.full(len(self.frame), end - 2), np.full(len(self.frame), end - 1)]
-        own = slopes if self.bounds.refine_centres else slopes[:, [0, 2, 3]]
-        place = np.stack(columns, axis=1)
-        return np.einsum("mi,mij,mj->m", own, covariance[place[:, :, None], place[:, None]], own)
+    def variances(self, slopes: FloatArray, covariance: FloatArray) -> FloatArray:
+        """Variances (M,) of scaled I_calc of these slopes (M, V), for a covariance (N, N) of x."""
+        own = covariance[self.places[:, :, None], self.places[:, None]][self.frame]
+        return np.asarray(np.einsum("mi,mij,mj->m", slopes, own, slopes))
+
+    @property
+    def levers(self) -> FloatArray:
+        """What a unit of each parameter of a frame, but ln scale and what frames share, changes of its centre, σ and
+        thickness, but for its factors, (F, V − 3, 3).
+        """
+        trends = np.zeros((len(self.cubes), 2, 3))
+        trends[:, 0, 2], trends[:, 1, 1] = self.line * self.start.thickness, self.line * self.start.sigma
+        centres = np.tile([[1.0, 0.0, 0.0]], (len(self.cubes), 1, 1))
+        return np.concatenate([centres, trends], axis=1) if self.bounds.refine_centres else trends
+
+    def uncertainties(self, nuisance: Nuisance, covariance: FloatArray) -> Nuisance:
+        """S.u.s for a covariance (N, N) of x, in the form of nuisance parameters."""
+        number, variances = len(self.cubes), np.diag(covariance)
+        along = np.zeros((number, 3))
+        if self.bounds.refine_centres:
+            along[:, 0] = variances[number : 2 * number]
+        squares, line = np.array([nuisance.thickness, nuisance.sigma]) ** 2, self.line[:, None]
+        trends, both = np.diag(covariance[-4:-2, -4:-2]), np.diag(covariance[-4:-2, -2:])
+        along[:, :0:-1] = squares * (variances[-2:] + 2.0 * line * both + line**2 * trends)
+        shared = (squares * variances[-2:])[::-1]
+        return nuisance.uncertainties(shared, along, nuisance.scales**2 * variances[:number])
 
     def inflation(self, calculated: FloatArray, weights: FloatArray, variances: FloatArray) -> FloatArray:
         """By how much (F,) the variance of the scale of each frame exceeds what its weights promise, for variances (M,).
@@ -203,10 +265,8 @@ class FrameParameters:
         return np.where(whole > 0.0, self._by_frame(weights * variances * promised) / np.maximum(whole, 1e-300), 1.0)
 
     def _by_frame(self, values: FloatArray) -> FloatArray:
-        """Sums (F, ...) over the rows (M, ...) of each frame."""
-        sums = np.zeros((len(self.cubes), *values.shape[1:]))
-        np.add.at(sums, self.frame, values)
-        return sums
+        """Sums (F,) over the rows (M,) of each frame."""
+        return np.asarray(np.bincount(self.frame, values, len(self.cubes)), dtype=float)
 
 
 def prior_of_frames(angles: FloatArray, centres: bool) -> JointPrior:
@@ -218,7 +278,7 @@ def prior_of_frames(angles: FloatArray, centres: bool) -> JointPrior:
     processes = [_process(angles, _SCALES, lengths, 1.0)]
     if centres:
         processes.append(_process(angles, _CENTRES, lengths, float(np.radians(1.0))))
-    return JointPrior(processes=processes, singles=np.full(2, _FREE))
+    return JointPrior(processes=processes, singles=_SINGLES)
 
 
 def _process(

@@ -18,11 +18,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edtbx.arrays import BoolArray, FloatArray
+from edtbx.arrays import FloatArray
 from edtbx.crystal.evidence import JointPrior
-from edtbx.crystal.frame_parameters import FrameParameters, prior_of_frames
+from edtbx.crystal.frame_parameters import NO_TRENDS, SHARED, FrameParameters, Trends, prior_of_frames
 from edtbx.crystal.noise import Noise
 from edtbx.crystal.scan_prior import Amplitudes
+from edtbx.crystal.scan_rows import ScanRows
+from edtbx.fitting.joint_equations import PriorOfFrames
 from edtbx.fitting.nuisance_bounds import NuisanceBounds, centre_limits
 from edtbx.fitting.nuisance_fit import rescale
 from edtbx.intensities.nuisance import FrameCube, Grid, Nuisance
@@ -36,9 +38,6 @@ _SETTLED = 0.03
 _STEPS = 5
 """Most steps of a fit in a round."""
 
-_SHARED = 2
-"""Parameters that frames share, the last ones: ln thickness and ln spread."""
-
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class LearntFrames:
@@ -46,11 +45,10 @@ class LearntFrames:
 
     Attributes
     ----------
-    nuisance : Nuisance
-    scale_su : (F,)
-        S.u.s of scales, as parts of them.
-    centre_su : (F,), radians
-        Zero where centres are held.
+    nuisance, su : Nuisance
+        These and their s.u.s.
+    trends : Trends
+        Which of thickness and spread grow or fall along the scan.
     scales, centres : Amplitudes
         How ln scale, and the centre in radians, vary; None where centres are held.
     noise : Noise
@@ -64,8 +62,8 @@ class LearntFrames:
     """
 
     nuisance: Nuisance
-    scale_su: FloatArray
-    centre_su: FloatArray
+    su: Nuisance
+    trends: Trends
     scales: Amplitudes
     centres: Amplitudes | None
     noise: Noise
@@ -80,36 +78,42 @@ class LearntFrames:
         """Factors (F,) on the weights of each frame, about 1."""
         return self._usual / self.inflation
 
-    @property
-    def precision(self) -> FloatArray:
-        """Inverse covariance (N, N) of the prior of ln scales and centres, in units of weights with these in them."""
-        covariance = self.prior.covariance(self.logarithms)[:-_SHARED, :-_SHARED]
-        return np.asarray(self._usual * np.linalg.inv(covariance))
-
-    def point(self, nuisance: Nuisance) -> FloatArray:
-        """ln scales and centres (N,) of nuisance parameters, as the prior has them."""
-        logs = np.log(np.maximum(nuisance.scales, 1e-300) / self.scale)
-        return logs if self.centres is None else np.concatenate([logs, nuisance.centres])
-
-    def held(self, cubes: Sequence[FrameCube], grid: Grid, bounds: NuisanceBounds, nuisance: Nuisance) -> BoolArray:
-        """Which of the ln scales and centres (N,) are at a bound, where they stay."""
-        scales = np.zeros(len(cubes), dtype=bool)
-        if self.centres is None:
-            return scales
-        low, high = centre_limits(np.array([cube.base for cube in cubes]), grid, bounds)
-        return np.concatenate([scales, (nuisance.centres <= low) | (nuisance.centres >= high)])
+    def prior_at(
+        self, cubes: Sequence[FrameCube], grid: Grid, bounds: NuisanceBounds, nuisance: Nuisance
+    ) -> PriorOfFrames:
+        """The prior for normal equations at nuisance parameters, in units of weights with ``frame_weights`` in them."""
+        frames, number = self._frames(cubes, grid, bounds, nuisance), len(cubes)
+        point = frames.first[:-SHARED]
+        held = np.zeros(len(point), dtype=bool)
+        held[-len(self.trends) :] = ~np.array(frames.trends)
+        if bounds.refine_centres:
+            low, high = centre_limits(np.array([cube.base for cube in cubes]), grid, bounds)
+            held[number : 2 * number] = (nuisance.centres <= low) | (nuisance.centres >= high)
+        covariance = self.prior.covariance(self.logarithms)[:-SHARED, :-SHARED]
+        return PriorOfFrames(
+            places=frames.places[:, :-SHARED],
+            levers=frames.levers,
+            precision=np.asarray(self._usual * np.linalg.inv(covariance), dtype=float),
+            point=point,
+            held=held,
+        )
 
     def followed(self, cubes: Sequence[FrameCube], grid: Grid, bounds: NuisanceBounds, nuisance: Nuisance) -> Nuisance:
         """The most probable nuisance parameters under this prior, from a start nearby; the same where nothing is gained.
 
         The weights of the cubes have the ``frame_weights`` in them.
         """
-        frames = replace(FrameParameters.of(cubes, grid, bounds, nuisance, self.prior), scale=self.scale)
+        frames = self._frames(cubes, grid, bounds, nuisance)
         observed = np.concatenate([cube.observed for cube in cubes])
         weights = np.concatenate([cube.weights for cube in cubes]) / self._usual
         first = frames.first
         x = frames.fitted(first, observed, weights, self.logarithms, _STEPS)
         return nuisance if x is first else frames.nuisance(x)
+
+    def _frames(
+        self, cubes: Sequence[FrameCube], grid: Grid, bounds: NuisanceBounds, nuisance: Nuisance
+    ) -> FrameParameters:
+        return replace(FrameParameters.of(cubes, grid, bounds, nuisance, self.prior, self.trends), scale=self.scale)
 
     @property
     def _usual(self) -> float:
@@ -121,10 +125,8 @@ def learn_frames(
     grid: Grid,
     bounds: NuisanceBounds,
     start: Nuisance,
-    *,
-    angles: FloatArray,
-    sigma: FloatArray,
-    shares: FloatArray,
+    scan: ScanRows,
+    trends: Trends = NO_TRENDS,
 ) -> LearntFrames:
     """Nuisance parameters of frames at greatest evidence, from a start nearby; the thickness law stays.
 
@@ -136,14 +138,15 @@ def learn_frames(
         Of F frames, with the weights of least squares.
     start : Nuisance
         Scales do not matter.
-    angles : (F,), radians
-        Angles of the frames along the scan.
-    sigma, shares : (M,)
-        S.u.s of the measured intensities of all frames, one after the other, and how many rows share each measurement.
+    scan : ScanRows
+        Of the same rows.
+    trends : Trends
+        Which of thickness and spread, if they are refined, grow or fall along the scan.
     """
-    prior = prior_of_frames(angles, bounds.refine_centres)
+    sigma, shares = np.concatenate(scan.sigma), np.concatenate(scan.shares)
+    prior = prior_of_frames(scan.angles, bounds.refine_centres)
     # of scales far off, noise would explain all that is measured
-    frames = FrameParameters.of(cubes, grid, bounds, rescale(start, grid, cubes), prior)
+    frames = FrameParameters.of(cubes, grid, bounds, rescale(start, grid, cubes), prior, trends)
     observed = np.concatenate([cube.observed for cube in cubes])
     promised = np.concatenate([cube.weights for cube in cubes]) / shares
     noise, x = Noise.at_first(observed), frames.first
@@ -156,23 +159,23 @@ def learn_frames(
         inflation = frames.inflation(calculated, promised, variances)
         weights = promised / inflation[frames.frame]
         x = frames.fitted(x, observed, weights, logarithms, _STEPS)
-        likelihood = frames.quadratic(x, observed - frames.calculated(x), weights)
+        slopes = frames.slopes(x)
+        likelihood = frames.quadratic(x, slopes, observed - frames.calculated(x), weights)
         before, logarithms = logarithms, frames.prior.most_probable(likelihood, logarithms)
         covariance = frames.prior.posterior(logarithms, likelihood)[1]
-        uncertainty = frames.variances(x, covariance)
+        uncertainty = frames.variances(slopes, covariance)
         if np.abs(logarithms - before).max() < _SETTLED:
             break
     x = frames.fitted(x, observed, weights, logarithms, _STEPS)
-    likelihood = frames.quadratic(x, observed - frames.calculated(x), weights)
+    likelihood = frames.quadratic(x, frames.slopes(x), observed - frames.calculated(x), weights)
     covariance = frames.prior.posterior(logarithms, likelihood)[1]
-    number, refined = len(cubes), bounds.refine_centres
-    su = np.sqrt(np.diag(covariance))
+    nuisance = frames.nuisance(x)
     return LearntFrames(
-        nuisance=frames.nuisance(x),
-        scale_su=su[:number],
-        centre_su=su[number : 2 * number] if refined else np.zeros(number),
+        nuisance=nuisance,
+        su=frames.uncertainties(nuisance, covariance),
+        trends=frames.trends,
         scales=Amplitudes.of(logarithms[:5]),
-        centres=Amplitudes.of(logarithms[5:]) if refined else None,
+        centres=Amplitudes.of(logarithms[5:]) if bounds.refine_centres else None,
         noise=noise,
         effective=float(np.sum(covariance * likelihood.information)),
         inflation=inflation,

@@ -81,5 +81,8 @@ def fitted_nearby(cubes: Sequence[FrameCube], grid: Grid, bounds: NuisanceBounds
 def _rows(cube: FrameCube, rows: BoolArray) -> FrameCube:
     """The cube of some of the rows (M,)."""
     return replace(
-        cube, intensities=cube.intensities[:, rows], observed=cube.observed[rows], weights=cube.weights[rows]
+        cube,
+        intensities=cube.intensities.compress(rows, axis=1),
+        observed=cube.observed[rows],
+        weights=cube.weights[rows],
     )

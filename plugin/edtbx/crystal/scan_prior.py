@@ -60,7 +60,8 @@ class ScanPrior:
         return np.abs(self.angles[:, None] - self.angles)
 
     @cached_property
-    def _line(self) -> FloatArray:
+    def line(self) -> FloatArray:
+        """What a trend is multiplied with, (F,): the angles, of mean 0 and standard deviation 1."""
         centred = self.angles - self.angles.mean()
         return centred / max(float(np.std(self.angles)), 1e-12)
 
@@ -79,7 +80,7 @@ class ScanPrior:
         number = len(self.angles)
         return (
             np.full((number, number), constant**2),
-            trend**2 * np.outer(self._line, self._line),
+            trend**2 * np.outer(self.line, self.line),
             smooth**2 * np.exp(-0.5 * (self._distances / length) ** 2),
             jump**2 * np.eye(number),
         )

@@ -1,7 +1,7 @@
-"""Reduced normal equations of frames whose scales and centres have one prior over all of them.
+"""Reduced normal equations of frames whose own parameters have one prior over all of them.
 
-A scale is then no longer the best one of its frame: ln scales and centres of all frames are eliminated together, in one
-Schur complement with the inverse covariance of their prior in it. Costs O(F³ + F² P) beside the O(M P²) of the rows.
+A scale is then no longer the best one of its frame: ln scales, centres and trends over the scan are eliminated together, in
+one Schur complement with the inverse covariance of their prior in it. Costs O(F³ + F² P) beside the O(M P²) of the rows.
 """
 
 from __future__ import annotations
@@ -14,7 +14,32 @@ import numpy as np
 import scipy.linalg
 
 from edtbx.arrays import BoolArray, FloatArray, IntArray
-from edtbx.fitting.least_squares import FrameEquations, ReducedEquations
+from edtbx.fitting.least_squares import ReducedEquations
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class PriorOfFrames:
+    """Prior of N parameters of frames, of which V bear on each of F frames.
+
+    Attributes
+    ----------
+    places : (F, V) int
+        Where the parameters of each frame stand among all, ln scale first.
+    levers : (F, V − 1, 3)
+        What a unit of each of the others changes of centre, σ and thickness, but for the factors of the frame.
+    precision : (N, N)
+        Inverse covariance, in units of the weights.
+    point : (N,)
+        The parameters now, as departures from what the prior expects.
+    held : (N,) bool
+        Those that stay where they are.
+    """
+
+    places: IntArray
+    levers: FloatArray
+    precision: FloatArray
+    point: FloatArray
+    held: BoolArray
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -25,73 +50,56 @@ class JointEquations(ReducedEquations):
     ----------
     frames : sequence of FrameEquations
         At the scales held.
-    precision : (N, N)
-        Inverse covariance of the prior of the ln scales (F,) and, if they are refined, the centres (F,) after them, in units
-        of the weights.
-    point : (N,)
-        These now, as departures from what the prior expects.
-    held : (N,) bool
-        Those that stay where they are.
+    prior : PriorOfFrames
     """
 
-    precision: FloatArray
-    point: FloatArray
-    held: BoolArray
+    prior: PriorOfFrames
 
     @cached_property
     def _sums(self) -> tuple[FloatArray, FloatArray, Any]:
-        """Normal matrix (2 + P, 2 + P) and right-hand side, ln scales and centres eliminated; how these follow."""
-        number, size = self._columns, len(self.point)
+        """Normal matrix (2 + P, 2 + P) and right-hand side, what frames have of their own eliminated; how that follows."""
+        number, prior = self._columns, self.prior
+        size = len(prior.point)
         matrix, right = np.zeros((number, number)), np.zeros(number)
-        square, pull = self.precision.copy(), -self.precision @ self.point
+        square, pull = prior.precision.copy(), -prior.precision @ prior.point
         coupling, known = np.zeros((size, number)), np.zeros((size, number))
         for place, frame in enumerate(self.frames):
-            own, rest, residual, places = *self._design(frame), frame.residual, self._places(place)
+            own, rest, residual, places = *self._design(place), frame.residual, prior.places[place]
             square[np.ix_(places, places)] += own.T @ own
             pull[places] += own.T @ residual
-            coupling[places, : rest.shape[1]] = own.T @ rest
+            coupling[places, : rest.shape[1]] += own.T @ rest
             right[: rest.shape[1]] += residual @ rest
             if self._is_complete(frame):
-                known[places] = coupling[places]
+                known[places] += own.T @ rest
                 matrix += rest.T @ rest
-        square[self.held], square[:, self.held] = 0.0, 0.0
-        square[self.held, self.held] = 1.0
-        pull[self.held], coupling[self.held], known[self.held] = 0.0, 0.0, 0.0
+        square[prior.held], square[:, prior.held] = 0.0, 0.0
+        square[prior.held, prior.held] = 1.0
+        pull[prior.held], coupling[prior.held], known[prior.held] = 0.0, 0.0, 0.0
         root = scipy.linalg.cho_factor(square)
         matrix = self._times * (matrix - known.T @ scipy.linalg.cho_solve(root, known))
         return matrix, right - coupling.T @ scipy.linalg.cho_solve(root, pull), (root, coupling, pull)
 
-    def _design(self, frame: FrameEquations) -> tuple[FloatArray, FloatArray]:
-        """Derivatives of √w k I by ln k and, if it is refined, the centre, (M, 1 or 2); by σ, thickness and structure."""
+    def _design(self, place: int) -> tuple[FloatArray, FloatArray]:
+        """Derivatives of √w k I of a frame by what it has of its own, (M, V); by σ, thickness and structure."""
+        frame = self.frames[place]
         design = frame.design.astype(float)
-        own = np.column_stack([frame.scale * frame.calculated, design[:, :1]])
-        return own[:, : len(self.point) // len(self.frames)], design[:, 1:]
-
-    def _places(self, place: int) -> IntArray:
-        """Where ln scale and centre of a frame stand among all."""
-        return place + np.arange(0, len(self.point), len(self.frames))
+        own = [(frame.scale * frame.calculated)[:, None], design[:, :3] @ self.prior.levers[place].T]
+        return np.hstack(own), design[:, 1:]
 
     @property
     def seeds(self) -> list[FloatArray]:
         """Seeds s (M,) of all frames such that r = Σ s·∂I/∂p: an exact gradient then gives an exact right-hand side."""
-        shared, shifts = self._shifts
+        shared, shifts = self.nuisance_shifts
         seeds = []
         for place, frame in enumerate(self.frames):
-            own, rest = self._design(frame)
-            left = frame.residual - own @ shifts[self._places(place)] - rest[:, :2] @ shared
+            own, rest = self._design(place)
+            left = frame.residual - own @ shifts[self.prior.places[place]] - rest[:, :2] @ shared
             seeds.append(frame.seed(left))
         return seeds
 
     @property
     def nuisance_shifts(self) -> tuple[FloatArray, FloatArray]:
-        """Gauss–Newton shifts (2,) of σ and thickness, and (F,) of the centres, the structure held."""
-        shared, shifts = self._shifts
-        number = len(self.frames)
-        return shared, shifts[number:] if len(shifts) > number else np.zeros(number)
-
-    @property
-    def _shifts(self) -> tuple[FloatArray, FloatArray]:
-        """Gauss–Newton shifts (2,) of σ and thickness, and (N,) of ln scales and centres, the structure held."""
+        """Gauss–Newton shifts (2,) of σ and thickness, and (N,) of what frames have of their own, the structure held."""
         free, (inverse, _, right) = self._free, self._blocks
         root, coupling, pull = self._sums[2]
         shared = np.zeros(2)
@@ -99,12 +107,19 @@ class JointEquations(ReducedEquations):
         return shared, np.asarray(scipy.linalg.cho_solve(root, pull - coupling[:, :2] @ shared))
 
     def variances(self, covariance: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Covariances (2, 2) of σ and thickness, and variances of centres (F,) and scales (F,)."""
-        whole = self._with_shared(covariance)
+        """Covariances (2, 2) of σ and thickness; variances (F, 3) of centre, σ and thickness of each frame, but for its
+        factors, and (F,) of its scale.
+        """
+        whole, prior = self._with_shared(covariance), self.prior
         root, coupling, _ = self._sums[2]
         lever = scipy.linalg.cho_solve(root, coupling)
-        alone = np.diag(scipy.linalg.cho_solve(root, np.eye(len(coupling))))
-        found = np.where(self.held, 0.0, alone) + np.einsum("ni,ij,nj->n", lever, whole, lever)
-        number = len(self.frames)
-        scales = np.array([frame.scale for frame in self.frames]) ** 2 * found[:number]
-        return whole[:2, :2], found[number:] if len(found) > number else np.zeros(number), scales
+        alone = scipy.linalg.cho_solve(root, np.diag(np.where(prior.held, 0.0, 1.0)))
+        own = alone + lever @ whole @ lever.T
+        cross = -lever @ whole[:, :2]
+        along = np.zeros((len(self.frames), 3))
+        along[:, 1:] = np.diag(whole)[:2]
+        for frame, places, levers in zip(along, prior.places[:, 1:], prior.levers, strict=True):
+            frame += np.einsum("vi,vw,wi->i", levers, own[np.ix_(places, places)], levers)
+            frame[1:] += 2.0 * np.sum(levers[:, 1:] * cross[places], axis=0)
+        scales = np.array([frame.scale for frame in self.frames]) ** 2 * np.diag(own)[prior.places[:, 0]]
+        return whole[:2, :2], along, scales

@@ -37,7 +37,7 @@ class FrameEquations:
     observed, calculated : (M,)
         √w I_obs and √w I, unscaled.
     along : (M, 3)
-        √w times derivatives of I by centre, σ and thickness (radians, Å).
+        √w times derivatives of I by centre, σ and thickness (radians, Å), the latter two those that frames share.
     rows : (M, P)
         Derivatives of I by the parameters of the structure; P is 0 where these are not at hand. They take most of the
         memory, are shared by all equations made of them, and are weighted only while they are in use.
@@ -109,9 +109,8 @@ class FrameEquations:
     @property
     def _following(self) -> FloatArray:
         """Derivatives (M,) of the scale k by √w I: none where it is held."""
-        if self.held_scale is not None:
-            return np.zeros_like(self.calculated)
-        return (self.observed - 2.0 * self.scale * self.calculated) / self._square
+        follows = self.held_scale is None
+        return follows * (self.observed - 2.0 * self.scale * self.calculated) / self._square
 
     @property
     def scale_slopes(self) -> FloatArray:
@@ -158,14 +157,14 @@ def frame_equations(
         Whether scales are the best ones, or those given.
     """
     equations = []
-    parts = (nuisance.intensities(grid, cubes), nuisance.slopes(grid, cubes), nuisance.scales, nuisance.centres)
-    for cube, calculated, slopes, scale, centre in zip(cubes, *parts, strict=True):
+    parts = (nuisance.intensities(grid, cubes), nuisance.slopes(grid, cubes), nuisance.factors, nuisance.scales)
+    for cube, calculated, slopes, factors, scale, centre in zip(cubes, *parts, nuisance.centres, strict=True):
         misfit = float(cube.weights @ (cube.observed - calculated) ** 2) / len(cube.observed)
         free = centre_is_free(centre, cube.base, len(cube.observed), grid, bounds)
         own = FrameEquations.of(
             cube.observed,
             calculated / max(scale, 1e-300),
-            slopes,
+            slopes * factors,
             by_structure.get(cube.frame_id),
             weights=cube.weights,
             centre=centre,
@@ -284,7 +283,7 @@ class ReducedEquations:
         return whole
 
     def variances(self, covariance: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Covariances (2, 2) of σ and thickness, and variances of centres (F,) and scales (F,).
+        """Covariances (2, 2) of σ and thickness; variances (F, 3) of centre, σ and thickness of frames, (F,) of scales.
 
         They follow from the covariances (P, P) of the structure, in the same units of variance; 0 for what is not refined.
         """
@@ -297,4 +296,5 @@ class ReducedEquations:
             slopes[: 3 + frame.parameters] = frame.scale_slopes
             following = slopes[1:] - slopes[0] * lever
             scales.append(1.0 / frame._square + slopes[0] ** 2 / pivot + following @ whole @ following)
-        return whole[:2, :2], np.array(centres), np.array(scales)
+        shared = np.tile(np.diag(whole)[:2], (len(centres), 1))
+        return whole[:2, :2], np.column_stack([centres, shared]), np.array(scales)

@@ -215,7 +215,8 @@ def _weighted_residuals(nuisance: Nuisance, grid: Grid, cubes: Sequence[FrameCub
 
 def _fit_histogram(cubes: Sequence[FrameCube], grid: Grid, start: Nuisance) -> Nuisance:
     """Nuisance parameters with a free non-negative histogram as law, fitted in turn with the scales; the spread is held."""
-    nuisance = replace(start, shape="free", histogram=np.stack([grid.thickness, start.over_thickness(grid)]))
+    law = thickness_weights(grid.thickness, start.shape, start.thickness)
+    nuisance = replace(start, shape="free", histogram=np.stack([grid.thickness, law]))
     roots, over_nodes = [np.sqrt(cube.weights) for cube in cubes], start.over_nodes(grid, cubes)
     aims = np.concatenate([root * cube.observed for root, cube in zip(roots, cubes, strict=True)])
     for _ in range(10):

@@ -35,8 +35,11 @@ where centres are settled."""
 _NARROWEST = float(np.radians(0.02))
 """Least spread (radians) for which the y nodes are laid out, so that it can grow."""
 
+ROOM_FOR_TRENDS = 1.7
+"""How far thicknesses reach where it is yet to be learnt whether the crystal is thicker at one end of the scan."""
+
 _STEPS = 30.0
-"""Thicknesses of a grid. Intensities are then off by 0.004 s.u.s (slab: 0.02)."""
+"""Thicknesses of a usual grid. Intensities are then off by 0.004 s.u.s (slab: 0.02)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,38 +49,42 @@ class Level:
     ``tilts`` is the number of tilts as a part of what integrates the rocking curves of the thickest part exactly, where the
     spread sums over some y nodes; ``spacing`` the distance of the y nodes in units of 1/(mean thickness · largest |g|),
     where the spread is as wide, and a quarter of that where there is none. Where spread and centres are ``settled``, they
-    have less room to change.
+    have less room to change; thicknesses reach up to ``room`` times the greatest one.
     """
 
     accuracy: Accuracy
     tilts: float
     spacing: float
     settled: bool = False
+    room: float = 1.2
 
     def sampling(self, nuisance: Nuisance, bounds: NuisanceBounds, g_max: float) -> Sampling:
         """Sampling for the thickness and spread known, and reflections out to ``g_max`` in Å⁻¹.
 
-        The y nodes, counted from the centre of each frame, reach as far as it may still move and 2.5 σ more.
+        The y nodes, counted from the centre of each frame, reach as far as it may still move and 2.5 σ more. The tilts are
+        those of the thickness that frames share; thicknesses reach beyond that of every frame.
         """
         histogram = nuisance.histogram
-        thickest = nuisance.thickness if histogram is None else float(histogram[0, np.flatnonzero(histogram[1])[-1]])
+        common = nuisance.thickness if histogram is None else float(histogram[0, np.flatnonzero(histogram[1])[-1]])
+        thickest = common if histogram is not None else float(nuisance.thicknesses.max(initial=common))
+        widest = float(nuisance.sigmas.max(initial=nuisance.sigma))
         mean = mean_thickness(nuisance.shape, nuisance.thickness)
         width = 1.0 / (mean * g_max)
         wanted = np.clip(nuisance.sigma, self.spacing / _SHARPER * width, self.spacing * width)
         spacing = float(np.clip(wanted, np.radians(0.005), np.radians(0.15)))
         shared = nuisance.sigma >= _WIDE * spacing
         move = (spacing if self.settled else max(spacing, _MOVE)) if bounds.refine_centres else 0.0
-        widest = nuisance.sigma if self.settled else max(nuisance.sigma, _NARROWEST)
+        widest = widest if self.settled else max(widest, _NARROWEST)
         summed = max(1.0, _NODES_SUMMED * nuisance.sigma / spacing)
         return Sampling(
             accuracy=self.accuracy,
-            tilt_thickness=max(self.tilts, _ALONE / summed) * thickest,
+            tilt_thickness=max(self.tilts, _ALONE / summed) * common,
             spread_reach=max(move + 2.5 * widest, 1.5 * spacing),
             between=bounds.refine_centres and not shared,
             spread_spacing=spacing,
             centre_reach=move,
             shared=shared,
-            thickness_max=1.2 * thickest,
+            thickness_max=self.room * thickest,
             thickness_step=1.2 * thickest / _STEPS,
         )
 

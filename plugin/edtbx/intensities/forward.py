@@ -188,7 +188,7 @@ class ForwardModel:
         self, f: ComplexArray, nuisance: Nuisance, progress: Progress[FloatArray] = no_progress
     ) -> list[FloatArray]:
         """Unscaled I_calc (M,) of every frame for a fixed thickness law, spread and centres."""
-        parts = self._each(Propagation.intensities, f, nuisance, self.scan.summed(self._over_y(nuisance)))
+        parts = self._each(Propagation.intensities, f, nuisance)
         return list(progress(self.scan.sums(parts), self.scan.frames))
 
     def target(self, f: ComplexArray, nuisance: Nuisance, offsets: Offsets = None) -> float:
@@ -212,10 +212,8 @@ class ForwardModel:
         if not self.scan.are_frames:  # misfits are known once all stretches of a frame are
             misfits = self.misfits(self.intensities(f, nuisance), offsets)
             return sum(value for value, _ in misfits), self.gradient(f, nuisance, [seed for _, seed in misfits])
-        waves = self.scan.summed(self._over_y(nuisance))
-        columns = waves, *self._measured(offsets)
         total, gradient = 0.0, np.zeros(len(f), dtype=complex)
-        for value, part in self._each(Propagation.misfit_and_gradient, f, nuisance, *columns):
+        for value, part in self._each(Propagation.misfit_and_gradient, f, nuisance, *self._measured(offsets)):
             total += value
             gradient += part
         return total, gradient
@@ -250,8 +248,7 @@ class ForwardModel:
         """
         self.expect_room(f, derivatives=True)
         total = np.zeros(len(f), dtype=complex)
-        waves = self.scan.summed(self._over_y(nuisance))
-        parts = self._each(Propagation.gradient, f, nuisance, waves, self.scan.seeds(seeds))
+        parts = self._each(Propagation.gradient, f, nuisance, self.scan.seeds(seeds))
         for part in progress(self.scan.totals(parts), self.scan.frames):
             total += part
         return total
@@ -260,26 +257,28 @@ class ForwardModel:
         self, f: ComplexArray, nuisance: Nuisance, project: Projection, rows: Rows = Rows.EXACT
     ) -> Iterator[FloatArray]:
         """Derivatives ∂I_calc/∂p (M, P), unscaled, frame by frame, by the parameters that ``project`` leads to."""
-        waves = self.scan.apart(self._over_y(nuisance))
-        return self.scan.rows(self._each(partial(Propagation.jacobian, rows=rows, project=project), f, nuisance, waves))
+        method = partial(Propagation.jacobian, rows=rows, project=project)
+        return self.scan.rows(self._each(method, f, nuisance, apart=True))
 
     def _each(
         self,
         method: Callable[..., _Result],
         f: ComplexArray,
         nuisance: Nuisance,
-        waves: Sequence[FrameWaves],
         *arguments: Sequence[Any],
+        apart: bool = False,
     ) -> Iterator[_Result]:
-        """Results of a method of :class:`Propagation` for each of some waves, at a fixed thickness law.
+        """Results of a method of :class:`Propagation` for each stretch, or each frame of each apart, at fixed laws.
 
         Further arguments of the method are one for each. Thicknesses without weight are left out.
         """
         self.expect_room(f)
-        law = nuisance.over_thickness(self.grid)
-        times = np.flatnonzero(law)
-        propagation = Propagation(solver=self.solver, f=f, thickness=self.grid.thickness[times], law=law[times])
-        return results(self.executor, partial(method, propagation), waves, *arguments)
+        scan, over_y, laws = self.scan, self._over_y(nuisance), nuisance.over_thickness(self.grid)
+        times = np.flatnonzero(laws.any(axis=0))
+        propagation = Propagation(solver=self.solver, f=f, thickness=self.grid.thickness[times])
+        waves = scan.apart(over_y) if apart else scan.summed(over_y)
+        of_waves = (scan.of_each if apart else scan.of_sums)(laws[:, times])
+        return results(self.executor, partial(method, propagation), waves, of_waves, *arguments)
 
     def _over_y(self, nuisance: Nuisance) -> list[FloatArray]:
         """Weights (J,) of the nodes of every frame for spread and centres; 0 where they are small."""

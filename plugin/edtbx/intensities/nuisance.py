@@ -6,7 +6,7 @@ Their fit is in :mod:`edtbx.fitting.nuisance_fit`.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -75,6 +75,9 @@ class Nuisance(Summarised):
         Factors on computed intensities.
     histogram : (2, H) or None
         Thicknesses in Å and weights of the law ``free``.
+    thickness_factors, sigma_factors : (F,) or None
+        Thickness and spread of each frame over those above; None where the frames share these. The thicknesses of a
+        histogram are held.
     """
 
     shape: str
@@ -83,6 +86,8 @@ class Nuisance(Summarised):
     centres: FloatArray
     scales: FloatArray
     histogram: FloatArray | None = None
+    thickness_factors: FloatArray | None = None
+    sigma_factors: FloatArray | None = None
 
     def __repr__(self) -> str:
         return f"<Nuisance of {len(self.scales)} frames: {self.describe()}>"
@@ -101,37 +106,103 @@ class Nuisance(Summarised):
 
     def describe(self) -> str:
         """Law, thickness and spread as text."""
-        return f"{self.shape} of {self.thickness:.0f} Å, spread {math.degrees(self.sigma):.3f}°"
+        thickness = _range(self.thickness, self.thickness_factors, 0)
+        return f"{self.shape} of {thickness} Å, spread {_range(math.degrees(self.sigma), self.sigma_factors, 3)}°"
 
     def at(self, places: Sequence[int]) -> Nuisance:
         """Nuisance parameters of the frames at the given places."""
-        return replace(self, centres=self.centres[list(places)], scales=self.scales[list(places)])
+        every = list(places)
+        return replace(
+            self,
+            centres=self.centres[every],
+            scales=self.scales[every],
+            thickness_factors=None if self.thickness_factors is None else self.thickness_factors[every],
+            sigma_factors=None if self.sigma_factors is None else self.sigma_factors[every],
+        )
 
     def updated(self, some: Nuisance, places: Sequence[int]) -> Nuisance:
-        """Nuisance parameters with thickness and spread of some of the frames, and the centres and scales of these."""
+        """Nuisance parameters with thickness and spread of some of the frames, and the centres and scales of these.
+
+        What each frame has of thickness and spread stays.
+        """
         centres, scales = self.centres.copy(), self.scales.copy()
         centres[list(places)], scales[list(places)] = some.centres, some.scales
-        return replace(some, centres=centres, scales=scales)
+        return replace(
+            some,
+            centres=centres,
+            scales=scales,
+            thickness_factors=self.thickness_factors,
+            sigma_factors=self.sigma_factors,
+        )
+
+    @property
+    def thicknesses(self) -> FloatArray:
+        """Thickness (F,) of each frame in Å."""
+        return _of_frames(self.thickness, self.thickness_factors, len(self.scales))
+
+    @property
+    def sigmas(self) -> FloatArray:
+        """Spread (F,) of each frame in radians."""
+        return _of_frames(self.sigma, self.sigma_factors, len(self.scales))
+
+    @property
+    def factors(self) -> FloatArray:
+        """What centre, spread and thickness of each frame change (F, 3) where centre, shared spread and thickness do."""
+        number = len(self.scales)
+        own = [_of_frames(1.0, factors, number) for factors in (self.sigma_factors, self.thickness_factors)]
+        return np.column_stack([np.ones(number), *own])
+
+    def uncertainties(self, shared: FloatArray, along: FloatArray, scales: FloatArray) -> Nuisance:
+        """S.u.s in the form of nuisance parameters, whose ``thicknesses`` and ``sigmas`` are those of the frames.
+
+        Parameters
+        ----------
+        shared : (2,)
+            Variances of σ and thickness.
+        along : (F, 3)
+            Variances of centre, σ and thickness of each frame, the latter two but for its factors.
+        scales : (F,)
+            Variances of scales.
+        """
+        (sigma, thickness), (centres, sigmas, thicknesses) = np.sqrt(shared), np.sqrt(along.T)
+        return Nuisance(
+            shape=self.shape,
+            thickness=float(thickness),
+            sigma=float(sigma),
+            centres=centres,
+            scales=np.sqrt(scales),
+            thickness_factors=_times(self.thickness_factors, thicknesses, thickness),
+            sigma_factors=_times(self.sigma_factors, sigmas, sigma),
+        )
 
     def over_thickness(self, grid: Grid) -> FloatArray:
-        """Weights (T,) on the thicknesses of the grid."""
+        """Weights (F, T) on the thicknesses of the grid."""
         if self.histogram is not None:
-            return histogram_weights(grid.thickness, *self.histogram)
-        return thickness_weights(grid.thickness, self.shape, self.thickness)
+            return self._on_frames(histogram_weights(grid.thickness, *self.histogram))
+        return self._by_thickness(lambda t: thickness_weights(grid.thickness, self.shape, t))
 
     def over_spread(self, grid: Grid, bases: FloatArray | float = 0.0) -> FloatArray:
         """Weights (F, J) on the y nodes of every frame, whose nodes have their zeros at the bases (F,)."""
-        return spread_weights(grid.y, self.centres - bases, self.sigma)
+        return spread_weights(grid.y, self.centres - bases, self.sigmas)
 
     def slopes_over_thickness(self, grid: Grid) -> FloatArray:
-        """Derivatives (T,) of ``over_thickness`` by the thickness, per Å; 0 for a free histogram."""
+        """Derivatives (F, T) of ``over_thickness`` by the thickness of the frame, per Å; 0 for a free histogram."""
         if self.histogram is not None:
-            return np.zeros_like(grid.thickness)
-        return thickness_slopes(grid.thickness, self.shape, self.thickness)
+            return self._on_frames(np.zeros_like(grid.thickness))
+        return self._by_thickness(lambda t: thickness_slopes(grid.thickness, self.shape, t))
 
     def slopes_over_spread(self, grid: Grid, bases: FloatArray | float = 0.0) -> FloatArray:
-        """Derivatives (2, F, J) of ``over_spread`` by centre and σ, per radian."""
-        return spread_slopes(grid.y, self.centres - bases, self.sigma)
+        """Derivatives (2, F, J) of ``over_spread`` by centre and σ of the frame, per radian."""
+        return spread_slopes(grid.y, self.centres - bases, self.sigmas)
+
+    def _by_thickness(self, values: Callable[[float], FloatArray]) -> FloatArray:
+        """Values (F, T) at the thickness of each frame."""
+        if self.thickness_factors is None:
+            return self._on_frames(values(self.thickness))
+        return np.stack([values(t) for t in self.thicknesses.tolist()])
+
+    def _on_frames(self, values: FloatArray) -> FloatArray:
+        return np.broadcast_to(values, (len(self.scales), len(values)))
 
     def intensities(self, grid: Grid, cubes: Sequence[FrameCube]) -> list[FloatArray]:
         """Scaled I_calc (M,) of each frame."""
@@ -144,7 +215,7 @@ class Nuisance(Summarised):
     def unscaled(self, grid: Grid, cubes: Sequence[FrameCube]) -> list[FloatArray]:
         """Unscaled I_calc (M,) of each frame."""
         over_t = self.over_thickness(grid)
-        return [over_law @ over_t for over_law in self.over_nodes(grid, cubes)]
+        return [over_law @ own for over_law, own in zip(self.over_nodes(grid, cubes), over_t, strict=True)]
 
     def over_nodes(self, grid: Grid, cubes: Sequence[FrameCube]) -> list[FloatArray]:
         """Sums (M, T) of each frame over its y nodes."""
@@ -152,16 +223,36 @@ class Nuisance(Summarised):
         return [cube.over_nodes(own) for cube, own in zip(cubes, over_y, strict=True)]
 
     def slopes(self, grid: Grid, cubes: Sequence[FrameCube]) -> list[FloatArray]:
-        """Derivatives (M, 3) of the unscaled I_calc of each frame by centre and σ, per radian, and by thickness, per Å."""
-        over_t, by_thickness = self.over_thickness(grid), self.slopes_over_thickness(grid)
-        by_centre, by_sigma = self.slopes_over_spread(grid, _bases(cubes))
-        columns = cubes, by_centre, by_sigma, self.over_nodes(grid, cubes)
+        """Derivatives (M, 3) of the unscaled I_calc of each frame by its centre and σ, per radian, and thickness, per Å."""
+        columns = (
+            cubes,
+            *self.slopes_over_spread(grid, _bases(cubes)),
+            self.over_nodes(grid, cubes),
+            self.over_thickness(grid),
+            self.slopes_over_thickness(grid),
+        )
         return [
             np.stack(
                 [cube.over_nodes(centre) @ over_t, cube.over_nodes(sigma) @ over_t, over_law @ by_thickness], axis=1
             )
-            for cube, centre, sigma, over_law in zip(*columns, strict=True)
+            for cube, centre, sigma, over_law, over_t, by_thickness in zip(*columns, strict=True)
         ]
+
+
+def _range(common: float, factors: FloatArray | None, digits: int) -> str:
+    """The value that frames share, or the least and the greatest one."""
+    if factors is None:
+        return f"{common:.{digits}f}"
+    return f"{common * factors.min():.{digits}f} to {common * factors.max():.{digits}f}"
+
+
+def _of_frames(common: float, factors: FloatArray | None, frames: int) -> FloatArray:
+    return np.full(frames, common) if factors is None else common * factors
+
+
+def _times(factors: FloatArray | None, values: FloatArray, unit: float) -> FloatArray | None:
+    """Factors (F,) on the unit that give values (F,) times factors; None where there are none."""
+    return None if factors is None else factors * values / max(float(unit), 1e-300)
 
 
 def _bases(cubes: Sequence[FrameCube]) -> FloatArray:

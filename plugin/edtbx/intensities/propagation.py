@@ -22,9 +22,10 @@ _AT_ONCE = 32
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Propagation:
-    """What all frames have in common: solver, structure factors, thicknesses and their law.
+    """What all frames have in common: solver, structure factors and thicknesses.
 
-    Every method computes one stretch of a scan from its waves, summed over the spread for each of K frames, or one frame.
+    Every method computes one stretch of a scan from its waves, summed over the spread for each of K frames, or one frame;
+    their laws (K, T) are weights of the thicknesses.
 
     Attributes
     ----------
@@ -32,36 +33,37 @@ class Propagation:
     f : (G,) complex, Å
         Structure factors.
     thickness : (T,), Å
-        Thicknesses.
-    law : (T,)
-        Their weights.
     """
 
     solver: Solver
     f: ComplexArray
     thickness: FloatArray
-    law: FloatArray
 
-    def intensities(self, waves: FrameWaves) -> FloatArray:
+    def intensities(self, waves: FrameWaves, laws: FloatArray) -> FloatArray:
         """Unscaled I_calc (K, M)."""
-        return np.asarray(waves.cube(self.solver, self.f, self.thickness) @ self.law)
+        return np.asarray((waves.cube(self.solver, self.f, self.thickness) @ laws[:, :, None])[:, :, 0])
 
     def misfit_and_gradient(
-        self, waves: FrameWaves, observed: FloatArray, weights: FloatArray, offset: FloatArray | float
+        self,
+        waves: FrameWaves,
+        laws: FloatArray,
+        observed: FloatArray,
+        weights: FloatArray,
+        offset: FloatArray | float,
     ) -> tuple[float, ComplexArray]:
         """Misfit Σ w (I_obs − k I_calc)² of one frame at the best scale k, and its gradient ∂T/∂Re F + i ∂T/∂Im F (G,).
 
         The offset (M,) is added to the unscaled I_calc.
         """
         cube, gradient = waves.pullback(self.solver, self.f, self.thickness)
-        value, by_calc = scaled_misfit(cube[0] @ self.law + offset, observed, weights)
-        return value, gradient(by_calc[None, :, None] * self.law).f
+        value, by_calc = scaled_misfit(cube[0] @ laws[0] + offset, observed, weights)
+        return value, gradient(by_calc[None, :, None] * laws[0]).f
 
-    def gradient(self, waves: FrameWaves, seed: FloatArray) -> ComplexArray:
+    def gradient(self, waves: FrameWaves, laws: FloatArray, seed: FloatArray) -> ComplexArray:
         """Gradient ∂/∂Re F + i ∂/∂Im F (G,) of seed · I_calc, for unscaled I_calc and a seed (K, M)."""
-        return waves.gradient(self.solver, self.f, self.thickness, seed[:, :, None] * self.law).f
+        return waves.gradient(self.solver, self.f, self.thickness, seed[:, :, None] * laws[:, None]).f
 
-    def jacobian(self, waves: FrameWaves, rows: Rows, project: Projection) -> FloatArray:
+    def jacobian(self, waves: FrameWaves, laws: FloatArray, rows: Rows, project: Projection) -> FloatArray:
         """Derivatives ∂I_calc/∂p (M, P) of one frame, unscaled; the Jacobian by F is held a few rows at a time.
 
         In single precision where the accuracy asks for no more.
@@ -70,7 +72,7 @@ class Propagation:
         projected: list[FloatArray] = []
         order: list[int] = []
         pending: list[tuple[IntArray, ComplexArray]] = []
-        for place, where, row in waves.jacobian_rows(rows, self.solver, block, self.law[None]):
+        for place, where, row in waves.jacobian_rows(rows, self.solver, block, laws):
             order.append(place)
             pending.append((where, row))
             if len(pending) == _AT_ONCE or len(order) == len(waves.wanted):

@@ -128,6 +128,14 @@ class ScanWaves:
             for share, wanted in shares
         ]
 
+    def of_sums(self, values: FloatArray) -> list[FloatArray]:
+        """Values (K, ...) of the K sums of every stretch, of those (F, ...) of the frames."""
+        return [values[[share.frame for share, _ in shares]] for shares in self.shares]
+
+    def of_each(self, values: FloatArray) -> list[FloatArray]:
+        """Values (1, ...) of each frame of each stretch apart, of those (F, ...) of the frames."""
+        return [values[[share.frame]] for shares in self.shares for share, _ in shares]
+
     def seeds(self, seeds: Sequence[FloatArray]) -> list[FloatArray]:
         """Seeds (K, M') of the K sums of every stretch, of those (M,) of every frame."""
         placed = []
