@@ -21,10 +21,10 @@ from test_target import experiment_for, model_in, nuisance_for, refining, target
 
 import edtbx_cctbx
 from edtbx.execution.executors import frame_threads
-from edtbx.fitting import coarse_to_fine, level_search
 from edtbx.fitting.nuisance_bounds import NuisanceBounds
-from edtbx.fitting.sampling_levels import COARSE, DRAFT
 from edtbx.intensities.sampling import Sampling
+from edtbx.levels import coarse_to_fine, level_search
+from edtbx.levels.sampling_levels import COARSE, DRAFT
 from edtbx.measurement.selection import SelectionRules
 from edtbx.solvers.block import Accuracy
 from edtbx_cctbx import DynamicalMap, DynamicalTarget, KinematicalTarget, Settings, compare, crystallographic_ls

@@ -19,7 +19,7 @@ from libtbx.utils import Sorry
 from test_target import experiment_for, model_in, target_for
 
 from edtbx.execution.executors import frame_executor
-from edtbx.fitting.sampling_levels import COARSE
+from edtbx.levels.sampling_levels import COARSE
 from edtbx_cctbx.command_line.progress import ProgramReporter
 from edtbx_cctbx.io.cif_pets import read_experiment
 from edtbx_cctbx.model_files.structures import read_model

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edtbx.fitting.sampling_levels import COARSE
+from edtbx.levels.sampling_levels import COARSE
 from edtbx_cctbx import KinematicalTarget, crystallographic_ls, read_experiment, read_model
 from edtbx_cctbx.arrays import to_numpy
 from edtbx_cctbx.io.checkpoint import Checkpoint

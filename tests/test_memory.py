@@ -21,11 +21,11 @@ from edtbx.execution.memory import (
     frames_bytes,
     vectors_bytes,
 )
-from edtbx.fitting.level_search import level_for
 from edtbx.fitting.nuisance_bounds import NuisanceBounds
-from edtbx.fitting.sampling_levels import BEAMS, ORIENTATIONS, level
 from edtbx.intensities.forward import ForwardModel
 from edtbx.intensities.simulation import Crystal, Noise, Scan
+from edtbx.levels.level_search import level_for
+from edtbx.levels.sampling_levels import BEAMS, ORIENTATIONS, level
 from edtbx.measurement.experiment import ScanGeometry
 from edtbx.solvers.block import Accuracy
 from edtbx_cctbx.programs import compare

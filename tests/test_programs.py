@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from cctbx.array_family import flex
 
-from edtbx.fitting.level_search import intensity_error
-from edtbx.fitting.sampling_levels import BEAMS, DRAFT, Level
 from edtbx.intensities.thickness import LAWS
+from edtbx.levels.level_search import intensity_error
+from edtbx.levels.sampling_levels import BEAMS, DRAFT, Level
 from edtbx.measurement.experiment import ScanGeometry
 from edtbx.solvers.block import Accuracy, Solver
 from edtbx_cctbx import read_experiment, read_model, with_model_cell

@@ -16,11 +16,11 @@ from cctbx.development import random_structure
 from scipy.spatial.transform import Rotation
 
 from edtbx.arrays import ComplexArray, FloatArray
-from edtbx.fitting.sampling_levels import USUAL
 from edtbx.intensities.frame_waves import FrameWaves
 from edtbx.intensities.quadrature import Orientations
 from edtbx.intensities.sampling import Sampling
 from edtbx.intensities.simulation import Crystal, Noise, Scan
+from edtbx.levels.sampling_levels import USUAL
 from edtbx.measurement.selection import SelectionRules
 from edtbx.solvers.block import Accuracy, Block
 from edtbx_cctbx.refinement.settings import Settings

@@ -25,10 +25,10 @@ from edtbx.fitting.least_squares import FrameEquations, frame_equations
 from edtbx.fitting.loss import LOSSES
 from edtbx.fitting.map_estimate import MapEstimate, map_estimate
 from edtbx.fitting.reweighting import Reweighted, reweight
-from edtbx.fitting.sampling_levels import COARSE
 from edtbx.intensities.frame_waves import Rows
 from edtbx.intensities.nuisance import FrameCube, Nuisance
 from edtbx.intensities.propagation import Projection
+from edtbx.levels.sampling_levels import COARSE
 from edtbx.solvers.kinematical import KinematicalSolver
 from edtbx_cctbx.arrays import from_numpy, to_numpy
 from edtbx_cctbx.maps.components import Components, ComponentsAndAtoms

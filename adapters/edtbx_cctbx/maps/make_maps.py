@@ -15,7 +15,7 @@ from libtbx.utils import Sorry
 
 from edtbx.checks import given_or_default
 from edtbx.execution.progress import SILENT, Reporter, one_step
-from edtbx.fitting.sampling_levels import DRAFT, USUAL
+from edtbx.levels.sampling_levels import DRAFT, USUAL
 from edtbx.measurement.experiment import Experiment
 from edtbx.measurement.statistics import Statistics
 from edtbx.summary import Summarised

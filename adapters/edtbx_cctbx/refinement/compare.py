@@ -15,10 +15,10 @@ from edtbx.checks import given_or_default
 from edtbx.crystal.learning import LearntFrames, learn_frames
 from edtbx.crystal.left_out import fitted_nearby, foretold, parts_of
 from edtbx.execution.progress import SILENT, CountingReporter, Reporter
-from edtbx.fitting.level_search import ChosenLevel
 from edtbx.fitting.nuisance_fit import fit_nuisance, rescale
-from edtbx.fitting.sampling_levels import ROOM_FOR_TRENDS
 from edtbx.intensities.nuisance import FrameCube, Grid, Nuisance, best_scale
+from edtbx.levels.level_search import ChosenLevel
+from edtbx.levels.sampling_levels import ROOM_FOR_TRENDS
 from edtbx.measurement.experiment import Experiment
 from edtbx.measurement.statistics import Statistics, statistics
 from edtbx_cctbx.indexing.diagnosis import warn_if_hopeless

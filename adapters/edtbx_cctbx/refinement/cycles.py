@@ -15,9 +15,9 @@ from smtbx.refinement.least_squares import mainstream_shelx_weighting
 from edtbx.arrays import FloatArray
 from edtbx.execution.memory import at_once
 from edtbx.execution.progress import Reporter
-from edtbx.fitting.level_search import ChosenLevel
-from edtbx.fitting.sampling_levels import DRAFT, FOR_ROWS
 from edtbx.intensities.nuisance import Nuisance
+from edtbx.levels.level_search import ChosenLevel
+from edtbx.levels.sampling_levels import DRAFT, FOR_ROWS
 from edtbx.measurement.observations import Observations
 from edtbx_cctbx.arrays import to_numpy
 from edtbx_cctbx.constraints.determined import is_singular, undetermined

@@ -13,12 +13,13 @@ from functools import partial
 from typing import Any
 
 from edtbx.arrays import FloatArray
+from edtbx.crystal.law import fit_law
 from edtbx.execution.progress import Progress, Reporter
-from edtbx.fitting.nuisance_fit import fit_nuisance, misfit, polish_nuisance
-from edtbx.fitting.sampling_levels import FIRST, ROOM_FOR_TRENDS, USUAL, Level, coarser
+from edtbx.fitting.nuisance_fit import polish_nuisance
 from edtbx.intensities.nuisance import FrameCube, Nuisance
 from edtbx.intensities.sampling import Sampling
 from edtbx.intensities.thickness import mean_thickness
+from edtbx.levels.sampling_levels import FIRST, ROOM_FOR_TRENDS, USUAL, Level, coarser
 from edtbx_cctbx.io.checkpoint import Checkpoint, atoms_of, put_atoms
 from edtbx_cctbx.refinement.compare import theory_fit
 from edtbx_cctbx.refinement.cycles import Cycles
@@ -44,11 +45,8 @@ _THICKEST = 3.3
 _LAW_STEPS = 60
 """Number of thickness steps when laws are compared."""
 
-_ROWS_FOR_LAW = 1000
+_ROWS_FOR_LAW = 2000
 """Rows on which laws are compared."""
-
-_BETTER = 0.98
-"""Ratio of misfits below which another law is taken: laws that fit alike would alternate."""
 
 _SPARED = 0.8
 """Part of the nodes to which settled centres must bring them down: they cost a sum over the nodes of all frames."""
@@ -180,11 +178,8 @@ class LeastSquaresRun:
     def _better_law(self, places: list[int]) -> Nuisance | None:
         some, nuisance = self._over_all_thicknesses(places)
         grid, cubes = some.forward.grid, some.cubes(self.model.structure, self._progress("law"))
-        best = fit_nuisance(cubes, grid, some.bounds)
-        if best.shape == nuisance.shape:
-            return None
-        same = fit_nuisance(cubes, grid, replace(some.bounds, shapes=(nuisance.shape,)))
-        return best if misfit(best, grid, cubes) <= _BETTER * misfit(same, grid, cubes) else None
+        best = fit_law(cubes, grid, some.bounds, some.observations.numbers, in_use=nuisance.shape)
+        return None if best.shape == nuisance.shape else best
 
     def _progress(self, step: str) -> Progress[FrameCube]:
         return self.report.progress(f"{self.scattering.solver_name}, {step}")

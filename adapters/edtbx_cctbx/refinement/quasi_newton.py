@@ -18,8 +18,8 @@ from scipy.optimize import minimize
 
 from edtbx.arrays import FloatArray
 from edtbx.execution.progress import Reporter, one_step
-from edtbx.fitting.sampling_levels import DRAFT
 from edtbx.intensities.nuisance import Nuisance
+from edtbx.levels.sampling_levels import DRAFT
 from edtbx_cctbx.arrays import to_numpy
 from edtbx_cctbx.io.checkpoint import Checkpoint, atoms_of, put_atoms
 from edtbx_cctbx.refinement.compare import fit_theory

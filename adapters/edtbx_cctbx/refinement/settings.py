@@ -10,9 +10,9 @@ from cctbx import xray
 from libtbx.utils import Sorry
 
 from edtbx.checks import expect_kind, expect_positive
-from edtbx.fitting.coarse_to_fine import AccuracySettings
 from edtbx.fitting.loss import LOSSES
 from edtbx.fitting.nuisance_bounds import NuisanceBounds
+from edtbx.levels.coarse_to_fine import AccuracySettings
 from edtbx.measurement.experiment import Experiment
 from edtbx.measurement.selection import SelectionRules
 from edtbx.solvers.block import Solver
@@ -30,7 +30,7 @@ class Settings:
     solver : str
         Of the dynamical theory, by name.
     tolerance, s_max, s_strong
-        As in :class:`edtbx.fitting.coarse_to_fine.AccuracySettings`.
+        As in :class:`edtbx.levels.coarse_to_fine.AccuracySettings`.
     g_max, nproc, executor
         As in :class:`edtbx_cctbx.DynamicalTarget`.
     bounds : NuisanceBounds

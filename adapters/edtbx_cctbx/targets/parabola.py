@@ -18,9 +18,9 @@ from smtbx.refinement import constraints
 
 from edtbx.arrays import ComplexArray, FloatArray
 from edtbx.fitting.bounded_steps import curvature
-from edtbx.fitting.sampling_levels import FOR_ROWS
 from edtbx.intensities.frame_waves import Rows
 from edtbx.intensities.nuisance import at_best_scale, best_scale
+from edtbx.levels.sampling_levels import FOR_ROWS
 from edtbx_cctbx.structure.connectivity import connectivity
 from edtbx_cctbx.structure.f_calc_derivatives import StructureSlopes
 from edtbx_cctbx.targets.target import Target

@@ -20,20 +20,20 @@ from libtbx.utils import Sorry, null_out
 from edtbx.arrays import BoolArray, ComplexArray, FloatArray
 from edtbx.checks import expect_positive
 from edtbx.crystal.frame_parameters import Trends
+from edtbx.crystal.law import fit_law
 from edtbx.crystal.learning import LearntFrames, learn_frames
 from edtbx.crystal.scan_rows import ScanRows
 from edtbx.crystal.trends import choose_trends
 from edtbx.execution.executors import frame_executor
 from edtbx.execution.memory import expect_room_for
 from edtbx.execution.progress import Progress, no_progress
-from edtbx.fitting.coarse_to_fine import AccuracySettings, choose_level, fit_coarse
-from edtbx.fitting.level_search import ChosenLevel
 from edtbx.fitting.nuisance_bounds import NuisanceBounds
-from edtbx.fitting.nuisance_fit import fit_nuisance
-from edtbx.fitting.sampling_levels import Level
 from edtbx.intensities.forward import ForwardModel
 from edtbx.intensities.nuisance import FrameCube, Nuisance
 from edtbx.intensities.sampling import G_MAX_MARGIN, Sampling
+from edtbx.levels.coarse_to_fine import AccuracySettings, choose_level, fit_coarse
+from edtbx.levels.level_search import ChosenLevel
+from edtbx.levels.sampling_levels import Level
 from edtbx.measurement.experiment import Experiment
 from edtbx.measurement.geometry import orthogonalisation_matrix
 from edtbx.measurement.observations import Observations
@@ -213,7 +213,8 @@ class ScatteringModel:
 
     def fit_nuisance(self, xray_structure: xray.structure, progress: Progress[FrameCube] = no_progress) -> Nuisance:
         """Scales, thickness (Å) and its law, spread and centres (radians) that fit a structure best."""
-        return fit_nuisance(self.cubes(xray_structure, progress), self.forward.grid, self.bounds)
+        cubes = self.cubes(xray_structure, progress)
+        return fit_law(cubes, self.forward.grid, self.bounds, self.observations.numbers)
 
     @property
     def scan_rows(self) -> ScanRows:

@@ -18,11 +18,11 @@ from cctbx import miller, xray
 from edtbx.arrays import ComplexArray, FloatArray
 from edtbx.checks import expect_kind, given_or_default
 from edtbx.execution.progress import Progress, no_progress
-from edtbx.fitting.coarse_to_fine import AccuracySettings
 from edtbx.fitting.nuisance_bounds import NuisanceBounds
 from edtbx.intensities.forward import ForwardModel
 from edtbx.intensities.nuisance import FrameCube, Nuisance
 from edtbx.intensities.sampling import Sampling
+from edtbx.levels.coarse_to_fine import AccuracySettings
 from edtbx.measurement.experiment import Experiment
 from edtbx.measurement.observations import Observations
 from edtbx.measurement.selection import SelectionRules

@@ -16,9 +16,17 @@ from edtbx.arrays import BoolArray, FloatArray, IntArray
 from edtbx.fitting.nuisance_bounds import NuisanceBounds
 from edtbx.fitting.nuisance_fit import fit_nuisance, polish_nuisance
 from edtbx.intensities.nuisance import FrameCube, Grid, Nuisance
+from edtbx.measurement.statistics import r_factor
 
 _LEAST_ROWS = 3
 """Rows that must be left of a frame for its scale to say anything."""
+
+
+_PARTS = 3
+"""Parts of the indices that are left out in turn where a choice depends on it."""
+
+_OBSERVED = 3.0
+"""Intensities above so many s.u.s, as the weights have these, count in R(obs)."""
 
 
 def parts_of(numbers: IntArray, parts: int) -> IntArray:
@@ -69,6 +77,24 @@ def foretold(cubes: Sequence[FrameCube], grid: Grid, parts: Sequence[IntArray], 
         for n, calculated in zip(places, whole, strict=True):
             found[n][~kept[n]] = calculated[~kept[n]]
     return found
+
+
+def r_foretold(cubes: Sequence[FrameCube], grid: Grid, numbers: Sequence[IntArray], fit: Fit) -> float:
+    """R(obs) of intensities that are foretold with a third of the indices left out in turn.
+
+    Parameters
+    ----------
+    numbers : sequence of (M,) int
+        Shared by rows that are left out together, for each frame.
+    fit : callable
+        As for :func:`foretold`.
+    """
+    edges = np.cumsum([len(own) for own in numbers])[:-1]
+    parts = np.split(parts_of(np.concatenate(numbers), _PARTS), edges)
+    calculated = np.concatenate(foretold(cubes, grid, parts, fit))
+    observed, weights = (np.concatenate([getattr(cube, name) for cube in cubes]) for name in ("observed", "weights"))
+    known = np.isfinite(calculated) & (observed * np.sqrt(weights) > _OBSERVED)
+    return r_factor(np.sqrt(observed[known]), np.sqrt(np.maximum(calculated[known], 0.0)))
 
 
 def fitted_nearby(cubes: Sequence[FrameCube], grid: Grid, bounds: NuisanceBounds, start: Nuisance) -> Nuisance:

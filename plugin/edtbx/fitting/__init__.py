@@ -1,1 +1,1 @@
-"""Fits to measured intensities: scales, thickness and spread, least squares, losses, sampling levels, maps."""
+"""Fits to measured intensities: scales, thickness and spread, least squares, losses, maps."""

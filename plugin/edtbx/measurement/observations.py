@@ -91,6 +91,11 @@ class Observations:
         """Values (M, …) in the order of the reflections, by frame."""
         return [values[first:end] for first, end in pairwise(self.edges)]
 
+    @property
+    def numbers(self) -> list[IntArray]:
+        """Numbers (M,) of each frame that symmetry equivalents share."""
+        return self.split(self.unique)
+
     @cached_property
     def multiplicity(self) -> FloatArray:
         """How often each measurement is among the observations, (M,): overlapping frames list it several times."""

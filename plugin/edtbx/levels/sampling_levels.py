@@ -1,7 +1,7 @@
 """Levels of sampling, from coarse to fine.
 
 Features of the intensity are 1/(t |g|) wide in both angles of an orientation. A level says how many tilts and y nodes
-meet one such width, and what of the beams is left out (:mod:`edtbx.fitting.level_search` finds the one to take).
+meet one such width, and what of the beams is left out (:mod:`edtbx.levels.level_search` finds the one to take).
 """
 
 from __future__ import annotations

@@ -20,9 +20,9 @@ from edtbx.execution.memory import TooLarge, at_once
 from edtbx.execution.progress import Progress, no_progress
 from edtbx.fitting.loss import loss_factors, usual_sizes
 from edtbx.fitting.nuisance_bounds import NuisanceBounds
-from edtbx.fitting.sampling_levels import BEAMS, ORIENTATIONS, Level, level
 from edtbx.intensities.forward import ForwardModel
 from edtbx.intensities.nuisance import Nuisance, best_scale, intensity_weights
+from edtbx.levels.sampling_levels import BEAMS, ORIENTATIONS, Level, level
 
 _FINER = 2
 """How many steps finer that is against which errors are measured."""

@@ -10,14 +10,15 @@ import numpy as np
 
 from edtbx.arrays import ComplexArray
 from edtbx.checks import expect_positive
+from edtbx.crystal.law import fit_law
 from edtbx.execution.progress import Progress, no_progress
-from edtbx.fitting.level_search import ChosenLevel, level_for
 from edtbx.fitting.nuisance_bounds import NuisanceBounds
 from edtbx.fitting.nuisance_fit import fit_nuisance
-from edtbx.fitting.sampling_levels import COARSE, Level
 from edtbx.intensities.forward import ForwardModel
 from edtbx.intensities.nuisance import FrameCube, Nuisance
 from edtbx.intensities.sampling import Sampling
+from edtbx.levels.level_search import ChosenLevel, level_for
+from edtbx.levels.sampling_levels import COARSE, Level
 from edtbx.solvers.block import Accuracy, Solver
 
 _FULL = 5.0
@@ -100,13 +101,16 @@ def fit_coarse(
     scales. The forward model gives frames and reflections; its own sampling does not matter.
     """
     sampling = accuracy.coarse(forward.solver)
+    if bounds.refine_centres:
+        reach = bounds.centre_max + 2.0 * sampling.spread_spacing
+        sampling = replace(sampling, spread_reach=max(sampling.spread_reach, reach))
     if bounds.thickness is not None:
         sampling = replace(sampling, thickness_max=_MARGIN * bounds.thickness)
     number = forward.scan.frames
     places = list(range(number)) if "free" in bounds.shapes else forward.observations.evenly(_ENOUGH, _FEWEST_FRAMES)
     for _ in range(2):
         coarse = forward.resampled(sampling, places, np.zeros(len(places)))
-        some = fit_nuisance(coarse.cubes(f, progress), coarse.grid, bounds)
+        some = fit_law(coarse.cubes(f, progress), coarse.grid, bounds, coarse.observations.numbers)
         thin = some.thickness < _AT_THE_END * sampling.thickness_max
         if thin or bounds.thickness is not None or not search_further:
             break
@@ -131,7 +135,7 @@ def choose_level(
     accuracy: AccuracySettings,
     progress: Progress[Any] = no_progress,
 ) -> ChosenLevel:
-    """Level of sampling within the tolerance, and its error (see :func:`edtbx.fitting.level_search.level_for`).
+    """Level of sampling within the tolerance, and its error (see :func:`edtbx.levels.level_search.level_for`).
 
     Raises
     ------

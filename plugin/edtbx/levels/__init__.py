@@ -1,0 +1,1 @@
+"""How finely to sample: levels from coarse to fine, and the one that a tolerance asks for."""
