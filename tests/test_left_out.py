@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edtbx.crystal.left_out import fitted_nearby, foretold, fraction_of, parts_of
+from edtbx.crystal.law import fit_law
+from edtbx.crystal.left_out import fitted_nearby, foretold, fraction_of, parts_of, r_foretold
 from edtbx.fitting.nuisance_bounds import NuisanceBounds
 from edtbx.fitting.nuisance_fit import fit_nuisance
 from edtbx.intensities.nuisance import FrameCube, Grid, Nuisance, intensity_weights
@@ -21,17 +22,17 @@ TRUTH = Nuisance(
 BOUNDS = NuisanceBounds(shapes=("wedge",))
 
 
-def made_up(rows, noise, seed=0):
-    """Cubes of rocking curves whose measured intensities obey TRUTH but for noise, a fraction of the mean."""
+def made_up(rows, noise, seed=0, truth=TRUTH):
+    """Cubes of rocking curves whose measured intensities obey the truth but for noise, a fraction of the mean."""
     rng = np.random.default_rng(seed)
     cubes = []
-    for frame in range(len(TRUTH.scales)):
+    for frame in range(len(truth.scales)):
         place, width = rng.uniform(-0.2, 0.2, (rows, 1)), rng.uniform(0.05, 0.2, (rows, 1))
         over_y = 1.0 / (1.0 + ((np.degrees(GRID.y) - place) / width) ** 2)
         over_t = 1.0 + np.sin(GRID.thickness * rng.uniform(0.002, 0.02, (rows, 1)) + rng.uniform(0.0, 6.0, (rows, 1)))
         intensities = 100.0 * np.einsum("my,mt->ymt", over_y, over_t)
         cubes.append(FrameCube(frame_id=frame, intensities=intensities, observed=np.zeros(rows), weights=np.ones(rows)))
-    exact = TRUTH.intensities(GRID, cubes)
+    exact = truth.intensities(GRID, cubes)
     sigma = noise * float(np.mean(exact))
     return [
         replace(
@@ -45,7 +46,8 @@ def made_up(rows, noise, seed=0):
 
 def from_nearby(nuisance):
     """Fits from the parameters of all rows, as programs make them."""
-    return lambda cubes, places, _: fitted_nearby(cubes, GRID, BOUNDS, nuisance.at(places))
+    bounds = replace(BOUNDS, shapes=(nuisance.shape,))
+    return lambda cubes, places, _: fitted_nearby(cubes, GRID, bounds, nuisance.at(places))
 
 
 def test_rows_of_a_number_stay_together_in_parts_of_like_size():
@@ -99,3 +101,34 @@ def test_frames_with_hardly_any_rows_left_are_not_foretold():
     found = foretold(cubes, GRID, parts, from_nearby(fit_nuisance(cubes, GRID, BOUNDS)))
     assert np.all(np.isnan(found[5]))
     assert all(np.all(np.isfinite(found[n])) for n in range(len(cubes)) if n != 5)
+
+
+@pytest.mark.parametrize(("law", "thickness"), [("slab", 600.0), ("wedge", 1200.0), ("lens", 900.0), ("thin", 1400.0)])
+def test_the_law_is_the_one_that_foretells_best(law, thickness):
+    truth = replace(TRUTH, shape=law, thickness=thickness)
+    cubes, _ = made_up(40, 0.05, truth=truth)
+    numbers = [np.arange(40 * n, 40 * (n + 1)) for n in range(8)]
+    found = fit_law(cubes, GRID, NuisanceBounds(), numbers)
+    assert found.shape == law
+    assert found.thickness == pytest.approx(thickness, rel=0.05)
+    others = NuisanceBounds(shapes=tuple(name for name in NuisanceBounds().shapes if name != law))
+    other = fit_law(cubes, GRID, others, numbers)
+    r, worse = (r_foretold(cubes, GRID, numbers, from_nearby(one)) for one in (found, other))
+    assert r < worse
+    assert fit_law(cubes, GRID, NuisanceBounds(shapes=(other.shape,)), numbers).shape == other.shape
+
+
+def test_a_law_in_use_stays_unless_another_is_clearly_better():
+    cubes, _ = made_up(20, 0.5)
+    numbers = [np.arange(20 * n, 20 * (n + 1)) for n in range(8)]
+    laws = ("wedge", "thin", "lens")
+    fits = {law: fit_nuisance(cubes, GRID, NuisanceBounds(shapes=(law,))) for law in laws}
+    r = {law: r_foretold(cubes, GRID, numbers, from_nearby(fit)) for law, fit in fits.items()}
+    alike = [law for law in laws if 1.0 < r[law] / min(r.values()) < 1.01]
+    worse = [law for law in laws if r[law] / min(r.values()) > 1.011]
+    assert alike
+    assert worse
+    for law in alike:
+        assert fit_law(cubes, GRID, NuisanceBounds(shapes=laws), numbers, in_use=law).shape == law
+    for law in worse:
+        assert fit_law(cubes, GRID, NuisanceBounds(shapes=laws), numbers, in_use=law).shape != law

@@ -64,12 +64,11 @@ def normal_equations(scattering, chosen, nuisance, structure, places):
 
 
 @pytest.mark.real_data
-@pytest.mark.parametrize(("law", "usual", "most"), [("wedge", 0.15, 0.3), ("thin", 0.3, 0.6)])
-def test_the_error_of_the_level_chosen_hardly_shifts_parameters(data_dir, law, usual, most):
+def test_the_error_of_the_level_chosen_hardly_shifts_parameters(data_dir):
     """Against a much finer level: what least squares asks for differs by a small part of s.u.s, and R by as little."""
     experiment = read_experiment(data_dir / "quartz" / "quartz.cif_pets")
     structure = read_model(data_dir / "quartz" / "quartz_start.cif")
-    settings = RefinementSettings(bounds=NuisanceBounds(shapes=(law,)))
+    settings = RefinementSettings(bounds=NuisanceBounds(shapes=("wedge",)))
     scattering = settings.scattering_model("auto", experiment, structure)
     nuisance = scattering.fit_coarse(structure)
     chosen = scattering.choose_level(structure, nuisance)
@@ -79,8 +78,8 @@ def test_the_error_of_the_level_chosen_hardly_shifts_parameters(data_dir, law, u
     shifts = [np.linalg.solve(ls.normal_matrix, ls.right_hand_side) for ls in (fine, used)]
     su = np.sqrt(to_numpy(fine.covariance_matrix().matrix_packed_u_diagonal()))
     difference = (shifts[1] - shifts[0]) / su
-    assert np.sqrt(np.mean(difference**2)) < usual
-    assert np.abs(difference).max() < most
+    assert np.sqrt(np.mean(difference**2)) < 0.15
+    assert np.abs(difference).max() < 0.3
     assert np.abs(shifts[0] / su).max() > 3.0  # such shifts are there to be found
     r_fine, r_used = (ls.r1_factor(cutoff_factor=3.0)[0] for ls in (fine, used))
     assert abs(r_used - r_fine) < 0.002

@@ -75,7 +75,7 @@ thickness {
   shape = *auto slab wedge cylinder lens thin free
     .type = choice
     .help = "How area is spread over thickness: one thickness, uniform, chords of a cylinder or ball, 1-x, or a free \
-      histogram. auto takes the best of the one-parameter laws."
+      histogram. auto takes the one-parameter law that foretells indices best which are left out in turn."
   refine = True
     .type = bool
     .help = "Fit the thickness, starting anywhere; with False thickness.value must be given and stays."
