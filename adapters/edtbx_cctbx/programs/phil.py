@@ -75,7 +75,8 @@ thickness {
   shape = *auto slab wedge cylinder lens thin free
     .type = choice
     .help = "How area is spread over thickness: one thickness, uniform, chords of a cylinder or ball, 1-x, or a free \
-      histogram. auto takes the one-parameter law that foretells indices best which are left out in turn."
+      histogram. auto takes the likeliest of the one-parameter laws, unless another one foretells indices that are left \
+      out clearly better."
   refine = True
     .type = bool
     .help = "Fit the thickness, starting anywhere; with False thickness.value must be given and stays."

@@ -49,7 +49,7 @@ def fit_nuisance(cubes: Sequence[FrameCube], grid: Grid, bounds: NuisanceBounds)
         for shape in laws
         for t, sigma in _search(weighted, shape)
     ]
-    start = min(hollows, key=lambda nuisance: _negative_log_likelihood(nuisance, grid, sample))
+    start = min(hollows, key=lambda nuisance: negative_log_likelihood(nuisance, grid, sample))
     best = polish_nuisance(cubes, grid, bounds, start)
     if "free" in bounds.shapes:
         best = _fit_histogram(cubes, grid, best)
@@ -131,7 +131,7 @@ def _search(weighted: WeightedCubes, shape: str) -> list[FloatArray]:
     return [_polished(cost, start, sizes, box, rough=True)[1] for start in starts]
 
 
-def _negative_log_likelihood(nuisance: Nuisance, grid: Grid, cubes: Sequence[FrameCube]) -> float:
+def negative_log_likelihood(nuisance: Nuisance, grid: Grid, cubes: Sequence[FrameCube]) -> float:
     """Sum of two negative log likelihoods of the residuals: normal and Lorentzian, each of the width that fits them.
 
     A few strong reflections decide the former, most of the others the latter. Urea without hydrogen: the sum of squares is
