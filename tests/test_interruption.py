@@ -146,7 +146,7 @@ def test_a_run_that_was_killed_ends_as_if_it_had_not_been(method, tmp_path, monk
     restart: list[str] = []
     for _ in range(50):
         with monkeypatch.context() as patch:
-            calls = stopped_after(patch, *METHODS[method], 5 if method == "least_squares" else 30, Killed())
+            calls = stopped_after(patch, *METHODS[method], 5 if method == "least_squares" else 20, Killed())
             try:
                 refine.run([*options, *restart])
                 break

@@ -20,8 +20,8 @@ _ENOUGH_WORSE = 1.15
 """Misfit over the least one with which a law is out of the question."""
 
 _BETTER = 0.98
-"""Part of R below which another law takes the place of the likeliest, or of the one in use: slab, wedge and lens foretell urea
-without hydrogen alike within 1.5 %."""
+"""Part of R below which another law takes the place of the likeliest, or of the one in use. Slab, wedge and lens foretell
+urea without hydrogen alike within 1.5 %."""
 
 
 def fit_law(
