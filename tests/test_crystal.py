@@ -185,6 +185,7 @@ def test_centres_stay_where_they_are_held():
     fit = learnt(truth, angles, cubes, sigma, replace(BOUNDS, refine_centres=False, sigma=truth.sigma, thickness=900.0))
     assert fit.centres is None
     assert not fit.su.centres.any()
+    assert (fit.su.sigma, fit.su.thickness) == (0.0, 0.0)
     assert not fit.nuisance.centres.any()
     assert (fit.nuisance.sigma, fit.nuisance.thickness) == (truth.sigma, 900.0)
     assert fit.effective < 21.0

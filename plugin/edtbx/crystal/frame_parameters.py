@@ -244,15 +244,17 @@ class FrameParameters:
         return np.concatenate([centres, trends], axis=1) if self.bounds.refine_centres else trends
 
     def uncertainties(self, nuisance: Nuisance, covariance: FloatArray) -> Nuisance:
-        """S.u.s for a covariance (N, N) of x, in the form of nuisance parameters."""
-        number, variances = len(self.cubes), np.diag(covariance)
+        """S.u.s for a covariance (N, N) of x, in the form of nuisance parameters; 0 of what is held."""
+        number, line = len(self.cubes), self.line[:, None]
+        variances = np.diag(covariance)
         along = np.zeros((number, 3))
         if self.bounds.refine_centres:
             along[:, 0] = variances[number : 2 * number]
-        squares, line = np.array([nuisance.thickness, nuisance.sigma]) ** 2, self.line[:, None]
-        trends, both = np.diag(covariance[-4:-2, -4:-2]), np.diag(covariance[-4:-2, -2:])
-        along[:, :0:-1] = squares * (variances[-2:] + 2.0 * line * both + line**2 * trends)
-        shared = (squares * variances[-2:])[::-1]
+        squares = self.shared * np.array([nuisance.thickness, nuisance.sigma]) ** 2
+        trends, both = variances[-4:-2], np.diag(covariance[-4:-2, -SHARED:])
+        of_trends = np.array(self.trends) * (line**2 * trends + 2.0 * line * both)
+        along[:, :0:-1] = squares * (variances[-SHARED:] + of_trends)
+        shared = (squares * variances[-SHARED:])[::-1]
         return nuisance.uncertainties(shared, along, nuisance.scales**2 * variances[:number])
 
     def inflation(self, calculated: FloatArray, weights: FloatArray, variances: FloatArray) -> FloatArray:

@@ -49,7 +49,6 @@ def fit_law(
     fits = [fit_nuisance(cubes, grid, replace(bounds, shapes=(law,))) for law in laws]
     misfits = [misfit(fit, grid, cubes) for fit in fits]
     near = [fit for fit, value in zip(fits, misfits, strict=True) if value <= _ENOUGH_WORSE * min(misfits)]
-
     first = in_use or min(near, key=lambda fit: negative_log_likelihood(fit, grid, cubes)).shape
 
     def r_of(found: Nuisance) -> float:
