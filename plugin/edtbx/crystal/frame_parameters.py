@@ -23,6 +23,9 @@ from edtbx.intensities.nuisance import FrameCube, Grid, Nuisance
 SHARED = 2
 """Places at the end of the vector for what all frames share: ln thickness and ln spread."""
 
+_TRENDS = slice(-4, -SHARED)
+"""Where the trends of these are."""
+
 _SINGLES = np.array([0.5, 0.5, 1.0, 1.0])
 """Prior standard deviations of the trends of ln thickness and ln spread, as :attr:`ScanPrior.line` has them, and of these
 about the start, which hardly hold them."""
@@ -153,7 +156,7 @@ class FrameParameters:
         if self.bounds.refine_centres:
             bases = np.array([cube.base for cube in self.cubes])
             centres = np.clip(x[number : 2 * number], *centre_limits(bases, self.grid, self.bounds))
-        by_thickness, by_sigma = np.exp(np.outer(np.clip(x[-4:-2], -_STEEPEST, _STEEPEST), self.line))
+        by_thickness, by_sigma = np.exp(np.outer(np.clip(x[_TRENDS], -_STEEPEST, _STEEPEST), self.line))
         return replace(
             self.start,
             thickness=thickness,
@@ -251,7 +254,7 @@ class FrameParameters:
         if self.bounds.refine_centres:
             along[:, 0] = variances[number : 2 * number]
         squares = self.shared * np.array([nuisance.thickness, nuisance.sigma]) ** 2
-        trends, both = variances[-4:-2], np.diag(covariance[-4:-2, -SHARED:])
+        trends, both = variances[_TRENDS], np.diag(covariance[_TRENDS, -SHARED:])
         of_trends = np.array(self.trends) * (line**2 * trends + 2.0 * line * both)
         along[:, :0:-1] = squares * (variances[-SHARED:] + of_trends)
         shared = (squares * variances[-SHARED:])[::-1]
